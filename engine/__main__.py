@@ -1,0 +1,8 @@
+"""The headless front end: `python -m engine run | models | settings` (and `serve`, which a window starts)."""
+
+import sys
+
+from engine.commands import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,268 @@
+"""The commands of `python -m engine`: what they take, and what they do with an engine in this process.
+
+A run is the same session as under a window: commands go in, events come out, a trace is folded from them, and all
+that is printed is read off that trace.
+"""
+
+import argparse
+import queue
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from engine import __version__
+from engine.protocol import (
+    CatalogueListed,
+    Change,
+    Command,
+    Configuration,
+    EngineState,
+    Event,
+    Failed,
+    Generate,
+    ListModels,
+    Load,
+    ModelLoaded,
+    SettingsChanged,
+    Shutdown,
+    StateChanged,
+    StepEnded,
+)
+from engine.report import JsonReport, Report, TextReport, print_catalogue, print_settings
+from engine.trace.store import Trace
+
+Answer = TypeVar("Answer")
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+class BadInput(Exception):
+    """What was asked for cannot be done; the message is one sentence for people."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0, 2 for bad input (after one sentence), 130 after Ctrl-C."""
+    options = parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except BadInput as problem:
+        if getattr(options, "json", False):
+            JsonReport(sys.stdout).problem(str(problem))
+        print(problem, file=sys.stderr)
+        return BAD_INPUT
+    except BrokenPipeError:  # whoever read our output has enough
+        sys.stderr.close()
+        return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line, as `--help` shows it."""
+    top = argparse.ArgumentParser(prog="python -m engine", description="Cyclograph without a window.")
+    top.add_argument("--version", action="version", version=f"cyclograph {__version__}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    _add_run(commands.add_parser("run", help="generate, and measure every step"))
+    models = commands.add_parser("models", help="list built-in and cached models")
+    models.add_argument("--json", action="store_true", help="one JSON object a line")
+    models.set_defaults(run=list_models)
+    settings = commands.add_parser("settings", help="list what can be switched for a model here, with reasons")
+    _add_model(settings)
+    settings.add_argument("--json", action="store_true", help="one JSON object a line")
+    settings.set_defaults(run=list_settings)
+    commands.add_parser("serve", help="the engine process of a window (binary; not for people)").set_defaults(run=serve)
+    return top
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="llama-30m", help="preset, local directory or hub id (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda:0, mps, … (default: %(default)s)")
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    parser.add_argument("--prompt", required=True, help="text to continue, or @FILE (UTF-8)")
+    parser.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="default: %(default)s")
+    parser.add_argument("--ignore-end-token", action="store_true", help="go on after the model's end token")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting from the start")
+    parser.add_argument(
+        "--at", action="append", default=[], metavar="STEP:KEY=VALUE", help="a setting from step STEP on (0 is the first)"
+    )
+    parser.add_argument("--detail", choices=("step", "phase", "layer", "core"), help="how deep to measure")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line, a summary last")
+    parser.set_defaults(run=run)
+
+
+# ---------------------------------------------------------------- run
+
+
+def run(options: argparse.Namespace) -> int:
+    """Generate once and report every step."""
+    settings = parse_settings(options.set)
+    if options.detail:
+        settings = (*settings, ("detail", options.detail))
+    script = parse_script(options.at)
+    prompt = read_prompt(options.prompt)
+    report: Report = JsonReport(sys.stdout) if options.json else TextReport(sys.stdout, sys.stderr)
+    front = Front(report, script)
+    generate = Generate(prompt, options.max_new_tokens, not options.ignore_end_token)
+    return front.run(Load(options.model, options.device, settings), generate)
+
+
+class Front:
+    """A front end without a window: it answers events with the next command, and reports as they come."""
+
+    def __init__(self, report: Report, script: dict[int, Configuration]) -> None:
+        self._report = report
+        self._script = dict(script)
+        self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self._trace = Trace()
+        self._generate: Generate | None = None
+        self._problem = ""
+
+    def run(self, load: Load, generate: Generate) -> int:
+        """Load, generate, report; returns the exit code."""
+        from engine.runtime.session import run_session
+
+        self._generate = generate
+        self._commands.put(load)
+        interrupted = False
+        try:
+            run_session(self._commands, self._take, place="thread")
+        except KeyboardInterrupt:
+            interrupted = True
+        for step, settings in sorted(self._script.items()):
+            if len(self._trace.steps) and not self._problem:
+                self._report.problem(f"The settings {settings} for step {step} were never reached.")
+        if len(self._trace.steps):
+            self._report.summary(self._trace)
+        if self._problem:
+            raise BadInput(self._problem)
+        return INTERRUPTED if interrupted else 0
+
+    def _take(self, event: Event) -> None:
+        """Called between two steps, on the session's thread: a command put here comes before the next step."""
+        if isinstance(event, ModelLoaded):
+            self._trace = Trace(event)
+            self._check_script(event)
+        self._trace.append(event)
+        self._report.event(event, self._trace)
+        match event:
+            case StateChanged(state=EngineState.READY):
+                self._go_on()
+            case StepEnded():
+                self._change_before(event.index + 1)
+            case SettingsChanged():
+                reasons = [f"{c.key}={c.requested}: {c.reason}" for c in event.changes if c.reason]
+                if reasons:  # nobody would see the mark
+                    self._give_up("; ".join(reasons))
+            case Failed():
+                self._give_up(event.sentence)
+            case _:
+                pass
+
+    def _go_on(self) -> None:
+        """The engine is ready: generate once, then end."""
+        if self._generate is None or self._problem:
+            self._commands.put(Shutdown())
+            return
+        self._change_before(0)
+        self._commands.put(self._generate)
+        self._generate = None
+
+    def _give_up(self, sentence: str) -> None:
+        self._problem = self._problem or sentence
+        self._commands.put(Shutdown())
+
+    def _change_before(self, step: int) -> None:
+        if step in self._script:
+            self._commands.put(Change(self._script.pop(step)))
+
+    def _check_script(self, loaded: ModelLoaded) -> None:
+        known = {facts.key for facts in loaded.settings}
+        unknown = [key for settings in self._script.values() for key, _ in settings if key not in known]
+        if unknown:
+            self._give_up(f"There is no setting '{unknown[0]}'; there are: {', '.join(sorted(known))}.")
+
+
+def parse_settings(pairs: Sequence[str]) -> Configuration:
+    """`key=value` pairs; values stay text, the engine knows their kinds. Raises BadInput."""
+    settings = []
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key or not value:
+            raise BadInput(f"'{pair}' is not a setting: write key=value, for example attention=eager.")
+        settings.append((key.strip(), value.strip()))
+    return tuple(settings)
+
+
+def parse_script(entries: Sequence[str]) -> dict[int, Configuration]:
+    """`step:key=value` entries, gathered by step. Raises BadInput."""
+    script: dict[int, Configuration] = {}
+    for entry in entries:
+        step, colon, pair = entry.partition(":")
+        if not colon or not step.strip().isdecimal():
+            raise BadInput(f"'{entry}' does not say when: write step:key=value, for example 16:attention=eager.")
+        script[int(step)] = (*script.get(int(step), ()), *parse_settings([pair]))
+    return script
+
+
+def read_prompt(prompt: str) -> str:
+    """The prompt, or the text of the file that @FILE names. Raises BadInput."""
+    if not prompt.startswith("@"):
+        return prompt
+    path = Path(prompt[1:]).expanduser()
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"The prompt file {path} is not UTF-8 text; save it as UTF-8 and try again.") from error
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise BadInput(f"The prompt file {path} cannot be read ({reason}); check its path.") from error
+
+
+# ---------------------------------------------------------------- models, settings, serve
+
+
+def list_models(options: argparse.Namespace) -> int:
+    """Print what models there are."""
+    listed = ask(ListModels(), CatalogueListed)
+    print_catalogue(listed.entries, options.json, sys.stdout)
+    return 0
+
+
+def list_settings(options: argparse.Namespace) -> int:
+    """Print what can be switched for a model here."""
+    loaded = ask(Load(options.model, options.device), ModelLoaded)
+    print_settings(loaded, options.json, sys.stdout)
+    return 0
+
+
+def ask(command: Command, kind: type[Answer]) -> Answer:
+    """Start an engine for one command and return the event that answers it. Raises BadInput where it fails."""
+    from engine.runtime.session import run_session
+
+    commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+    answers: list[Answer] = []
+    problems: list[str] = []
+
+    def take(event: Event) -> None:
+        if isinstance(event, kind):
+            answers.append(event)
+        elif isinstance(event, Failed):
+            problems.append(event.sentence)
+
+    commands.put(command)
+    commands.put(Shutdown())
+    run_session(commands, take, place="thread")
+    if not answers:
+        raise BadInput(problems[0] if problems else "The engine gave no answer; run it again with the same command.")
+    return answers[0]
+
+
+def serve(_: argparse.Namespace) -> int:
+    """Run as the engine process of a window."""
+    from engine.runtime.serve import serve as serve_engine
+
+    serve_engine()
+    return 0

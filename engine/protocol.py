@@ -1,0 +1,374 @@
+"""What is said between a front end and an engine: commands one way, events the other. Frozen, picklable, versioned.
+
+An engine turns commands into events. A trace is the fold of its events; a recording is those events written down; a
+replay is the same stream from a file. Nothing measured reaches a screen on any other path.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from engine.trace.ledger import SpanName
+from engine.trace.phases import StepKind
+
+PROTOCOL_VERSION = 1
+
+SettingValue = str | int | float | bool
+#: All settings together, sorted by key.
+Configuration = tuple[tuple[str, SettingValue], ...]
+
+
+# ---------------------------------------------------------------- commands
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Load a model, replacing the one before. `model`: a preset's name, a local directory, or a hub id.
+
+    `device`: "auto" or a torch device string. `settings`: requested from the start (others take their defaults).
+    """
+
+    model: str
+    device: str = "auto"
+    settings: Configuration = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Start a generation; one that runs is stopped first. `paused`: wait before the first step (for single steps)."""
+
+    prompt: str
+    max_new_tokens: int = 128
+    stop_at_end_token: bool = True
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait at the next step boundary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Go on after a pause."""
+
+
+@dataclass(frozen=True, slots=True)
+class SingleStep:
+    """Do one step and pause again (pauses a running generation after its step)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the generation at the next step boundary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Change settings at the next step boundary, all at once."""
+
+    settings: Configuration
+
+
+@dataclass(frozen=True, slots=True)
+class ListModels:
+    """Ask what models there are; answered by CatalogueListed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    """End the engine, cooperatively."""
+
+
+Command = Load | Generate | Pause | Resume | SingleStep | Stop | Change | ListModels | Shutdown
+
+
+# ---------------------------------------------------------------- facts carried by events
+
+
+class EngineState(StrEnum):
+    """What an engine is doing."""
+
+    STARTING = "starting"  # importing torch
+    EMPTY = "empty"  # no model
+    LOADING = "loading"
+    READY = "ready"  # a model, no generation
+    RUNNING = "running"
+    PAUSED = "paused"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A value that a setting can take. `reason`: why it is impossible here (empty: possible)."""
+
+    value: SettingValue
+    label: str
+    reason: str = ""
+    expected: str = ""  # what it is expected to do, one sentence
+
+
+@dataclass(frozen=True, slots=True)
+class SettingFacts:
+    """A setting as the front end needs it. Numbers have a range, the rest has choices.
+
+    `lossless`: greedy tokens stay the same whatever value is chosen. `reason`: why the whole setting is impossible.
+    """
+
+    key: str
+    family: str
+    label: str
+    kind: str  # "choice", "integer", "number"
+    default: SettingValue
+    choices: tuple[Choice, ...] = ()
+    minimum: float = 0.0
+    maximum: float = 0.0
+    increment: float = 1.0
+    unit: str = ""
+    expected: str = ""
+    lossless: bool = True
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFacts:
+    """A device that a model can run on: "cpu", "cuda:0", …"""
+
+    device: str
+    label: str
+    memory_bytes: int
+    available_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """The loaded model. `layer_names`: one a layer, in the order in which they run."""
+
+    name: str
+    architecture: str
+    parameters: int
+    weight_bytes: int
+    dtype: str
+    device: str
+    layer_names: tuple[str, ...]
+    hidden_size: int
+    vocabulary: int
+    context_limit: int
+    random_weights: bool
+    tokenizer: str
+    load_ns: int
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueEntry:
+    """A model that could be loaded. `kind`: "preset" or "cached". `reason`: why it will not work here (empty: it will).
+
+    `parameters`, `weight_bytes` (in its own dtype) and `context` are 0 where they are not known before loading.
+    """
+
+    name: str
+    kind: str
+    architecture: str
+    parameters: int
+    weight_bytes: int
+    context: int
+    remark: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token as it became available: its text is complete characters only ("" while one is incomplete)."""
+
+    id: int
+    text: str
+    arrival_ns: int  # wall clock (perf_counter) at which its text was on the host
+
+
+@dataclass(frozen=True, slots=True)
+class SettingChange:
+    """One setting of a change: what was asked for, what is in force, and why they differ (if they do)."""
+
+    key: str
+    requested: SettingValue
+    effective: SettingValue
+    reason: str = ""
+
+
+# ---------------------------------------------------------------- events
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStarted:
+    """The engine runs and has imported what it needs."""
+
+    at_ns: int
+    protocol: int
+    pid: int
+    versions: tuple[tuple[str, str], ...]
+    devices: tuple[DeviceFacts, ...]
+    processor: str
+    cores: int
+
+
+@dataclass(frozen=True, slots=True)
+class StateChanged:
+    """The engine does something else from now on."""
+
+    at_ns: int
+    state: EngineState
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Long work goes on: `fraction` in [0, 1], or None when its end is not known."""
+
+    at_ns: int
+    activity: str
+    fraction: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLoaded:
+    """A model is ready, with the settings possible for it and those in force."""
+
+    at_ns: int
+    model: ModelFacts
+    settings: tuple[SettingFacts, ...]
+    configuration: int
+    effective: Configuration
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueListed:
+    """The models there are, as asked for by ListModels."""
+
+    at_ns: int
+    entries: tuple[CatalogueEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutDefined:
+    """The order of spans that steps will refer to by number (see engine.trace.ledger.Layout)."""
+
+    layout: int
+    names: tuple[SpanName, ...]
+    codes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationStarted:
+    """A prompt was taken. `submitted_ns` is the t0 of its latencies; tokenization took `tokenize_ns` of them."""
+
+    generation: int
+    submitted_ns: int
+    tokenize_ns: int
+    prompt: str
+    prompt_ids: tuple[int, ...]
+    max_new_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepEnded:
+    """A step, as it was stamped. `stamps`: int64 wall_ns in native byte order, as many as the layout says.
+
+    `held_ns`: time since the step before in which the user held the engine (pause, switches): in no latency.
+    `context_length`: tokens that the next step will find (prompt so far and generated), per sequence.
+    """
+
+    index: int
+    generation: int
+    kind: StepKind
+    configuration: int
+    layout: int
+    stamps: bytes
+    held_ns: int
+    context_length: int
+    cache_bytes: int
+    tokens: tuple[Token, ...] = ()
+    prompt_tokens: int = 0  # prompt tokens processed by this step (prefill)
+    batch: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationEnded:
+    """A generation is over. `reason`: "length", "end token", "context full", "stopped", "failed".
+
+    `tail`: text that was still incomplete when it ended (replacement characters), so that nothing is lost.
+    """
+
+    generation: int
+    at_ns: int
+    reason: str
+    tail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsChanged:
+    """Settings changed before step `step`: what was requested, what is effective, what the switch cost."""
+
+    at_ns: int
+    step: int
+    changes: tuple[SettingChange, ...]
+    switch_ns: int
+    configuration: int
+    effective: Configuration
+
+
+@dataclass(frozen=True, slots=True)
+class MemorySampled:
+    """Memory of the engine, sampled at step boundaries, at most a few times a second. Absent values are None."""
+
+    at_ns: int
+    process_bytes: int | None
+    weight_bytes: int
+    cache_bytes: int
+    device_allocated_bytes: int | None = None
+    device_reserved_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObserverReport:
+    """What measuring costs: marks a step, one mark's measured cost, and handing steps over (mean a step)."""
+
+    at_ns: int
+    marks_per_step: int
+    mark_cost_ns: float
+    emit_ns_per_step: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Something went wrong: one sentence for people, details for a report. `command`: what it ended, if any."""
+
+    at_ns: int
+    sentence: str
+    details: str = ""
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineEnded:
+    """The engine is gone. `sentence` is empty when it was asked to go."""
+
+    at_ns: int
+    sentence: str = ""
+    exit_code: int | None = None
+    report: str = field(default="")
+
+
+Event = (
+    EngineStarted
+    | StateChanged
+    | Progress
+    | ModelLoaded
+    | CatalogueListed
+    | LayoutDefined
+    | GenerationStarted
+    | StepEnded
+    | GenerationEnded
+    | SettingsChanged
+    | MemorySampled
+    | ObserverReport
+    | Failed
+    | EngineEnded
+)

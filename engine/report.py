@@ -1,0 +1,238 @@
+"""What a run without a window prints: JSON lines for programs, text for people. Everything is read off the trace."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any, Protocol, TextIO
+
+from engine.protocol import (
+    CatalogueEntry,
+    Event,
+    GenerationEnded,
+    GenerationStarted,
+    MemorySampled,
+    ModelLoaded,
+    ObserverReport,
+    Progress,
+    SettingsChanged,
+    StepEnded,
+)
+from engine.trace.metrics import Measured, as_json, summary
+from engine.trace.phases import LABELS, PHASE_COUNT, Phase, Role
+from engine.trace.store import NO_LATENCY, Trace
+
+
+class Report(Protocol):
+    """Where a run's events go."""
+
+    def event(self, event: Event, trace: Trace) -> None:
+        """An event, already folded into the trace."""
+        ...
+
+    def problem(self, sentence: str) -> None:
+        """What went wrong, in one sentence."""
+        ...
+
+    def summary(self, trace: Trace) -> None:
+        """The metrics of the whole run; called once, last."""
+        ...
+
+
+class JsonReport:
+    """One JSON object a line: model, generation, step, settings, end, and the summary last."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def _line(self, event: str, **fields: Any) -> None:
+        print(json.dumps({"event": event, **fields}, ensure_ascii=False), file=self._out, flush=True)
+
+    def problem(self, sentence: str) -> None:
+        """One object with the sentence."""
+        self._line("error", sentence=sentence)
+
+    def event(self, event: Event, trace: Trace) -> None:
+        """One object for an event that says what was measured or decided."""
+        match event:
+            case StepEnded():
+                self._line("step", **step_record(trace, len(trace.steps) - 1))
+            case ModelLoaded():
+                self._line("model", **asdict(event.model), settings=dict(event.effective))
+            case GenerationStarted():
+                ids = event.prompt_ids
+                self._line(
+                    "generation",
+                    generation=event.generation,
+                    submitted_ns=event.submitted_ns,
+                    tokenize_ns=event.tokenize_ns,
+                    prompt_tokens=len(ids),
+                    max_new_tokens=event.max_new_tokens,
+                )
+            case SettingsChanged():
+                self._line(
+                    "mark",
+                    kind="settings",
+                    step=event.step,
+                    at_ns=event.at_ns,
+                    switch_ns=event.switch_ns,
+                    configuration=event.configuration,
+                    changes=[asdict(change) for change in event.changes],
+                )
+            case GenerationEnded():
+                self._line("end", generation=event.generation, reason=event.reason, tail=event.tail)
+            case MemorySampled():
+                self._line("memory", **asdict(event))
+            case ObserverReport():
+                self._line("observer", **asdict(event))
+            case _:
+                pass
+
+    def summary(self, trace: Trace) -> None:
+        """The metrics, each with its unit and the count that it stands on."""
+        metrics = {key: as_json(measured) for key, measured in summary(trace).items()}
+        self._line("summary", steps=len(trace.steps), tokens=len(trace.tokens), metrics=metrics)
+
+
+def step_record(trace: Trace, row: int) -> dict[str, Any]:
+    """One step as plain values. `phases_ns` sums to `wall_ns`; `layers_ns` is empty where layers are not told apart."""
+    steps = trace.steps
+    itl_ns = int(steps.itl_ns[row])
+    layout = trace.layouts[int(steps.layout[row])]
+    present = {owner.phase if owner else Phase.UNATTRIBUTED for owner in layout.gap_owners}
+    return {
+        "index": row,
+        "kind": trace.kind(row).value,
+        "generation": int(steps.generation[row]),
+        "configuration": int(steps.configuration[row]),
+        "begin_ns": int(steps.begin_ns[row]),
+        "wall_ns": int(steps.wall_ns[row]),
+        "held_ns": int(steps.held_ns[row]),
+        "itl_ns": None if itl_ns == NO_LATENCY else itl_ns,
+        "phases_ns": {
+            phase.name.lower(): int(steps.phases_ns[row, phase])
+            for phase in map(Phase, range(PHASE_COUNT))
+            if phase in present
+        },
+        "layers_ns": _layers(trace, row) if layout.layer_count else {},
+        "context_length": int(steps.context_length[row]),
+        "cache_bytes": int(steps.cache_bytes[row]),
+        "prompt_tokens": int(steps.prompt_tokens[row]),
+        "tokens": [
+            {"id": int(trace.tokens.id[i]), "text": trace.tokens.text[i], "arrival_ns": int(trace.tokens.arrival_ns[i])}
+            for i in trace.tokens_of(row)
+        ],
+    }
+
+
+def _layers(trace: Trace, row: int) -> dict[str, list[int]]:
+    return {role.name.lower(): trace.steps.layers_ns[row, :, role].tolist() for role in Role}
+
+
+class TextReport:
+    """The text as it streams, on one stream; progress, marks and the summary on another."""
+
+    def __init__(self, out: TextIO, notes: TextIO) -> None:
+        self._out = out
+        self._notes = notes
+
+    def _note(self, text: str) -> None:
+        print(text, file=self._notes, flush=True)
+
+    def problem(self, sentence: str) -> None:
+        """The sentence, on the stream of notes."""
+        self._note(sentence)
+
+    def event(self, event: Event, trace: Trace) -> None:
+        """Print what a person wants to see of it."""
+        match event:
+            case StepEnded():
+                print("".join(token.text for token in event.tokens), end="", file=self._out, flush=True)
+            case Progress():
+                share = "" if event.fraction is None else f" ({event.fraction:.0%})"
+                self._note(f"{event.activity}{share}")
+            case ModelLoaded():
+                self._note(_model_line(event))
+                for warning in event.model.warnings:
+                    self._note(warning)
+            case SettingsChanged():
+                self._note(f"\n[step {event.step}: {trace.marks[-1].text}; switch {event.switch_ns / 1e6:.1f} ms]")
+            case GenerationEnded():
+                print(event.tail, file=self._out, flush=True)
+                self._note(f"[ended: {event.reason}]")
+            case _:
+                pass
+
+    def summary(self, trace: Trace) -> None:
+        """The metrics as a table, and where the time went."""
+        self._note("")
+        for measured in summary(trace).values():
+            self._note(metric_line(measured))
+        self._note(phase_table(trace))
+
+
+def _model_line(event: ModelLoaded) -> str:
+    model = event.model
+    weights = "random weights" if model.random_weights else "trained weights"
+    return (
+        f"{model.name}: {model.architecture}, {model.parameters / 1e6:,.1f} M parameters, {model.dtype} on {model.device},"
+        f" {weights}, context {model.context_limit:,}, ready after {model.load_ns / 1e9:.1f} s"
+    )
+
+
+def metric_line(measured: Measured) -> str:
+    """One metric as a line of text; a dash where there is no value."""
+    shown = as_json(measured)
+    value, unit = shown["value"], shown["unit"]
+    if value is None:
+        text = "–"
+    elif unit == "ns":
+        text = f"{value / 1e6:,.3f} ms"
+    else:
+        text = f"{value:,.4g} {unit}".rstrip()
+    return f"{measured.metric.name:<34} {text:>16}   (n = {measured.count})"
+
+
+def phase_table(trace: Trace) -> str:
+    """The total of every phase over all steps, with its share, largest first; they sum to the steps' wall time."""
+    totals = trace.steps.phases_ns.sum(axis=0)
+    wall = max(1, int(totals.sum()))
+    rows = sorted(((int(totals[phase]), phase) for phase in Phase if totals[phase]), reverse=True)
+    lines = [f"{LABELS[phase]:<34} {ns / 1e6:>13,.3f} ms   {ns / wall:6.1%}" for ns, phase in rows]
+    return "\n".join([f"where {wall / 1e6:,.1f} ms of {len(trace.steps)} steps went:", *lines])
+
+
+# ---------------------------------------------------------------- lists
+
+
+def print_catalogue(entries: Iterable[CatalogueEntry], as_lines: bool, out: TextIO) -> None:
+    """The models there are: JSON lines, or a table."""
+    for entry in entries:
+        if as_lines:
+            print(json.dumps(asdict(entry), ensure_ascii=False), file=out)
+        else:
+            print(catalogue_line(entry), file=out)
+
+
+def catalogue_line(entry: CatalogueEntry) -> str:
+    """A model as a line of text."""
+    size = f"{entry.parameters / 1e6:>9,.0f} M" if entry.parameters else f"{'?':>9}  "
+    return f"{entry.name:<36} {entry.kind:<8} {size}  {entry.remark}".rstrip()
+
+
+def print_settings(loaded: ModelLoaded, as_lines: bool, out: TextIO) -> None:
+    """What can be switched: JSON lines, or a text with the reasons for what cannot."""
+    effective = dict(loaded.effective)
+    for facts in loaded.settings:
+        if as_lines:
+            print(json.dumps({**asdict(facts), "effective": effective[facts.key]}, ensure_ascii=False), file=out)
+            continue
+        print(f"{facts.key} = {effective[facts.key]}   ({facts.label}; {facts.family})", file=out)
+        if facts.expected:
+            print(f"    {facts.expected}", file=out)
+        if facts.reason:
+            print(f"    impossible here: {facts.reason}", file=out)
+        if facts.kind != "choice":
+            print(f"    from {facts.minimum:g} to {facts.maximum:g} {facts.unit}".rstrip(), file=out)
+        for choice in facts.choices:
+            state = f"impossible here: {choice.reason}" if choice.reason else choice.expected or "possible"
+            print(f"    {choice.value!s:<16} {state}", file=out)

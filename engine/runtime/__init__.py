@@ -1,0 +1,1 @@
+"""What runs: torch and transformers. Started by a host, by name; nothing else imports it."""

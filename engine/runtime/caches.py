@@ -1,0 +1,161 @@
+"""KV caches: making them, turning one kind into another in the middle of a generation, and counting their bytes.
+
+Kinds: "none" (every step computes the whole sequence again), "dynamic" (grows with the sequence) and "static"
+(reserved in full at the start). Between dynamic and static the cached keys and values are carried over exactly. Where
+no exact way is known (a hybrid layer that keeps both a state and keys) the cache is dropped instead, and the loop
+prefills the tokens it then finds pending: slower by one prefill, and just as right.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from transformers import Cache, DynamicCache, StaticCache
+from transformers.cache_utils import (
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    StaticLayer,
+    StaticSlidingWindowLayer,
+)
+
+from engine.runtime.live import Context, LiveModel
+
+KINDS = ("none", "dynamic", "static")
+_GROWING = (DynamicLayer, DynamicSlidingWindowLayer)
+_RESERVED = (StaticLayer, StaticSlidingWindowLayer)
+
+
+def new_cache(live: LiveModel, kind: str, capacity: int) -> Cache | None:
+    """An empty cache of a kind for up to `capacity` tokens. None for "none" and for a model that makes its own.
+
+    Raises ValueError for an unknown kind. The bytes of a static cache are taken by the first step that fills it.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"there is no kind of KV cache called {kind!r}; there are {', '.join(KINDS)}")
+    if kind == "none" or live.cache_argument in ("", "state"):
+        return None
+    config = live.model.config.get_text_config(decoder=True)
+    if kind == "dynamic":
+        return DynamicCache(config=config)
+    return StaticCache(config, max_cache_len=capacity)
+
+
+def restart(live: LiveModel, context: Context, kind: str) -> None:
+    """Give the context an empty cache: all of its tokens are pending again, and the loop prefills them."""
+    context.cache = new_cache(live, kind, context.capacity)
+    context.cached = 0
+
+
+@torch.inference_mode()
+def convert(live: LiveModel, context: Context, kind: str) -> None:
+    """Turn the context's cache into another kind, keeping what is cached wherever that is exact.
+
+    Leaves the context as it was when it raises (ValueError for an unknown kind, RuntimeError when memory runs out).
+    """
+    source = context.cache
+    target = new_cache(live, kind, context.capacity)
+    if not isinstance(source, Cache) or target is None or context.cached == 0:
+        restart(live, context, kind)
+        return
+    if not all(_carry(old, new) for old, new in zip(source.layers, _same_length(source, target), strict=True)):
+        target, context.cached = new_cache(live, kind, context.capacity), 0
+    else:
+        target.layers = [
+            old if type(old) is type(new) else new for old, new in zip(source.layers, target.layers, strict=True)
+        ]
+    context.cache = target
+
+
+def _same_length(source: Cache, target: Cache) -> Iterable[Any]:
+    """The target's layers, as many as the source has (a model may have more layers configured than it caches)."""
+    target.layers = target.layers[: len(source.layers)]
+    return target.layers
+
+
+def _carry(old: Any, new: Any) -> bool:
+    """Fill the empty layer `new` with what `old` holds; False if there is no exact way. A layer of the same type moves."""
+    if type(old) is type(new) or not getattr(old, "is_initialized", True):
+        return True
+    if type(old) in _GROWING and type(new) in _RESERVED:
+        _to_static(old, new)
+    elif type(old) in _RESERVED and type(new) in _GROWING:
+        _to_dynamic(old, new)
+    else:
+        return False
+    return True
+
+
+def _to_static(old: Any, new: Any) -> None:
+    """A sliding layer that is full holds window - 1 tokens when dynamic and window when static: one is padded.
+
+    The padding is at the oldest place, which the next update pushes out before anything attends to it.
+    """
+    count = old.get_seq_length()
+    held = old.keys.shape[-2]
+    new.lazy_initialization(old.keys, old.values)
+    begin = 0
+    if isinstance(new, StaticSlidingWindowLayer):
+        new.cumulative_length_int = count
+        begin = max(0, min(count, new.max_cache_len) - held)
+    new.keys[:, :, begin : begin + held].copy_(old.keys)
+    new.values[:, :, begin : begin + held].copy_(old.values)
+    new.cumulative_length.fill_(min(count, new.max_cache_len))
+
+
+def _to_dynamic(old: Any, new: Any) -> None:
+    count = int(old.get_seq_length())
+    end = min(count, old.max_cache_len)
+    begin = 0
+    if isinstance(new, DynamicSlidingWindowLayer):
+        begin = max(0, end - (new.sliding_window - 1))
+    new.lazy_initialization(old.keys, old.values)
+    # Copies, so that the reserved memory is not kept alive by a view of it.
+    new.keys = old.keys[:, :, begin:end].clone()
+    new.values = old.values[:, :, begin:end].clone()
+    if isinstance(new, DynamicSlidingWindowLayer):
+        new.cumulative_length = count
+
+
+@torch.inference_mode()
+def cast(cache: Cache | None, dtype: torch.dtype) -> bool:
+    """Cast a cache to another dtype in place. False, with nothing changed, where it holds more than keys and values.
+
+    (State-space layers choose the dtypes of their states themselves: such a cache has to be made anew.)
+    """
+    if cache is None:
+        return True
+    if not isinstance(cache, Cache) or not all(type(layer) in (*_GROWING, *_RESERVED) for layer in cache.layers):
+        return False
+    filled: list[Any] = [layer for layer in cache.layers if layer.is_initialized]
+    pairs = [(layer.keys.to(dtype), layer.values.to(dtype)) for layer in filled]
+    for layer, (keys, values) in zip(filled, pairs, strict=True):
+        layer.keys, layer.values, layer.dtype = keys, values, dtype
+        if isinstance(layer, StaticLayer):
+            torch._dynamo.mark_static_address(keys)
+            torch._dynamo.mark_static_address(values)
+    return True
+
+
+def cache_bytes(cache: Any) -> int:
+    """Bytes that the tensors of a cache hold: keys, values and states, whether filled or only reserved.
+
+    Costs less than a microsecond a layer. Takes a cache of transformers, a list of state tensors, or None.
+    """
+    if cache is None:
+        return 0
+    if not isinstance(cache, Cache):
+        return sum(tensor.nbytes for tensor in cache)
+    total = 0
+    for layer in cache.layers:
+        kept = layer.__dict__
+        keys = kept.get("keys")
+        if keys is not None:
+            total += keys.nbytes + kept["values"].nbytes
+        if "conv_states" in kept:
+            total += _state_bytes(kept)
+    return total
+
+
+def _state_bytes(kept: dict[str, Any]) -> int:
+    states = (*kept["conv_states"].values(), *kept["recurrent_states"].values())
+    return sum(tensor.nbytes for tensor in states if tensor is not None)

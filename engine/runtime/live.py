@@ -1,0 +1,66 @@
+"""The loaded model and all that a setting may change about it while it runs. State lives here and nowhere else."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import Cache, PreTrainedModel
+
+from engine.protocol import ModelFacts
+from engine.runtime.anatomy import Anatomy
+from engine.runtime.clocks import StampRecorder
+from engine.runtime.probes import Probes
+from engine.trace.phases import Detail
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How a token is chosen from logits. Greedy, or sampling with its parameters (neutral values switch one off)."""
+
+    strategy: str = "greedy"  # "greedy" or "sample"
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+
+
+@dataclass
+class Context:
+    """The tokens of a generation and their cache. The first `cached` of `ids` are in the cache, the rest is pending.
+
+    `capacity`: the most tokens this generation can reach (prompt + new), for caches of fixed size.
+    """
+
+    ids: list[int]
+    capacity: int
+    cache: Cache | None = None
+    cached: int = 0
+
+
+@dataclass
+class LiveModel:
+    """A model on its device, its tokenizer, and the settings in force, as the loop reads them at each step.
+
+    `cache_argument`: the name under which `forward` takes the cache; `keeps_logits`: it takes `logits_to_keep`, so that
+    a prefill projects its last position only. `cache_kind`: "none", "dynamic", "static".
+    `context`: the running generation's, None between generations. `stash`: parameters in other dtypes, for the way back.
+    """
+
+    model: PreTrainedModel
+    tokenizer: Any
+    facts: ModelFacts
+    device: torch.device
+    anatomy: Anatomy
+    recorder: StampRecorder
+    detail: Detail = Detail.LAYER
+    probes: Probes | None = None
+    cache_argument: str = "past_key_values"
+    keeps_logits: bool = True
+    cache_kind: str = "dynamic"
+    attention: str = "sdpa"
+    prefill_chunk: int = 512
+    decoding: Decoding = field(default_factory=Decoding)
+    context: Context | None = None
+    stash: dict[torch.dtype, dict[str, torch.Tensor]] = field(default_factory=dict)

@@ -1,0 +1,175 @@
+"""Stamps where the parts of a model begin and end, by wrapping their `forward`: two clock reads a part.
+
+While probes are installed they record; removing them is how one turns them off. Nothing about the computation
+changes. What is wrapped depends on the level of detail:
+
+- phase: embeddings, head, and attention, MLP and mixer summed over layers; one NORM span holds all layers
+- layer: the same for each layer, in a NORM span of its own, whose own time is norms and residual additions
+- core: also the attention core, where the model uses the attention interface of transformers
+
+Where the model's anatomy is complete, all that its forward does before the first layer counts as EMBED and
+all that it does after the last one as HEAD; what is left between two layers stays unattributed.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.modeling_utils import AttentionInterface
+
+from engine.runtime.anatomy import Anatomy, Block, Part, asks_attention_interface
+from engine.runtime.clocks import StampRecorder
+from engine.runtime.wrappers import Function, Turns, Wrappers
+from engine.trace.phases import Detail, Phase
+
+
+class Probes:
+    """What was installed in a model; `remove` takes it out again. Made by `install`.
+
+    `mark_count`: stamps of one forward pass in which each wrapped part runs once.
+    `core_available`: whether the attention core is told apart; if not, `why` says why.
+    """
+
+    def __init__(self, core_available: bool, why: str) -> None:
+        self.mark_count = 0
+        self.core_available = core_available
+        self.why = why
+        self._replaced: list[tuple[Any, str, bool, Any]] = []
+
+    def replace(self, holder: Any, name: str, make: Callable[[Function], Function], marks: int = 2) -> None:
+        """Replace attribute `name` of `holder` by `make(what was there)` until `remove`."""
+        before = getattr(holder, name)
+        self._replaced.append((holder, name, name in vars(holder), vars(holder).get(name)))
+        setattr(holder, name, make(before))
+        self.mark_count += marks
+
+    def remove(self) -> None:
+        """Restore everything exactly as it was; a second call does nothing."""
+        while self._replaced:
+            holder, name, own, before = self._replaced.pop()
+            if own:
+                setattr(holder, name, before)
+            else:
+                delattr(holder, name)
+
+
+def install(model: PreTrainedModel, anatomy: Anatomy, recorder: StampRecorder, detail: Detail) -> Probes:
+    """Wrap the parts of `model` so that they stamp `recorder` at the given level of detail.
+
+    STEP installs nothing. After an exception in the model spans are left open: drop what was recorded.
+    Install after the model is on its device; remove and find the anatomy anew when its modules are exchanged.
+    Raises RuntimeError when the model is probed already.
+    """
+    if hasattr(model.forward, "__probed__"):
+        raise RuntimeError(
+            "This model is already being measured: remove its probes before installing new ones."
+        )
+    why = anatomy.core_missing if detail is Detail.CORE else f"not told apart at detail level {detail}"
+    probes = Probes(not why, why)
+    if detail is not Detail.STEP:
+        _Installer(probes, recorder).install(model, anatomy, detail)
+    return probes
+
+
+class _Installer:
+    """Puts the wrappers of one model in place."""
+
+    def __init__(self, probes: Probes, recorder: StampRecorder) -> None:
+        self.probes = probes
+        self.recorder = recorder
+        self.wrappers = Wrappers(recorder)
+
+    def install(self, model: PreTrainedModel, anatomy: Anatomy, detail: Detail) -> None:
+        by_layer = detail is not Detail.PHASE
+        for part in anatomy.embeddings:
+            self._part(part, self._single(Phase.EMBED, part.name))
+        for part in anatomy.head:
+            self._part(part, self._single(Phase.HEAD, part.name))
+        for preparation in anatomy.preparations:
+            wrap = partial(self.wrappers.guarded, code=self._single(Phase.EMBED, preparation.name))
+            self.probes.replace(preparation.holder, preparation.name, wrap)
+        self._parts(anatomy.blocks, by_layer)
+        if by_layer:
+            self._layers(anatomy.blocks)
+        if self.probes.core_available:
+            self._core(anatomy.blocks)
+        self._places(model, anatomy, None if by_layer else self._single(Phase.NORM, "layers"))
+
+    # ------------------------------------------------------------ which code
+
+    def _single(self, phase: Phase, name: str) -> int:
+        return self.recorder.define(phase, -1, name)
+
+    def _code(self, codes: list[int]) -> "int | Turns":
+        """One code if it is always the same, else a turn for each layer that the module serves as."""
+        if len(set(codes)) == 1:
+            return codes[0]
+        turns = Turns(codes)
+        self.wrappers.gate.turns.append(turns)
+        return turns
+
+    # ------------------------------------------------------------ what is wrapped
+
+    def _parts(self, blocks: tuple[Block, ...], by_layer: bool) -> None:
+        found: dict[nn.Module, tuple[Part, list[int]]] = {}
+        for block in blocks:
+            for phase, parts in _phases(block):
+                for part in parts:
+                    code = self.recorder.define(phase, block.index if by_layer else -1, part.name)
+                    found.setdefault(part.module, (part, []))[1].append(code)
+        for part, codes in found.values():
+            self._part(part, self._code(codes))
+
+    def _part(self, part: Part, code: "int | Turns") -> None:
+        if part.until is None:
+            self.probes.replace(part.module, "forward", partial(self.wrappers.timed, code=code))
+        else:
+            self.probes.replace(part.module, "forward", partial(self.wrappers.beginning, code=code), marks=1)
+            self.probes.replace(part.until, "forward", self.wrappers.ending, marks=1)
+
+    def _layers(self, blocks: tuple[Block, ...]) -> None:
+        codes: dict[nn.Module, list[int]] = {}
+        for block in blocks:
+            code = self.recorder.define(Phase.NORM, block.index, "layer")
+            codes.setdefault(block.module, []).append(code)
+        for module, own in codes.items():
+            self.probes.replace(module, "forward", partial(self.wrappers.timed, code=self._code(own)))
+
+    def _places(self, model: PreTrainedModel, anatomy: Anatomy, stack: int | None) -> None:
+        """Spans for what a forward pass does before, in (where `stack` gives a code) and after its layers."""
+        before = after = None
+        if anatomy.complete:
+            before = self._single(Phase.EMBED, "before the layers")
+            after = self._single(Phase.HEAD, "after the layers")
+        calls = 0
+        if anatomy.blocks:
+            first, last = anatomy.blocks[0].module, anatomy.blocks[-1].module
+            calls = sum(block.module is last for block in anatomy.blocks)
+            self.probes.replace(first, "forward", partial(self.wrappers.first_layer, stack=stack), marks=0)
+            self.probes.replace(last, "forward", partial(self.wrappers.last_layer, after=after), marks=0)
+        self.probes.replace(
+            model, "forward", partial(self.wrappers.whole, before=before, last_calls=calls), marks=0
+        )
+        self.probes.mark_count += 2 * sum(code is not None for code in (before, stack, after))
+
+    def _core(self, blocks: tuple[Block, ...]) -> None:
+        codes: dict[nn.Module, list[int]] = {}
+        for block in blocks:
+            code = self.recorder.define(Phase.ATTENTION_CORE, block.index, "core")
+            for part in block.attention:
+                for module in filter(asks_attention_interface, part.module.modules()):
+                    codes.setdefault(module, []).append(code)
+        turns = {module: self._code(own) for module, own in codes.items()}
+        marks = 2 * sum(map(len, codes.values()))
+        wrap = partial(self.wrappers.interface, codes=turns)
+        self.probes.replace(AttentionInterface, "get_interface", wrap, marks)
+
+
+def _phases(block: Block) -> tuple[tuple[Phase, tuple[Part, ...]], ...]:
+    return (
+        (Phase.ATTENTION, block.attention),
+        (Phase.ATTENTION, block.mlp),
+        (Phase.MIXER, block.mixer),
+    )

@@ -1,0 +1,159 @@
+"""What a module is for, told by its class, its attribute name and what is inside it."""
+
+import re
+from enum import Enum
+from itertools import takewhile
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+
+class Role(Enum):
+    """What a module of a layer is for."""
+
+    ATTENTION = "attention"
+    MLP = "mlp"
+    MIXER = "mixer"
+    NORM = "norm"
+
+
+def _words(*patterns: str) -> re.Pattern[str]:
+    return re.compile("|".join(patterns), re.IGNORECASE)
+
+
+_NORM_CLASS = _words("norm")
+_NORM_NAME = _words(r"(^|_)(ln|norm|layernorm|layer_norm)(_|\d|$)", "norm$")
+_MIXER_CLASS = _words(
+    "mamba",
+    "mixer",
+    "ssm",
+    "recurrent",
+    "delta",
+    "linear_?att",
+    "short_?conv",
+    "lightning",
+    "lstm",
+    "retention",
+    "rwkv.*attention",
+    "kda",
+)
+_MIXER_NAME = _words(
+    "mamba", "mixer", "ssm", "linear_attn", "linear_attention", "^conv$", "temporal_block", "lstm"
+)
+_MLP_CLASS = _words(
+    "mlp", "ffn", "feed_?forward", "moe", "experts", r"dense\w*dense", "^ff$", "layerff$", "glu$"
+)
+_MLP_NAME = _words(r"^mlp", r"_mlp$", r"^ffn?(_|$)", "feed_?forward", "moe", "experts")
+_ATTENTION = _words("attention", "attn")
+_LOOSE_CLASS = _words("(Intermediate|Output)$")
+_BEFORE = _words("embed", "rotary", "rope", "position", "alibi", "^wte$", "^wpe$")
+_BEHIND_NAME = _words("final", "last", "out(put)?(_|$)", "head", r"^ln_f$", r"^norm_f$")
+_PREPARES = _words(r"^(?!.*warn).*(mask|alibi|position_bias|position_ids|positional)")
+
+
+class Roles:
+    """Tells roles within one model. Class names are read without the model's own name ("RecurrentGemma…")."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model_class = type(model).__name__
+        self._recorded = tuple(_recorded_attention(model))
+
+    def of(self, name: str, module: nn.Module) -> Role | None:
+        """The role of a module of a layer; None for wrappers, loose linears, dropouts and what is unknown."""
+        if not has_parameters(module) or is_linear(module):
+            return None
+        role = self._by_class(module) or _by_name(name)
+        return None if role is not None and self._is_wrapper(module) else role
+
+    def _by_class(self, module: nn.Module) -> Role | None:
+        full = type(module).__name__
+        own = _without_common_begin(full, self._model_class) or full
+        if _NORM_CLASS.search(own):
+            return None if _ATTENTION.search(own) else Role.NORM
+        if _MIXER_CLASS.search(own) or re.match("rwkv.*attention", full, re.IGNORECASE):
+            return Role.MIXER
+        if isinstance(module, self._recorded):
+            return Role.ATTENTION
+        if _MLP_CLASS.search(own):
+            return Role.MLP
+        return Role.ATTENTION if _ATTENTION.search(own) else None
+
+    def _is_wrapper(self, module: nn.Module) -> bool:
+        """Whether a module only adds norms to one that has a role itself (T5, DBRX)."""
+        inside = [(n, m) for n, m in module.named_children() if has_parameters(m)]
+        roles = [None if is_linear(m) else self._by_class(m) or _by_name(n) for n, m in inside]
+        return None not in roles and Role.NORM in roles and len(set(roles)) > 1
+
+    def opens(self, name: str, module: nn.Module) -> bool:
+        """Whether a module outside of the layers prepares their input: embeddings, positions, first norms."""
+        named = _BEFORE.search(name) or _BEFORE.search(type(module).__name__)
+        return (
+            bool(named)
+            or isinstance(module, nn.Embedding)
+            or is_linear(module)
+            or self._is_norm(name, module)
+        )
+
+    def closes(self, name: str, module: nn.Module, behind: bool) -> bool:
+        """Whether a module outside of the layers works on their output. `behind`: it stands after them."""
+        if isinstance(module, nn.Embedding) or _BEFORE.search(type(module).__name__):
+            return False
+        if not (self._is_norm(name, module) or is_linear(module)):
+            return behind and name.endswith("head")
+        return behind or bool(_BEHIND_NAME.search(name))
+
+    def _is_norm(self, name: str, module: nn.Module) -> bool:
+        return self._by_class(module) is Role.NORM or (
+            has_parameters(module) and bool(_NORM_NAME.search(name))
+        )
+
+
+def _without_common_begin(name: str, other: str) -> str:
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(name, other, strict=False)))
+    return name[same:]
+
+
+def _by_name(name: str) -> Role | None:
+    for role, pattern in (
+        (Role.NORM, _NORM_NAME),
+        (Role.MIXER, _MIXER_NAME),
+        (Role.MLP, _MLP_NAME),
+        (Role.ATTENTION, _ATTENTION),
+    ):
+        if pattern.search(name):
+            return role
+    return None
+
+
+def _recorded_attention(model: PreTrainedModel) -> list[type]:
+    """The classes that the model itself declares to be attention (`_can_record_outputs`)."""
+    classes: list[type] = []
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel):
+            declared: Any = (getattr(module, "_can_record_outputs", None) or {}).get("attentions", ())
+            for item in declared if isinstance(declared, list | tuple) else [declared]:
+                target = getattr(item, "target_class", item)
+                classes += [target] if isinstance(target, type) and target is not nn.Module else []
+    return classes
+
+
+def has_parameters(module: nn.Module) -> bool:
+    """Whether a module or one inside it holds a parameter."""
+    return next(module.parameters(), None) is not None
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Whether a module is a single matrix product."""
+    return isinstance(module, nn.Linear | Conv1D)
+
+
+def is_loose(module: nn.Module) -> bool:
+    """Whether a module is a piece of an MLP without a module (linears of OPT, "…Output" of BERT)."""
+    return is_linear(module) or bool(_LOOSE_CLASS.search(type(module).__name__))
+
+
+def says_mask_or_positions(name: str) -> bool:
+    """Whether a function of this name makes masks or positions for the layers."""
+    return bool(_PREPARES.search(name))

@@ -1,0 +1,69 @@
+"""Choosing a token from logits: greedy, or sampling through transformers' own processors in the order of `generate()`."""
+
+import torch
+from transformers import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from engine.runtime.live import Decoding
+
+
+def processors(decoding: Decoding) -> LogitsProcessorList:
+    """What changes the logits before a token is chosen, in the order of transformers' `generate()`.
+
+    The repetition penalty holds for greedy decoding too; the others only for sampling. Neutral ones are left out.
+    """
+    wanted = LogitsProcessorList()
+    if decoding.repetition_penalty != 1.0:
+        wanted.append(RepetitionPenaltyLogitsProcessor(float(decoding.repetition_penalty)))
+    if decoding.strategy != "sample":
+        return wanted
+    if decoding.temperature != 1.0:
+        wanted.append(TemperatureLogitsWarper(float(decoding.temperature)))
+    if decoding.top_k > 0:
+        wanted.append(TopKLogitsWarper(int(decoding.top_k)))
+    if decoding.top_p < 1.0:
+        wanted.append(TopPLogitsWarper(float(decoding.top_p)))
+    if decoding.min_p > 0.0:
+        wanted.append(MinPLogitsWarper(float(decoding.min_p)))
+    return wanted
+
+
+class Chooser:
+    """Chooses tokens as a Decoding says, with random numbers of its own that start from the seed.
+
+    Two choosers with the same decoding make the same choices from the same logits, whatever else draws random numbers.
+    """
+
+    def __init__(self, decoding: Decoding, device: torch.device) -> None:
+        self.decoding = decoding
+        self._device = device
+        self._processors = processors(decoding)
+        self._samples = decoding.strategy == "sample"
+        self._needs_ids = decoding.repetition_penalty != 1.0
+        self._generator = torch.Generator(device)
+        self._generator.manual_seed(int(decoding.seed))
+        self._no_ids = torch.empty((1, 0), dtype=torch.long, device=device)
+
+    def choose(self, logits: torch.Tensor, ids: list[int]) -> torch.Tensor:
+        """The next token, shape (1,), on the logits' device. `logits`: shape (1, vocabulary); `ids`: the tokens so far."""
+        if not self._samples and not self._processors:
+            return logits.argmax(dim=-1)
+        scores = self.scores(logits, ids)
+        if not self._samples:
+            return scores.argmax(dim=-1)
+        chances = torch.softmax(scores, dim=-1)
+        return torch.multinomial(chances, num_samples=1, generator=self._generator)[:, 0]
+
+    def scores(self, logits: torch.Tensor, ids: list[int]) -> torch.Tensor:
+        """The logits after all processors, float32 of shape (1, vocabulary); -inf where a token is ruled out."""
+        # Only the repetition penalty looks at the ids; the others take an empty row, so that none is copied for them.
+        seen = torch.tensor([ids], device=self._device) if self._needs_ids else self._no_ids
+        # A copy, since a processor may work in place.
+        scores: torch.Tensor = self._processors(seen, logits.to(torch.float32, copy=True))
+        return scores

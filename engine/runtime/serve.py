@@ -1,0 +1,80 @@
+"""The engine process: a session between standard input (commands) and standard output (events)."""
+
+import os
+import pickle
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from time import perf_counter_ns
+from typing import IO
+
+from engine.hosts import batch, read_frame, write_frame
+from engine.protocol import Command, Event, Shutdown, StepEnded
+
+FLUSH_EVERY_NS = 15_000_000  # twice a frame of the window: events are never late on screen, and never one by one
+
+
+class Outbox:
+    """Collects events and sends them in batches, so that a step does not pay for a system call.
+
+    Pickling happens on the engine's thread, between steps, where it is timed; writing waits on a thread of its own,
+    so that a front end that does not read never stops a step.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._events: list[Event] = []
+        self._frames: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._next_ns = 0
+        self._writer = threading.Thread(target=self._write, name="events", daemon=True)
+        self._writer.start()
+
+    def emit(self, event: Event) -> None:
+        """Take an event; sends what has gathered when it is time, or when it is not a step."""
+        self._events.append(event)
+        now_ns = perf_counter_ns()
+        if now_ns >= self._next_ns or not isinstance(event, StepEnded):
+            self._next_ns = now_ns + FLUSH_EVERY_NS
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what has gathered."""
+        if self._events:
+            self._frames.put(batch(self._events))
+            self._events.clear()
+
+    def close(self) -> None:
+        """Send the rest and wait until it is written."""
+        self.flush()
+        self._frames.put(None)
+        self._writer.join()
+
+    def _write(self) -> None:
+        while (frame := self._frames.get()) is not None:
+            try:
+                write_frame(self._stream, frame)
+            except OSError:  # the front end is gone; standard input says so as well, and ends the session
+                return
+
+
+def serve() -> None:
+    """Run the engine process until its front end shuts it down or is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the front end, which then shuts this down
+    events = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints must not end up among events
+    commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+    reader = threading.Thread(target=_read_commands, args=(sys.stdin.buffer, commands.put), name="commands", daemon=True)
+    reader.start()
+    outbox = Outbox(events)
+    from engine.runtime.session import run_session
+
+    run_session(commands, outbox.emit, outbox.flush, place="process")
+    outbox.close()
+
+
+def _read_commands(stream: IO[bytes], put: Callable[[Command], None]) -> None:
+    while (frame := read_frame(stream)) is not None:
+        put(pickle.loads(frame))
+    put(Shutdown())

@@ -1,0 +1,235 @@
+"""Session: one engine with at most one model and one generation at a time. It takes commands between steps.
+
+The session owns the order of things: which command takes effect before which step, what state the engine is in, and
+the events that say so. It runs on one thread, the only one that touches the model. Importing this module is cheap;
+torch and transformers are imported when the session runs, so that a front end hears of it.
+"""
+
+import gc
+import queue
+import traceback
+from collections.abc import Callable
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+from engine.protocol import (
+    Change,
+    Command,
+    EngineState,
+    Event,
+    Failed,
+    Generate,
+    ListModels,
+    Load,
+    Pause,
+    Progress,
+    Resume,
+    Shutdown,
+    SingleStep,
+    StateChanged,
+    Stop,
+)
+
+if TYPE_CHECKING:
+    from engine.runtime.workbench import Run, Workbench
+
+Emit = Callable[[Event], None]
+Flush = Callable[[], None]
+
+
+def run_session(
+    commands: "queue.SimpleQueue[Command]", emit: Emit, flush: Flush = lambda: None, place: str = "process"
+) -> None:
+    """Run an engine until it is told to shut down: commands in, events out, on the calling thread.
+
+    `flush` is called when the engine is about to wait: whoever batches events sends them then. `place`: where this
+    engine lives, to be reported as a setting.
+    """
+    Session(commands, emit, flush, place).run()
+
+
+class Session:
+    """Takes commands, emits events, runs the model between them."""
+
+    def __init__(self, commands: "queue.SimpleQueue[Command]", emit: Emit, flush: Flush, place: str) -> None:
+        self._commands = commands
+        self._emit = emit
+        self._flush = flush
+        self._place = place
+        self._state = EngineState.STARTING
+        self._workbench: Workbench | None = None
+        self._run: Run | None = None
+        self._alive = True
+        self._held = False  # a command or a pause came between the last step and the next
+
+    def run(self) -> None:
+        """Work until shut down."""
+        self._start()
+        while self._alive:
+            if self._run is not None and self._state is EngineState.RUNNING:
+                self._step()
+                if self._commands.empty():
+                    continue
+                self._held = True
+            else:
+                self._flush()
+            self._take(self._commands.get())
+        self._unload()
+        self._flush()
+
+    def _start(self) -> None:
+        self._emit(StateChanged(perf_counter_ns(), EngineState.STARTING))
+        for fraction, module in enumerate(("torch", "transformers")):
+            self._emit(Progress(perf_counter_ns(), f"importing {module}", fraction / 2))
+            self._flush()
+            __import__(module)
+        from engine.runtime.telemetry import describe_engine
+
+        self._emit(describe_engine())
+        self._enter(EngineState.EMPTY)
+
+    def _enter(self, state: EngineState) -> None:
+        self._state = state
+        self._emit(StateChanged(perf_counter_ns(), state))
+
+    def _fail(self, sentence: str, details: str = "", command: str = "") -> None:
+        self._emit(Failed(perf_counter_ns(), sentence, details, command))
+
+    def _take(self, command: Command) -> None:
+        match command:
+            case Load():
+                self._load(command)
+            case Generate():
+                self._generate(command)
+            case Pause():
+                self._pause()
+            case Resume():
+                self._resume()
+            case SingleStep():
+                self._single_step()
+            case Stop():
+                self._end_run("stopped")
+            case Change():
+                self._change(command)
+            case ListModels():
+                self._list_models()
+            case Shutdown():
+                self._alive = False
+
+    # ------------------------------------------------------------ the model
+
+    def _load(self, command: Load) -> None:
+        from engine.runtime.models.loading import ModelError
+        from engine.runtime.workbench import Workbench
+
+        self._unload()
+        self._enter(EngineState.LOADING)
+        self._flush()
+        try:
+            self._workbench = Workbench(command, self._place, self._emit, self._flush)
+        except ModelError as error:
+            self._fail(error.sentence, error.details, "load")
+            self._enter(EngineState.EMPTY)
+        except Exception as error:
+            sentence = f"The model '{command.model}' could not be made ready: {first_line(error)}. Choose another model."
+            self._fail(sentence, traceback.format_exc(), "load")
+            self._enter(EngineState.EMPTY)
+        else:
+            self._enter(EngineState.READY)
+
+    def _unload(self) -> None:
+        self._end_run("stopped")
+        if self._workbench is not None:
+            self._workbench.close()
+            self._workbench = None
+            gc.collect()  # the model's cycles hold its weights; give the memory back before the next one
+
+    def _list_models(self) -> None:
+        from engine.protocol import CatalogueListed
+        from engine.runtime.models.catalogue import catalogue
+
+        self._emit(CatalogueListed(perf_counter_ns(), catalogue()))
+
+    def _change(self, command: Change) -> None:
+        if self._workbench is None:
+            self._fail("There is no model whose settings could change: load one first.", command="change")
+            return
+        self._workbench.change(command.settings)
+
+    # ------------------------------------------------------------ the generation
+
+    def _generate(self, command: Generate) -> None:
+        submitted_ns = perf_counter_ns()
+        self._end_run("stopped")
+        if self._workbench is None:
+            self._fail("There is no model to generate with: load one first.", command="generate")
+            return
+        refusal = self._workbench.refusal(command)
+        if refusal:
+            self._fail(refusal, command="generate")
+            return
+        try:
+            self._run = self._workbench.start(command, submitted_ns)
+        except Exception as error:
+            self._fail(step_sentence(error), traceback.format_exc(), "generate")
+            return
+        self._held = False
+        self._enter(EngineState.PAUSED if command.paused else EngineState.RUNNING)
+
+    def _step(self) -> None:
+        assert self._run is not None
+        try:
+            ended = self._run.step(self._held)
+        except Exception as error:  # whatever a model may raise: what was measured stays, the engine goes on
+            self._fail(step_sentence(error), traceback.format_exc(), "generate")
+            ended = "failed"
+        self._held = False
+        if ended:
+            self._end_run(ended)
+
+    def _end_run(self, reason: str) -> None:
+        if self._run is None:
+            return
+        self._run.end(reason)
+        self._run = None
+        self._enter(EngineState.READY)
+
+    def _pause(self) -> None:
+        if self._state is EngineState.RUNNING:
+            self._enter(EngineState.PAUSED)
+
+    def _resume(self) -> None:
+        if self._run is None:
+            self._fail("There is no generation to go on with: start one first.", command="resume")
+        elif self._state is EngineState.PAUSED:
+            self._held = True
+            self._enter(EngineState.RUNNING)
+
+    def _single_step(self) -> None:
+        if self._run is None:
+            self._fail("There is no generation to step through: start one first.", command="step")
+            return
+        if self._state is EngineState.PAUSED:
+            self._held = True
+            self._step()
+        if self._run is not None and self._state is EngineState.RUNNING:
+            self._enter(EngineState.PAUSED)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind when it says nothing; without a final full stop."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(".")
+
+
+def step_sentence(error: Exception) -> str:
+    """What a failed step says to people."""
+    text = first_line(error)
+    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text.lower():
+        return (
+            "Memory ran out in the middle of a step; the generation ended and what was measured is kept."
+            " Use a shorter context, a smaller precision or a smaller model."
+        )
+    if "CUDA error" in text or "device-side assert" in text:
+        return f"The device failed ({text}); what was measured is kept. Restart the engine to use the device again."
+    return f"The step failed ({text}); the generation ended and what was measured is kept. Change the setting and run again."

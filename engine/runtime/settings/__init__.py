@@ -1,0 +1,20 @@
+"""All settings that can be switched on a live model, in on-screen order."""
+
+from engine.runtime.settings.attention import Attention
+from engine.runtime.settings.base import Setting
+from engine.runtime.settings.decoding import NUMBERS, Strategy
+from engine.runtime.settings.execution import PrefillChunk, Threads
+from engine.runtime.settings.instrumentation import DetailLevel
+from engine.runtime.settings.kv_cache import KvCache
+from engine.runtime.settings.precision import Precision
+
+ALL: tuple[Setting, ...] = (
+    Precision(),
+    Attention(),
+    KvCache(),
+    Threads(),
+    PrefillChunk(),
+    Strategy(),
+    *NUMBERS,
+    DetailLevel(),
+)

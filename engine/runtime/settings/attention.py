@@ -1,0 +1,146 @@
+"""Which kernel computes attention: eager, torch's SDPA (automatic, or one of its backends alone), or FlexAttention.
+
+A switch takes `set_attn_implementation` and torch's global SDPA flags, so that a step enters nothing of its own.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch.backends import cuda as flags
+
+from engine.protocol import Choice, SettingFacts, SettingValue
+from engine.runtime.live import LiveModel
+from engine.runtime.settings import flex
+from engine.runtime.settings.base import SettingRefused
+from engine.runtime.settings.trial import agree, first_sentence, run_trial
+
+#: A prompt, a chunk of it behind what is cached (that needs a mask), a decode step.
+_TRIAL_SIZES = (2, 2, 1)
+_ENABLE = {
+    "math": flags.enable_math_sdp,
+    "flash": flags.enable_flash_sdp,
+    "efficient": flags.enable_mem_efficient_sdp,
+    "cudnn": flags.enable_cudnn_sdp,
+}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A choice: transformers' name of the implementation, and the one SDPA backend allowed ("" for all of them)."""
+
+    implementation: str
+    label: str
+    expected: str
+    backend: str = ""
+
+
+KERNELS = {
+    "eager": Kernel("eager", "Eager", "Writes the whole score matrix to memory: slower on long contexts."),
+    "sdpa": Kernel("sdpa", "SDPA (automatic)", "torch picks the fastest of its backends for each call."),
+    "sdpa:math": Kernel("sdpa", "SDPA: math", "The plain formula in torch: the slowest backend.", "math"),
+    "sdpa:flash": Kernel("sdpa", "SDPA: flash", "Never writes the score matrix: fast on long contexts.", "flash"),
+    "sdpa:efficient": Kernel("sdpa", "SDPA: memory-efficient", "Like flash, for more shapes and dtypes.", "efficient"),
+    "sdpa:cudnn": Kernel("sdpa", "SDPA: cuDNN", "NVIDIA's own kernel, for recent cards.", "cudnn"),
+    "flex": Kernel(flex.NAME, "FlexAttention (not compiled)", "Slower without compilation: it runs unfused."),
+}
+
+
+class Attention:
+    """The attention kernel."""
+
+    key = "attention"
+
+    def probe(self, live: LiveModel) -> SettingFacts:
+        """Each kernel computes a few tokens on a throwaway cache, and has to agree with eager attention."""
+        before = str(self.current(live))
+        whole = _why_fixed(live)
+        reasons = dict.fromkeys(KERNELS, whole) if whole else self._try_all(live, before)
+        return SettingFacts(
+            key=self.key,
+            family="attention",
+            label="Attention kernel",
+            kind="choice",
+            default=before,
+            choices=tuple(
+                Choice(value, kernel.label, "" if value == before else reasons[value], kernel.expected)
+                for value, kernel in KERNELS.items()
+            ),
+            expected="Another way to compute the same attention: the text stays the same, the time does not.",
+            reason=whole,
+        )
+
+    def _try_all(self, live: LiveModel, before: str) -> dict[str, str]:
+        try:
+            put(live, "eager")
+            reference = run_trial(live, _TRIAL_SIZES)
+        except Exception:  # no eager attention here: what the model was loaded with is the measure
+            put(live, before)
+            reference = run_trial(live, _TRIAL_SIZES)
+        reasons = {value: why_not(live, value, reference) for value in KERNELS}
+        put(live, before)
+        return reasons
+
+    def current(self, live: LiveModel) -> SettingValue:
+        """The kernel in force, by what the model's configuration says."""
+        implementation = live.model.config._attn_implementation
+        kernel = KERNELS.get(live.attention)
+        if kernel is not None and kernel.implementation == implementation:
+            return live.attention
+        names = (value for value, kernel in KERNELS.items() if kernel.implementation == implementation)
+        return next(names, str(implementation))
+
+    def apply(self, live: LiveModel, value: SettingValue) -> None:
+        """Switch with the same cache. In another precision than the probed one the kernel is tried again first."""
+        if value not in KERNELS:
+            raise SettingRefused(f"There is no attention kernel '{value}': choose {', '.join(KERNELS)}.")
+        before = str(self.current(live))
+        reason = _why_fixed(live)
+        if not reason and str(live.model.dtype) != f"torch.{live.facts.dtype.removeprefix('torch.')}":
+            reason = why_not(live, str(value), None)
+            put(live, before)
+        if reason:
+            raise SettingRefused(reason)
+        try:
+            put(live, str(value))
+        except Exception as error:
+            put(live, before)
+            raise SettingRefused(f"It fails on this model: {first_sentence(error)}.") from error
+
+
+def put(live: LiveModel, value: str) -> None:
+    """Put a kernel into force, untried. Raises what transformers raises where the model does not support it."""
+    kernel = KERNELS.get(value, Kernel(value, value, ""))  # a model may have been loaded with one that is not offered
+    implementation = kernel.implementation
+    if implementation == flex.NAME:
+        flex.enable()
+    live.model.set_attn_implementation(implementation)
+    if live.model.config._attn_implementation != implementation:
+        raise ValueError("this model does not let its attention be exchanged")
+    for name, enable in _ENABLE.items():
+        enable(kernel.backend in ("", name))
+    live.attention = value
+
+
+def why_not(live: LiveModel, value: str, reference: torch.Tensor | None) -> str:
+    """Why this kernel is impossible here, after trying it; "" when it works. Leaves it in force.
+
+    `reference`: logits of eager attention to agree with; None leaves that out.
+    """
+    try:
+        put(live, value)
+        logits = run_trial(live, _TRIAL_SIZES)
+    except Exception as error:  # whatever a kernel raises is the reason
+        return f"It fails on this model and device: {first_sentence(error)}."
+    if reference is not None and not agree(live, reference, logits):
+        return "It gives other results than eager attention on this model, so it would change the text."
+    return ""
+
+
+def _why_fixed(live: LiveModel) -> str:
+    """Why no kernel can be chosen at all on this model; "" when one can."""
+    if live.anatomy.blocks and not any(block.attention for block in live.anatomy.blocks):
+        return "This model has no attention layers, so there is no attention kernel to choose."
+    can_set = getattr(live.model, "_can_set_attn_implementation", None)
+    if can_set is not None and not can_set():
+        return "This model's code brings its own attention, which cannot be exchanged."
+    return ""

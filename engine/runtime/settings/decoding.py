@@ -1,0 +1,113 @@
+"""How a token is chosen: greedy or sampling, and the numbers of sampling. They replace `live.decoding` as a whole.
+
+A change begins the random numbers anew from the seed, so that a run with the same changes can be repeated.
+"""
+
+from dataclasses import dataclass, replace
+
+from engine.protocol import Choice, SettingFacts, SettingValue
+from engine.runtime.live import Decoding, LiveModel
+from engine.runtime.settings.base import SettingRefused
+from engine.runtime.settings.values import read_value
+
+_FAMILY = "decoding"
+_STRATEGIES = (
+    Choice("greedy", "Greedy", expected="Always the most likely token: the same text every time."),
+    Choice("sample", "Sampling", expected="Draws from the likely tokens: filters cost time on a large vocabulary."),
+)
+
+
+class Strategy:
+    """Greedy or sampling."""
+
+    key = "decoding"
+
+    def probe(self, live: LiveModel) -> SettingFacts:
+        """Both are possible on every model."""
+        return SettingFacts(
+            key=self.key,
+            family=_FAMILY,
+            label="Choice of token",
+            kind="choice",
+            default=Decoding().strategy,
+            choices=_STRATEGIES,
+            expected="Sampling changes the text, and takes longer than taking the most likely token.",
+            lossless=False,
+        )
+
+    def current(self, live: LiveModel) -> SettingValue:
+        """The strategy in force."""
+        return live.decoding.strategy
+
+    def apply(self, live: LiveModel, value: SettingValue) -> None:
+        """Counts from the next token."""
+        strategy, reason = read_value(self.probe(live), value)
+        if strategy is None:
+            raise SettingRefused(reason)
+        live.decoding = replace(live.decoding, strategy=str(strategy))
+
+
+@dataclass(frozen=True)
+class DecodingNumber:
+    """One number of `Decoding`, under its own name. `maximum` None: the size of the vocabulary."""
+
+    key: str
+    label: str
+    kind: str
+    minimum: float
+    maximum: float | None
+    increment: float
+    expected: str
+
+    def probe(self, live: LiveModel) -> SettingFacts:
+        """Possible on every model, within its range."""
+        return SettingFacts(
+            key=self.key,
+            family=_FAMILY,
+            label=self.label,
+            kind=self.kind,
+            default=getattr(Decoding(), self.key),
+            minimum=self.minimum,
+            maximum=live.facts.vocabulary if self.maximum is None else self.maximum,
+            increment=self.increment,
+            expected=self.expected,
+            lossless=False,
+        )
+
+    def current(self, live: LiveModel) -> SettingValue:
+        """The number in force."""
+        value: SettingValue = getattr(live.decoding, self.key)
+        return value
+
+    def apply(self, live: LiveModel, value: SettingValue) -> None:
+        """Counts from the next token."""
+        number, reason = read_value(self.probe(live), value)
+        if number is None:
+            raise SettingRefused(reason)
+        live.decoding = replace(live.decoding, **{self.key: number})
+
+
+NUMBERS = (
+    DecodingNumber(
+        "temperature", "Temperature", "number", 0.01, 10.0, 0.05,
+        "With sampling only: below 1 prefers likely tokens, above 1 evens them out; for none at all choose greedy.",
+    ),
+    DecodingNumber(
+        "top_k", "Top-k", "integer", 0, None, 1, "With sampling only: draws from the k most likely tokens; 0 is off.",
+    ),
+    DecodingNumber(
+        "top_p", "Top-p", "number", 0.0, 1.0, 0.05,
+        "With sampling only: draws from the fewest tokens that make up this share; sorts the vocabulary; 1 is off.",
+    ),
+    DecodingNumber(
+        "min_p", "Min-p", "number", 0.0, 1.0, 0.01,
+        "With sampling only: drops tokens less likely than this share of the likeliest; 0 is off.",
+    ),
+    DecodingNumber(
+        "repetition_penalty", "Repetition penalty", "number", 0.1, 10.0, 0.05,
+        "Above 1 makes tokens that occurred less likely, with greedy too; 1 is off.",
+    ),
+    DecodingNumber(
+        "seed", "Seed", "integer", 0, 2**32 - 1, 1, "With sampling only: the same seed repeats the same text.",
+    ),
+)  # fmt: skip

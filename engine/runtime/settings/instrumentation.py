@@ -1,0 +1,75 @@
+"""How deep a step is measured."""
+
+from engine.protocol import Choice, SettingFacts, SettingValue
+from engine.runtime.live import LiveModel
+from engine.runtime.probes import install
+from engine.runtime.settings.base import SettingRefused
+from engine.trace.phases import Detail
+
+_LABELS = {
+    Detail.STEP: "Step",
+    Detail.PHASE: "Phases",
+    Detail.LAYER: "Layers",
+    Detail.CORE: "Layers + attention core",
+}
+_EXPECTED = {
+    Detail.STEP: "Nothing inside the forward pass is told apart: no cost.",
+    Detail.PHASE: "Attention, MLP and the rest, summed over all layers.",
+    Detail.LAYER: "Attention, MLP and the rest of every layer; costs under a microsecond a part.",
+    Detail.CORE: "Also tells softmax(QK^T)V apart from the projections around it.",
+}
+
+
+class DetailLevel:
+    """The level of detail: applying it puts the probes of that level into the model."""
+
+    key = "detail"
+
+    def probe(self, live: LiveModel) -> SettingFacts:
+        """By what was found in the model: nothing needs to be tried."""
+        reasons = {level: _reason(live, level) for level in Detail}
+        return SettingFacts(
+            key=self.key,
+            family="measurement",
+            label="Detail",
+            kind="choice",
+            default=str(Detail.STEP if reasons[Detail.LAYER] else Detail.LAYER),
+            choices=tuple(Choice(str(d), _LABELS[d], reasons[d], _EXPECTED[d]) for d in Detail),
+            expected="Deeper levels stamp more places of a step; what that costs is shown by the observer meter.",
+        )
+
+    def current(self, live: LiveModel) -> SettingValue:
+        """The level in force."""
+        return str(live.detail)
+
+    def apply(self, live: LiveModel, value: SettingValue) -> None:
+        """Replace the probes. Also installs the first ones, when asked for the level that is set already."""
+        if value not in list(Detail):
+            raise SettingRefused(f"There is no level of detail '{value}': choose {', '.join(Detail)}.")
+        detail = Detail(str(value))
+        if reason := _reason(live, detail):
+            raise SettingRefused(reason)
+        before = live.detail if live.probes is not None else None
+        try:
+            self._install(live, detail)
+        except Exception:
+            if before is not None:
+                self._install(live, before)
+            raise
+
+    def _install(self, live: LiveModel, detail: Detail) -> None:
+        if live.probes is not None:
+            live.probes.remove()
+            live.probes = None
+        live.probes = install(live.model, live.anatomy, live.recorder, detail)
+        live.detail = detail
+
+
+def _reason(live: LiveModel, detail: Detail) -> str:
+    if detail in (Detail.STEP, Detail.PHASE):
+        return ""
+    if not live.anatomy.blocks:
+        return "No layers were found in this model, so they cannot be told apart."
+    if detail is Detail.CORE and live.anatomy.core_missing:
+        return f"The attention core is not available: {live.anatomy.core_missing.rstrip('.')}."
+    return ""

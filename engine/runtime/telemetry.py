@@ -1,0 +1,144 @@
+"""What surrounds the model: the engine's versions and devices, its memory, and what measuring costs."""
+
+import os
+import platform
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import perf_counter_ns
+
+import psutil
+import torch
+
+from engine.protocol import PROTOCOL_VERSION, DeviceFacts, EngineStarted, Event, MemorySampled, ObserverReport
+from engine.runtime.caches import cache_bytes
+from engine.runtime.clocks import StampRecorder
+from engine.runtime.live import LiveModel
+from engine.trace.phases import Phase
+
+SAMPLE_EVERY_NS = 250_000_000
+REPORT_EVERY_NS = 500_000_000
+TRIAL_MARKS = 2_000
+
+
+def describe_engine() -> EngineStarted:
+    """What this engine runs on and with."""
+    packages = ("cyclograph", "torch", "transformers", "tokenizers", "safetensors", "numpy")
+    return EngineStarted(
+        at_ns=perf_counter_ns(),
+        protocol=PROTOCOL_VERSION,
+        pid=os.getpid(),
+        versions=(("python", platform.python_version()), *((name, _version(name)) for name in packages)),
+        devices=devices(),
+        processor=_processor(),
+        cores=physical_cores(),
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _processor() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def physical_cores() -> int:
+    """Physical cores that this process may use, at least 1."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
+
+
+def devices() -> tuple[DeviceFacts, ...]:
+    """The CPU and every accelerator that torch can use here."""
+    memory = psutil.virtual_memory()
+    found = [DeviceFacts("cpu", _processor(), memory.total, memory.available)]
+    if torch.accelerator.is_available():
+        kind = torch.accelerator.current_accelerator()
+        assert kind is not None
+        found += [_accelerator(kind.type, index) for index in range(torch.accelerator.device_count())]
+    return tuple(found)
+
+
+def _accelerator(kind: str, index: int) -> DeviceFacts:
+    device = f"{kind}:{index}"
+    if kind == "cuda":
+        available, total = torch.cuda.mem_get_info(index)
+        return DeviceFacts(device, torch.cuda.get_device_name(index), total, available)
+    memory = psutil.virtual_memory()  # MPS shares the host's memory; others do not say
+    return DeviceFacts(device, kind.upper(), memory.total, memory.available)
+
+
+class MemorySampler:
+    """Samples memory between steps, at most four times a second: reading it costs some tens of microseconds."""
+
+    def __init__(self, live: LiveModel) -> None:
+        self._live = live
+        self._process = psutil.Process()
+        self._next_ns = 0
+
+    def after_step(self, emit: Callable[[Event], None], now_ns: int) -> None:
+        """Emit a sample when one is due."""
+        if now_ns < self._next_ns:
+            return
+        self._next_ns = now_ns + SAMPLE_EVERY_NS
+        emit(self.sample())
+
+    def sample(self) -> MemorySampled:
+        """Memory now."""
+        live = self._live
+        allocated = reserved = None
+        if live.device.type == "cuda":
+            allocated, reserved = torch.cuda.memory_allocated(live.device), torch.cuda.memory_reserved(live.device)
+        cache = live.context.cache if live.context else None
+        return MemorySampled(
+            at_ns=perf_counter_ns(),
+            process_bytes=self._process.memory_info().rss,
+            weight_bytes=live.facts.weight_bytes,
+            cache_bytes=cache_bytes(cache),
+            device_allocated_bytes=allocated,
+            device_reserved_bytes=reserved,
+        )
+
+
+class Observer:
+    """Keeps account of what measuring costs: a mark's cost, tried out once, and handing steps over, timed always."""
+
+    def __init__(self, recorder: StampRecorder) -> None:
+        self.mark_cost_ns = measure_mark_cost_ns(recorder)
+        self._emit_ns = 0
+        self._steps = 0
+        self._next_ns = 0
+
+    def after_step(self, emit: Callable[[Event], None], marks: int, step_end_ns: int) -> None:
+        """Count a step with so many marks that ended then and has been handed over now; report when it is time."""
+        now_ns = perf_counter_ns()
+        self._emit_ns += now_ns - step_end_ns
+        self._steps += 1
+        if now_ns < self._next_ns:
+            return
+        emit(ObserverReport(now_ns, marks, self.mark_cost_ns, self._emit_ns / self._steps))
+        self._next_ns, self._emit_ns, self._steps = now_ns + REPORT_EVERY_NS, 0, 0
+
+
+def measure_mark_cost_ns(recorder: StampRecorder) -> float:
+    """Cost of one mark as a wrapped module makes it: best of five rounds (disturbances only ever add)."""
+    code = recorder.define(Phase.UNATTRIBUTED, name="trial")
+    append_code, append_time, clock = recorder.codes.append, recorder.times.append, recorder.clock
+    best = float("inf")
+    for _ in range(5):
+        begin_ns = perf_counter_ns()
+        for _ in range(TRIAL_MARKS):
+            append_code(code)
+            append_time(clock())
+        best = min(best, (perf_counter_ns() - begin_ns) / TRIAL_MARKS)
+    recorder.begin_step()
+    return best

@@ -1,0 +1,1 @@
+"""What was measured: phases, steps, tokens, metrics. numpy and the standard library only."""

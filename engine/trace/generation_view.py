@@ -1,0 +1,185 @@
+"""What the latency metrics look at: the steps and tokens of one generation, or of several, without the time
+held.
+
+Held time is what the user kept the engine waiting (pauses, switches, a start on hold): `held_ns` of a step
+lies before that step. It belongs to no latency, so every arrival is moved to the earlier by all that was held
+before it in its generation. Arrivals that coincided still coincide, and gaps between arrivals shrink by
+exactly what was held in them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.protocol import Configuration
+from engine.trace.ledger import Int64
+from engine.trace.store import GenerationRecord, Trace
+
+Bool = npt.NDArray[np.bool_]
+Rows = slice | Int64
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """Inter-token latencies: gap_ns (gaps,) between distinct arrivals, and the row of the step that ended
+    each.
+    """
+
+    gap_ns: Int64
+    step: Int64
+
+
+@dataclass(frozen=True)
+class GenerationView:
+    """Generations (g,), one after the other, with their steps (s,) and tokens (t,). Nothing in it is copied
+    if it can be a view of the trace, so it is to be used at once, not kept.
+
+    submitted_ns (g,): t0, wall clock. ended (g,): whether it is over. step_begin, step_end, token_begin,
+    token_end (g,): its rows in the arrays below. wall_ns, held_ns, tokens_per_step, prompt_tokens, kinds,
+    batch, context_length (s,), phases_ns (s, PHASE_COUNT): as in `Steps`. generation (s,): row of its
+    generation here. configuration (s,): the first configuration of the trace with the same settings, so that
+    coming back to one is no new one. counted (s,): False for steps under another configuration than the one
+    asked for. arrivals_ns (t,): since t0 of its generation, without time held. token_step (t,): the row of
+    the step that yielded it.
+    """
+
+    submitted_ns: Int64
+    ended: Bool
+    step_begin: Int64
+    step_end: Int64
+    token_begin: Int64
+    token_end: Int64
+    wall_ns: Int64
+    held_ns: Int64
+    tokens_per_step: Int64
+    prompt_tokens: Int64
+    kinds: npt.NDArray[np.int8]
+    batch: Int64
+    context_length: Int64
+    phases_ns: Int64
+    generation: Int64
+    configuration: Int64
+    counted: Bool
+    arrivals_ns: Int64
+    token_step: Int64
+
+    @cached_property
+    def gaps(self) -> Gaps:
+        """A gap for each arrival after the first of its generation, if its step counts; none between tokens
+        that share one.
+        """
+        gap = np.diff(self.arrivals_ns)
+        keep = (gap != 0) & self.counted[self.token_step[1:]]
+        inside = (self.token_begin > 0) & (self.token_begin < len(self.arrivals_ns))
+        keep[self.token_begin[inside] - 1] = False  # from one generation to the next
+        return Gaps(gap[keep], self.token_step[1:][keep])
+
+    @cached_property
+    def whole(self) -> Bool:
+        """Generations (g,) that yielded a token and of which every step counts: those that have latencies of
+        their own.
+        """
+        others = np.concatenate(([0], np.cumsum(~self.counted)))
+        whole: Bool = (self.token_end > self.token_begin) & (others[self.step_end] == others[self.step_begin])
+        return whole
+
+
+def view_generation(trace: Trace, generation: GenerationRecord) -> GenerationView:
+    """One generation of a trace."""
+    return view_generations(trace, [generation])
+
+
+def view_generations(
+    trace: Trace, generations: Sequence[GenerationRecord] | None = None, configuration: int | None = None
+) -> GenerationView:
+    """Several generations of a trace (all of them by default), in the order of the trace.
+
+    With `configuration` only steps under the settings of that one count, whenever they were in force.
+    Raises IndexError when the trace has no such configuration.
+    """
+    records = sorted(trace.generations if generations is None else generations, key=lambda g: g.first_step)
+    first = np.array([g.first_step for g in records], np.int64)
+    counts = np.array([g.end_step for g in records], np.int64) - first
+    step_end = np.cumsum(counts)
+    step_begin = step_end - counts
+    submitted = np.array([g.started.submitted_ns for g in records], np.int64)
+    rows = _rows(first, counts, step_begin)
+    steps = trace.steps
+    generation = np.repeat(np.arange(len(records)), counts)
+    held = steps.held_ns[rows]
+    token_rows, token_step = _token_rows(trace, rows)
+    shift = submitted[generation] + _held_so_far(held, step_begin, generation)
+    settings = _settings_of(trace.configurations, steps.configuration[rows])
+    return GenerationView(
+        submitted_ns=submitted,
+        ended=np.array([g.ended is not None for g in records], np.bool_),
+        step_begin=step_begin,
+        step_end=step_end,
+        token_begin=np.searchsorted(token_step, step_begin),
+        token_end=np.searchsorted(token_step, step_end),
+        wall_ns=steps.wall_ns[rows],
+        held_ns=held,
+        tokens_per_step=steps.token_count[rows],
+        prompt_tokens=steps.prompt_tokens[rows],
+        kinds=steps.kind[rows],
+        batch=steps.batch[rows],
+        context_length=steps.context_length[rows],
+        phases_ns=steps.phases_ns[rows],
+        generation=generation,
+        configuration=settings,
+        counted=_counted(trace.configurations, settings, configuration),
+        arrivals_ns=trace.tokens.arrival_ns[token_rows] - shift[token_step],
+        token_step=token_step,
+    )
+
+
+def _rows(first: Int64, counts: Int64, begin: Int64) -> Rows:
+    """The rows of the trace that several runs of rows cover: a slice (no copies) where they follow each
+    other.
+    """
+    end = first + counts
+    if not len(first):
+        return slice(0, 0)
+    if (first[1:] == end[:-1]).all():
+        return slice(int(first[0]), int(end[-1]))
+    rows: Int64 = np.repeat(first - begin, counts) + np.arange(counts.sum())
+    return rows
+
+
+def _token_rows(trace: Trace, rows: Rows) -> tuple[Rows, Int64]:
+    """The rows of the tokens that these steps yielded, and the place within `rows` of the step of each."""
+    if isinstance(rows, slice):
+        begin, end = np.searchsorted(trace.tokens.step, (rows.start, rows.stop)).tolist()
+        return slice(begin, end), trace.tokens.step[begin:end] - rows.start
+    place = np.full(len(trace.steps), -1)
+    place[rows] = np.arange(len(rows))
+    steps = place[trace.tokens.step]
+    kept = np.flatnonzero(steps >= 0)
+    return kept, steps[kept]
+
+
+def _held_so_far(held: Int64, begin: Int64, generation: Int64) -> Int64:
+    """What was held in the generation up to each step, before it included."""
+    total = np.concatenate(([0], np.cumsum(held)))
+    so_far: Int64 = total[1:] - total[begin][generation]
+    return so_far
+
+
+def _settings_of(configurations: Sequence[Configuration], used: npt.NDArray[Any]) -> Int64:
+    firsts: dict[Configuration, int] = {}
+    alike = [firsts.setdefault(settings, place) for place, settings in enumerate(configurations)]
+    if len(firsts) <= 1:
+        return np.zeros(len(used), np.int64)
+    settings: Int64 = np.array(alike, np.int64)[used]
+    return settings
+
+
+def _counted(configurations: Sequence[Configuration], settings: Int64, configuration: int | None) -> Bool:
+    if configuration is None:
+        return np.ones(len(settings), np.bool_)
+    counted: Bool = settings == configurations.index(configurations[configuration])
+    return counted

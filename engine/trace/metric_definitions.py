@@ -1,0 +1,231 @@
+"""What each metric is called and what it means: the words that stand beside every number on screen and in
+files.
+
+In the formulas: submitted at t0, tokens 1…N available at a1 ≤ … ≤ aN (text complete, on the host), batch B.
+"""
+
+from dataclasses import dataclass
+
+LOWER, HIGHER = "lower", "higher"
+HOST = "host, perf_counter, int64 ns"
+HELD = "time held by the user (pauses, switches)"
+LOADING = f"model loading, compilation, {HELD}"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric's one definition. `unit`: "ns", "tokens/s", "1" (a share) or "" (a count). `excludes`: what is
+    left out.
+
+    `needs`: what must have been measured before it has a value. `better`: "lower", "higher", or "" where
+    neither is.
+    """
+
+    key: str
+    name: str
+    short: str
+    unit: str
+    formula: str
+    excludes: str
+    needs: str
+    better: str
+    clock: str = HOST
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Latencies that a user wants kept; None: no target."""
+
+    name: str
+    ttft_ns: int | None = None
+    itl_ns: int | None = None
+
+    @property
+    def ttft_limit(self) -> float:
+        """The TTFT target, ns; infinite without one."""
+        return float("inf") if self.ttft_ns is None else self.ttft_ns
+
+    @property
+    def itl_limit(self) -> float:
+        """The ITL target, ns; infinite without one."""
+        return float("inf") if self.itl_ns is None else self.itl_ns
+
+    def __str__(self) -> str:
+        wanted = (("TTFT", self.ttft_ns), ("ITL", self.itl_ns))
+        parts = [f"{name} ≤ {limit / 1e6:g} ms" for name, limit in wanted if limit is not None]
+        return f"{self.name}: {', '.join(parts) or 'no target'}"
+
+
+CHAT = Targets("chat", ttft_ns=200_000_000, itl_ns=50_000_000)
+SECOND_LEVEL = Targets("second-level", ttft_ns=1_000_000_000)
+
+
+def _itl(key: str, name: str, short: str, what: str) -> Metric:
+    formula = f"{what} of the gaps between distinct arrivals"
+    excludes = f"the time to the first token; {HELD}; tokens that arrive together add no zero gaps"
+    return Metric(key, name, short, "ns", formula, excludes, "two arrivals", LOWER)
+
+
+def _share(group: str, holds: str) -> tuple[Metric, Metric]:
+    inside = (
+        ""
+        if group == "decode"
+        else "steps at detail level step: nothing is told apart inside their forward pass"
+    )
+    needs = "a step" if group == "decode" else "a step at detail level phase or deeper"
+    named = f"wall time of {holds}"
+    return (
+        Metric(
+            f"{group}_share", f"{group} share", group, "1", f"median of {named} / wall_s", inside, needs, ""
+        ),
+        Metric(f"{group}_total", f"{group} total", f"Σ {group}", "ns", f"sum of {named}", inside, needs, ""),
+    )
+
+
+_ALL = (
+    Metric("ttft", "time to first token", "TTFT", "ns", "a1 − t0", LOADING, "a token", LOWER),
+    _itl("itl_p50", "inter-token latency, median", "ITL p50", "median"),
+    _itl("itl_p95", "inter-token latency, 95th percentile", "ITL p95", "95th percentile (linear)"),
+    _itl("itl_p99", "inter-token latency, 99th percentile", "ITL p99", "99th percentile (linear)"),
+    _itl("itl_max", "inter-token latency, largest", "ITL max", "largest"),
+    _itl("itl_mean", "inter-token latency, mean", "ITL mean", "mean"),
+    Metric(
+        "tpot",
+        "time per output token",
+        "TPOT",
+        "ns",
+        "(aN − a1) / (N − 1)",
+        f"the first token; {HELD}",
+        "two arrivals",
+        LOWER,
+    ),
+    Metric(
+        "token_latency",
+        "token latency",
+        "token",
+        "ns",
+        "median of wall_s / n_s, n_s tokens of a sequence in step s",
+        "prefill steps; steps without tokens; time between steps",
+        "a decode step",
+        LOWER,
+    ),
+    Metric(
+        "end_to_end",
+        "end-to-end latency",
+        "E2E",
+        "ns",
+        "aN − t0",
+        f"{LOADING}; generations that still run",
+        "a generation that is over, with a token",
+        LOWER,
+    ),
+    Metric(
+        "output_throughput",
+        "output throughput",
+        "output",
+        "tokens/s",
+        "B·N / (aN − t0)",
+        LOADING,
+        "a token",
+        HIGHER,
+    ),
+    Metric(
+        "decode_throughput",
+        "decode throughput",
+        "decode rate",
+        "tokens/s",
+        "B·(N − 1) / (aN − a1)",
+        f"prefill and the first token; {HELD}",
+        "two arrivals",
+        HIGHER,
+    ),
+    Metric(
+        "prefill_throughput",
+        "prefill throughput",
+        "prefill rate",
+        "tokens/s",
+        "prompt tokens / wall time of the prefill steps",
+        "tokenization, time between steps",
+        "a prefill step",
+        HIGHER,
+    ),
+    Metric(
+        "stalls",
+        "stalls",
+        "stalls",
+        "",
+        "gaps > max(5 × median, median + 10 MAD) of the up to 64 gaps before,"
+        " in the same generation under the same settings",
+        "the first 16 gaps of a generation under its settings; " + HELD,
+        "17 gaps in one generation under the same settings",
+        LOWER,
+    ),
+    Metric(
+        "stall_largest",
+        "largest stall",
+        "max stall",
+        "ns",
+        "the largest gap that is a stall",
+        "the first 16 gaps of a generation under its settings; " + HELD,
+        "a stall",
+        LOWER,
+    ),
+    Metric(
+        "goodput",
+        "goodput, generations",
+        "goodput",
+        "1",
+        "share of the generations of which TTFT and every inter-token gap met its target",
+        f"generations that still run or yielded no token; {LOADING}",
+        "a generation that is over, with a token",
+        HIGHER,
+    ),
+    Metric(
+        "goodput_tokens",
+        "goodput, tokens",
+        "goodput (tokens)",
+        "1",
+        "share of the tokens that met their target: TTFT for the first arrival, ITL for the others",
+        LOADING,
+        "a token",
+        HIGHER,
+    ),
+    Metric(
+        "unattributed",
+        "unattributed share",
+        "unattributed",
+        "1",
+        "median of (wall_s − all phases) / wall_s",
+        "",
+        "a step",
+        LOWER,
+    ),
+    *_share("forward", "the forward pass without attention"),
+    *_share("attention", "attention blocks"),
+    *_share("decode", "draft, sample, transfer, detokenize and stop"),
+    Metric("steps", "steps", "steps", "", "calls of the model", "", "a step", ""),
+    Metric("tokens", "output tokens", "tokens", "", "B·N", "", "a token", ""),
+    Metric(
+        "context_length",
+        "context length",
+        "context",
+        "",
+        "tokens that the next step will find",
+        "",
+        "a step",
+        "",
+    ),
+    Metric(
+        "held",
+        "time held",
+        "held",
+        "ns",
+        "sum of the time the user kept the engine waiting",
+        "",
+        "a step",
+        "",
+    ),
+)
+
+#: Every metric by its key.
+METRICS: dict[str, Metric] = {metric.key: metric for metric in _ALL}

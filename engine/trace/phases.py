@@ -1,0 +1,120 @@
+"""The named parts of a step's time, the kinds of step, and the levels of detail: one meaning each, everywhere."""
+
+from enum import IntEnum, StrEnum
+
+
+class Phase(IntEnum):
+    """A named part of a step's time. The value is the column in which the phase is stored."""
+
+    FORWARD = 0  # the forward pass in one piece: only at detail `step`, where nothing inside it is told apart
+    EMBED = 1
+    ATTENTION = 2
+    ATTENTION_CORE = 3
+    MIXER = 4
+    MLP = 5
+    NORM = 6
+    HEAD = 7
+    COMMUNICATE = 8
+    DRAFT = 9
+    SAMPLE = 10
+    TRANSFER = 11
+    DETOKENIZE = 12
+    STOP = 13
+    BACKWARD = 14
+    UNATTRIBUTED = 15
+
+
+PHASE_COUNT = len(Phase)
+
+#: The three groups that the instrument is named for; `UNATTRIBUTED` belongs to none of them.
+GROUPS: dict[str, tuple[Phase, ...]] = {
+    "forward": (
+        Phase.FORWARD,
+        Phase.EMBED,
+        Phase.MIXER,
+        Phase.MLP,
+        Phase.NORM,
+        Phase.HEAD,
+        Phase.COMMUNICATE,
+    ),
+    "attention": (Phase.ATTENTION, Phase.ATTENTION_CORE),
+    "decode": (Phase.DRAFT, Phase.SAMPLE, Phase.TRANSFER, Phase.DETOKENIZE, Phase.STOP),
+}
+
+#: How a phase is called on screen.
+LABELS: dict[Phase, str] = {
+    Phase.FORWARD: "forward (whole)",
+    Phase.EMBED: "embed",
+    Phase.ATTENTION: "attention",
+    Phase.ATTENTION_CORE: "attention core",
+    Phase.MIXER: "mixer",
+    Phase.MLP: "MLP",
+    Phase.NORM: "norm + residual",
+    Phase.HEAD: "head",
+    Phase.COMMUNICATE: "communicate",
+    Phase.DRAFT: "draft",
+    Phase.SAMPLE: "sample",
+    Phase.TRANSFER: "transfer",
+    Phase.DETOKENIZE: "detokenize",
+    Phase.STOP: "stop",
+    Phase.BACKWARD: "backward",
+    Phase.UNATTRIBUTED: "unattributed",
+}
+
+#: What a phase holds, in one sentence.
+MEANINGS: dict[Phase, str] = {
+    Phase.FORWARD: "the forward pass of the model, not told apart (detail level step)",
+    Phase.EMBED: "token and position embedding, and the mask and positions made for the layers",
+    Phase.ATTENTION: "the layers' attention blocks: projections, rotary, cache update, output projection"
+    " (and the core, unless it is measured apart)",
+    Phase.ATTENTION_CORE: "softmax(QK^T / sqrt(d)) V alone",
+    Phase.MIXER: "the layers' state-space or linear-attention mixers",
+    Phase.MLP: "the layers' feed-forward blocks or experts",
+    Phase.NORM: "norms and residual additions: what of a layer is neither attention nor MLP",
+    Phase.HEAD: "final norm and projection to the vocabulary",
+    Phase.COMMUNICATE: "collectives between devices that share the model",
+    Phase.DRAFT: "proposing tokens that the model then verifies",
+    Phase.SAMPLE: "from logits to the chosen token: logits processors and the choice",
+    Phase.TRANSFER: "waiting for the token to reach the host",
+    Phase.DETOKENIZE: "from token id to text, complete characters only",
+    Phase.STOP: "stopping criteria and handing the step over",
+    Phase.BACKWARD: "the backward pass of the training-step probe",
+    Phase.UNATTRIBUTED: "wall time of the step that is in none of the other phases",
+}
+
+
+class Role(IntEnum):
+    """What a layer's time is split into; the value is the column in which it is stored."""
+
+    ATTENTION = 0
+    MLP = 1  # or the mixer of a state-space layer
+    REST = 2
+
+
+#: In which role of its layer a phase is counted.
+ROLE_OF: dict[Phase, Role] = {
+    Phase.ATTENTION: Role.ATTENTION,
+    Phase.ATTENTION_CORE: Role.ATTENTION,
+    Phase.MLP: Role.MLP,
+    Phase.MIXER: Role.MLP,
+    Phase.NORM: Role.REST,
+}
+
+
+class StepKind(StrEnum):
+    """What a step was for."""
+
+    PREFILL = "prefill"  # one chunk of the prompt
+    DECODE = "decode"  # one new token per sequence
+    VERIFY = "verify"  # several drafted tokens checked at once
+    ENCODE = "encode"  # an encoder pass
+    BACKWARD = "backward"  # the training-step probe
+
+
+class Detail(StrEnum):
+    """How deep a step is measured. Each level costs a little more than the one before."""
+
+    STEP = "step"  # nothing inside the forward pass
+    PHASE = "phase"  # attention, MLP and the rest, summed over layers
+    LAYER = "layer"  # the same for every layer
+    CORE = "core"  # and the attention core apart from its projections

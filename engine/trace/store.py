@@ -1,0 +1,329 @@
+"""Trace: everything measured in a session, as append-only columns of int64 nanoseconds. The fold of an engine's events.
+
+Columns grow by doubling and are read as views: a window of a trace costs nothing. One thread appends and reads (the
+one that draws, or the one that writes); nothing here locks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.protocol import (
+    Configuration,
+    Event,
+    GenerationEnded,
+    GenerationStarted,
+    LayoutDefined,
+    MemorySampled,
+    ModelFacts,
+    ModelLoaded,
+    SettingsChanged,
+    StepEnded,
+)
+from engine.trace.ledger import Int64, Layout, Span
+from engine.trace.phases import PHASE_COUNT, Role, StepKind
+
+KINDS = tuple(StepKind)
+NO_LATENCY = -1  # in `itl_ns` and `wall-per-token` columns: this step has no such value
+
+
+class Column:
+    """An append-only array of rows: (count, *shape), doubling its room. `values` is a view, never a copy."""
+
+    def __init__(self, dtype: npt.DTypeLike, shape: tuple[int, ...] = ()) -> None:
+        self._room = np.zeros((256, *shape), dtype)
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def values(self) -> npt.NDArray[Any]:
+        """All rows so far."""
+        return self._room[: self._count]
+
+    def append(self, row: Any) -> None:
+        """Add one row."""
+        if self._count == len(self._room):
+            self._grow(self._count + 1)
+        self._room[self._count] = row
+        self._count += 1
+
+    def extend(self, rows: npt.NDArray[Any]) -> None:
+        """Add several rows."""
+        end = self._count + len(rows)
+        if end > len(self._room):
+            self._grow(end)
+        self._room[self._count : end] = rows
+        self._count = end
+
+    def _grow(self, needed: int) -> None:
+        room = np.zeros((max(needed, 2 * len(self._room)), *self._room.shape[1:]), self._room.dtype)
+        room[: self._count] = self._room[: self._count]
+        self._room = room
+
+
+class Steps:
+    """The columns of all steps; row i is step i of the trace.
+
+    wall_ns (n): begin to end. phases_ns (n, PHASE_COUNT): sums to wall_ns. layers_ns (n, layers, 3): attention, MLP,
+    rest; zeros where the detail did not tell layers apart. itl_ns (n): gap between this step's arrival of text and
+    the one before in its generation without the time held by the user, NO_LATENCY where there is none. held_ns (n): time before the step
+    that the user held the engine. first_token, token_count (n): its rows in `Trace.tokens`.
+    """
+
+    def __init__(self, layers: int) -> None:
+        self._columns = {
+            name: Column(dtype)
+            for name, dtype in {
+                "begin_ns": np.int64,
+                "wall_ns": np.int64,
+                "held_ns": np.int64,
+                "itl_ns": np.int64,
+                "kind": np.int8,
+                "generation": np.int32,
+                "configuration": np.int32,
+                "layout": np.int32,
+                "context_length": np.int64,
+                "cache_bytes": np.int64,
+                "first_token": np.int64,
+                "token_count": np.int32,
+                "prompt_tokens": np.int32,
+                "batch": np.int32,
+                "stamp_offset": np.int64,
+            }.items()
+        }
+        self._columns["phases_ns"] = Column(np.int64, (PHASE_COUNT,))
+        self._columns["layers_ns"] = Column(np.int64, (layers, len(Role)))
+        self.stamps = Column(np.int64)
+
+    def __len__(self) -> int:
+        return len(self._columns["wall_ns"])
+
+    def __getattr__(self, name: str) -> npt.NDArray[Any]:
+        try:
+            return self.__dict__["_columns"][name].values  # type: ignore[no-any-return]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def append(self, **row: Any) -> None:
+        """Add one step: a value for every column."""
+        for name, column in self._columns.items():
+            column.append(row[name])
+
+
+class Tokens:
+    """All tokens in order: id (n), arrival_ns (n), step (n), and `text` (a list of n pieces)."""
+
+    def __init__(self) -> None:
+        self._id, self._arrival, self._step = Column(np.int64), Column(np.int64), Column(np.int64)
+        self.text: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    @property
+    def id(self) -> Int64:
+        """Token ids."""
+        return self._id.values
+
+    @property
+    def arrival_ns(self) -> Int64:
+        """When each token's text was on the host, wall clock."""
+        return self._arrival.values
+
+    @property
+    def step(self) -> Int64:
+        """The step (row of `Steps`) that yielded each token."""
+        return self._step.values
+
+    def append(self, id: int, arrival_ns: int, step: int, text: str) -> None:
+        """Add one token."""
+        self._id.append(id)
+        self._arrival.append(arrival_ns)
+        self._step.append(step)
+        self.text.append(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """An event pinned to a place: before step `step` of the trace."""
+
+    step: int
+    at_ns: int
+    kind: str  # "settings"
+    text: str
+    event: SettingsChanged
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRecord:
+    """A generation and where its steps lie: rows first_step ≤ i < end_step of `Steps`; `ended` None while it runs."""
+
+    started: GenerationStarted
+    first_step: int
+    end_step: int
+    ended: GenerationEnded | None = None
+
+
+class Trace:
+    """All that one loaded model did. A new model begins a new trace.
+
+    `revision` grows with every event that changes what could be drawn.
+    """
+
+    def __init__(self, loaded: ModelLoaded | None = None) -> None:
+        self.model: ModelFacts | None = loaded.model if loaded else None
+        self.configurations: list[Configuration] = [loaded.effective] if loaded else []
+        self.steps = Steps(len(loaded.model.layer_names) if loaded else 0)
+        self.tokens = Tokens()
+        self.marks: list[Mark] = []
+        self.generations: list[GenerationRecord] = []
+        self.memory: list[MemorySampled] = []
+        self.layouts: dict[int, Layout] = {}
+        self.revision = 0
+        self._layer_count = len(loaded.model.layer_names) if loaded else 0
+        self._last_arrival_ns: int | None = None
+        self._held_since_arrival_ns = 0
+
+    @property
+    def layer_count(self) -> int:
+        """Layers of the model."""
+        return self._layer_count
+
+    @property
+    def configuration(self) -> Configuration:
+        """The configuration in force at the end of the trace."""
+        return self.configurations[-1] if self.configurations else ()
+
+    def append(self, event: Event) -> None:
+        """Fold one event in. Events that say nothing about what was measured are ignored.
+
+        Raises ValueError when a step does not fit its layout, KeyError when its layout was never defined.
+        """
+        match event:
+            case StepEnded():
+                self._append_step(event)
+            case LayoutDefined():
+                self.layouts[event.layout] = Layout(event.names, event.codes)
+            case GenerationStarted():
+                row = len(self.steps)
+                self.generations.append(GenerationRecord(event, row, row))
+                self._last_arrival_ns, self._held_since_arrival_ns = None, 0
+            case GenerationEnded():
+                self._end_generation(event)
+            case SettingsChanged():
+                self._append_mark(event)
+            case MemorySampled():
+                self.memory.append(event)
+            case _:
+                return
+        self.revision += 1
+
+    def extend(self, events: Sequence[Event]) -> None:
+        """Fold several events in."""
+        for event in events:
+            self.append(event)
+
+    def kind(self, step: int) -> StepKind:
+        """What a step was for."""
+        return KINDS[int(self.steps.kind[step])]
+
+    def spans(self, step: int) -> list[Span]:
+        """The spans of a step, nested, in the order in which they begin."""
+        return self.layouts[int(self.steps.layout[step])].spans(self.stamps(step))
+
+    def stamps(self, step: int) -> Int64:
+        """The time stamps of a step: (stamps,) wall_ns, begin first, end last."""
+        layout = self.layouts[int(self.steps.layout[step])]
+        offset = int(self.steps.stamp_offset[step])
+        stamps: Int64 = self.steps.stamps.values[offset : offset + layout.stamp_count]
+        return stamps
+
+    def tokens_of(self, step: int) -> range:
+        """The rows of `tokens` that a step yielded."""
+        first = int(self.steps.first_token[step])
+        return range(first, first + int(self.steps.token_count[step]))
+
+    def token_indices(self, generation: GenerationRecord) -> range:
+        """The rows of `tokens` that a generation yielded so far."""
+        if generation.first_step == generation.end_step:
+            return range(len(self.tokens), len(self.tokens))
+        return range(self.tokens_of(generation.first_step).start, self.tokens_of(generation.end_step - 1).stop)
+
+    def text_of(self, generation: GenerationRecord) -> str:
+        """The text of a generation so far, with what was incomplete at its end."""
+        rows = self.token_indices(generation)
+        tail = generation.ended.tail if generation.ended else ""
+        return "".join(self.tokens.text[rows.start : rows.stop]) + tail
+
+    def _append_step(self, event: StepEnded) -> None:
+        layout = self.layouts[event.layout]
+        stamps = np.frombuffer(event.stamps, np.int64)
+        if len(stamps) != layout.stamp_count:
+            raise ValueError(f"step {event.index} has {len(stamps)} stamps, its layout {layout.stamp_count}")
+        row = len(self.steps)
+        self.steps.append(
+            begin_ns=stamps[0],
+            wall_ns=stamps[-1] - stamps[0],
+            held_ns=event.held_ns,
+            itl_ns=self._inter_token_ns(event),
+            kind=KINDS.index(event.kind),
+            generation=event.generation,
+            configuration=event.configuration,
+            layout=event.layout,
+            context_length=event.context_length,
+            cache_bytes=event.cache_bytes,
+            first_token=len(self.tokens),
+            token_count=len(event.tokens),
+            prompt_tokens=event.prompt_tokens,
+            batch=event.batch,
+            stamp_offset=len(self.steps.stamps),
+            phases_ns=layout.phases_ns(stamps[None])[0],
+            layers_ns=self._layers(layout, stamps),
+        )
+        self.steps.stamps.extend(stamps)
+        for token in event.tokens:
+            self.tokens.append(token.id, token.arrival_ns, row, token.text)
+        if self.generations:
+            self.generations[-1] = replace(self.generations[-1], end_step=row + 1)
+
+    def _layers(self, layout: Layout, stamps: Int64) -> Int64:
+        layers = np.zeros((self._layer_count, len(Role)), np.int64)
+        known = min(layout.layer_count, self._layer_count)
+        if known:
+            layers[:known] = layout.layers_ns(stamps[None])[0, :known]
+        return layers
+
+    def _inter_token_ns(self, event: StepEnded) -> int:
+        """METRICS: a gap between distinct arrivals; tokens that arrive together add none; held time is left out."""
+        self._held_since_arrival_ns += event.held_ns
+        if not event.tokens:
+            return NO_LATENCY
+        arrival, before = event.tokens[-1].arrival_ns, self._last_arrival_ns
+        gap = NO_LATENCY if before is None else arrival - before - self._held_since_arrival_ns
+        self._last_arrival_ns, self._held_since_arrival_ns = arrival, 0
+        return gap
+
+    def _end_generation(self, event: GenerationEnded) -> None:
+        for place in range(len(self.generations) - 1, -1, -1):
+            if self.generations[place].started.generation == event.generation:
+                self.generations[place] = replace(self.generations[place], ended=event)
+                return
+
+    def _append_mark(self, event: SettingsChanged) -> None:
+        while len(self.configurations) <= event.configuration:
+            self.configurations.append(event.effective)
+        self.configurations[event.configuration] = event.effective
+        self.marks.append(Mark(len(self.steps), event.at_ns, "settings", mark_text(event), event))
+
+
+def mark_text(event: SettingsChanged) -> str:
+    """What a change says on the trace: "precision → bfloat16", with what was asked for where it differs."""
+    return ", ".join(
+        f"{c.key} → {c.effective}" + (f" (asked: {c.requested})" if c.requested != c.effective else "")
+        for c in event.changes
+    )

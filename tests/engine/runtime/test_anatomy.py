@@ -1,0 +1,379 @@
+"""The parts of every architecture family are found; probes on them stamp properly and change nothing."""
+
+import inspect
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, PreTrainedModel
+from transformers.modeling_utils import AttentionInterface
+
+from engine.runtime.anatomy import Anatomy, find_anatomy
+from engine.runtime.clocks import StampRecorder
+from engine.runtime.probes import install
+from engine.trace.ledger import Layout, Span
+from engine.trace.phases import Detail, Phase, Role
+from tests.engine.runtime.small_models import FAMILIES, build, prompt_ids
+
+PURE_STATE_SPACE = {"mamba", "mamba2"}
+NO_CORE = {"gpt_neo", "gptj", "bloom", "falcon", "falcon_new_decoder", "mpt", "rwkv", "mamba", "mamba2"}
+MEASURED = [Detail.PHASE, Detail.LAYER, Detail.CORE]
+
+torch.set_num_threads(1)
+
+
+class FakeClock:
+    """Advances by 1 ns a reading, and by whatever a test adds."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+
+    def __call__(self) -> int:
+        self.now_ns += 1
+        return self.now_ns
+
+
+def _cache_argument(model: PreTrainedModel) -> str:
+    names = ("past_key_values", "cache_params", "state")
+    parameters = inspect.signature(model.forward).parameters
+    return next(name for name in names if name in parameters)
+
+
+def _steps(
+    model: PreTrainedModel, recorder: StampRecorder | None = None
+) -> tuple[list[torch.Tensor], list[Any]]:
+    """Logits of a prefill and of a decode step, and of each its (codes, stamps)."""
+    logits, recorded, cache = [], [], None
+    argument = _cache_argument(model)
+    for ids in (prompt_ids(9), prompt_ids(1)):
+        if recorder:
+            recorder.begin_step()
+        with torch.inference_mode():
+            out = model(input_ids=ids, **{argument: cache, "use_cache": True})
+        if recorder:
+            recorded.append(recorder.end_step())
+        cache = out[argument]
+        logits.append(out.logits)
+    return logits, recorded
+
+
+def _spans(recorder: StampRecorder, codes: bytes, stamps: bytes) -> list[Span]:
+    """The spans of a step; Layout raises unless they nest."""
+    layout = Layout(recorder.names, tuple(np.frombuffer(codes, np.uint16).tolist()))
+    return layout.spans(np.frombuffer(stamps, np.int64))
+
+
+def _count(spans: list[Span], phase: Phase, layer: int) -> int:
+    return sum(span.name.phase is phase and span.name.layer == layer for span in spans)
+
+
+def _own_forwards(model: PreTrainedModel) -> set[str]:
+    return {name for name, module in model.named_modules() if "forward" in vars(module)}
+
+
+def _shared_functions(anatomy: Anatomy) -> list[Any]:
+    return [getattr(p.holder, p.name) for p in anatomy.preparations if not isinstance(p.holder, nn.Module)]
+
+
+# ---------------------------------------------------------------- anatomy
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_layer_and_its_parts_are_found(family: str) -> None:
+    model = FAMILIES[family]()
+    anatomy = find_anatomy(model)
+    assert len(anatomy.blocks) == model.config.num_hidden_layers
+    assert [block.index for block in anatomy.blocks] == list(range(len(anatomy.blocks)))
+    for block in anatomy.blocks:
+        assert model.get_submodule(block.name) is block.module
+        assert block.attention or block.mixer
+        assert bool(block.mlp) != (family in PURE_STATE_SPACE)
+        assert block.norms
+        assert block.unclaimed() == []
+    assert anatomy.warnings == ()
+    assert anatomy.complete
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_parameter_outside_of_the_layers_is_embedding_or_head(family: str) -> None:
+    model = FAMILIES[family]()
+    anatomy = find_anatomy(model)
+    around = [part.module for part in (*anatomy.embeddings, *anatomy.head)]
+    claimed = {id(p) for m in (*around, *(b.module for b in anatomy.blocks)) for p in m.parameters()}
+    assert [name for name, p in model.named_parameters() if id(p) not in claimed] == []
+    assert anatomy.head[-1].module is model.get_output_embeddings()
+    assert model.get_input_embeddings() in [part.module for part in anatomy.embeddings]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_core_is_available_where_the_attention_interface_is_used(family: str) -> None:
+    anatomy = find_anatomy(FAMILIES[family]())
+    assert bool(anatomy.core_missing) == (family in NO_CORE)
+
+
+def test_roles_of_hybrids_differ_by_layer() -> None:
+    kinds = {
+        family: [(len(b.attention), len(b.mixer)) for b in find_anatomy(FAMILIES[family]()).blocks]
+        for family in ("jamba", "falcon_h1", "qwen3_next", "lfm2")
+    }
+    assert kinds["jamba"] == [(0, 1), (1, 0), (0, 1), (1, 0)]
+    assert kinds["falcon_h1"] == [(1, 1), (1, 1)]
+    assert kinds["qwen3_next"] == kinds["lfm2"] == [(0, 1), (1, 0)]
+
+
+def test_loose_linears_form_one_mlp() -> None:
+    anatomy = find_anatomy(build("opt"))
+    (part,) = anatomy.blocks[0].mlp
+    assert part.module is anatomy.blocks[0].module.fc1
+    assert part.until is anatomy.blocks[0].module.fc2
+
+
+def test_norms_and_projections_around_the_layers_go_to_the_right_side() -> None:
+    bloom = find_anatomy(build("bloom"))
+    opt = find_anatomy(build("opt_projected"))
+    lfm2 = find_anatomy(build("lfm2"))
+    assert "transformer.word_embeddings_layernorm" in [part.name for part in bloom.embeddings]
+    assert "model.decoder.project_in" in [part.name for part in opt.embeddings]
+    assert "model.decoder.project_out" in [part.name for part in opt.head]
+    assert "model.embedding_norm" in [part.name for part in lfm2.head]
+
+
+def test_the_description_names_parts_and_what_is_missing() -> None:
+    text = find_anatomy(build("gptj")).describe()
+    assert "2 layers: attention attn; MLP mlp; norms ln_1" in text
+    assert "attention core: not available: GPTJAttention computes its attention itself" in text
+
+
+def test_an_unknown_module_in_a_layer_is_said_not_guessed() -> None:
+    model = build("llama")
+    model.model.layers[1].gadget = nn.Bilinear(2, 2, 2)
+    model.model.gadget = nn.Bilinear(2, 2, 2)
+    anatomy = find_anatomy(model)
+    assert not anatomy.complete
+    assert anatomy.blocks[1].unclaimed() == ["gadget.weight", "gadget.bias"]
+    assert any("model.layers.1" in w and "gadget.weight" in w for w in anatomy.warnings)
+    assert any("model.gadget" in w for w in anatomy.warnings)
+
+
+def _albert() -> PreTrainedModel:
+    config = AutoConfig.for_model(
+        "albert",
+        vocab_size=64,
+        embedding_size=16,
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=64,
+    )
+    return AutoModelForMaskedLM.from_config(config).eval()
+
+
+def test_one_module_that_serves_as_several_layers_is_told_apart_by_its_turn() -> None:
+    model, recorder = _albert(), StampRecorder(FakeClock())
+    anatomy = find_anatomy(model)
+    assert len(anatomy.blocks) == 3
+    assert len({block.module for block in anatomy.blocks}) == 1
+    install(model, anatomy, recorder, Detail.LAYER)
+    for _ in range(2):
+        recorder.begin_step()
+        model(input_ids=prompt_ids(5, 64))
+        spans = _spans(recorder, *recorder.end_step())
+        assert [_count(spans, Phase.ATTENTION, layer) for layer in range(3)] == [1, 1, 1]
+        assert [_count(spans, Phase.MLP, layer) for layer in range(3)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("model_type", ["t5", "bart"])
+def test_an_encoder_and_decoder_model_does_not_crash(model_type: str) -> None:
+    sizes = {"t5": {"num_layers": 2, "d_kv": 8}, "bart": {"encoder_layers": 2, "decoder_layers": 2}}
+    config = AutoConfig.for_model(
+        model_type, vocab_size=64, d_model=32, pad_token_id=0, decoder_start_token_id=0, **sizes[model_type]
+    )
+    model, recorder = AutoModelForSeq2SeqLM.from_config(config).eval(), StampRecorder()
+    anatomy = find_anatomy(model)
+    assert not anatomy.complete
+    assert [len(block.attention) for block in anatomy.blocks] == [2, 2]  # self and cross
+    probes = install(model, anatomy, recorder, Detail.CORE)
+    recorder.begin_step()
+    model(input_ids=prompt_ids(5, 64), decoder_input_ids=prompt_ids(2, 64))
+    spans = _spans(recorder, *recorder.end_step())
+    assert _count(spans, Phase.ATTENTION, 1) == 2
+    probes.remove()
+
+
+# ---------------------------------------------------------------- probes
+
+
+@pytest.mark.parametrize("detail", MEASURED)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_probes_stamp_every_part_and_change_nothing(family: str, detail: Detail) -> None:
+    model, recorder = FAMILIES[family](), StampRecorder()
+    anatomy = find_anatomy(model)
+    expected, _ = _steps(model)
+    forwards, functions = _own_forwards(model), _shared_functions(anatomy)
+    interface = AttentionInterface.get_interface
+
+    probes = install(model, anatomy, recorder, detail)
+    logits, recorded = _steps(model, recorder)
+    probes.remove()
+    probes.remove()
+
+    assert all(torch.equal(a, b) for a, b in zip(logits, expected, strict=True))
+    for codes, stamps in recorded:
+        _check_spans(_spans(recorder, codes, stamps), anatomy, detail, probes.core_available)
+    assert _own_forwards(model) == forwards
+    assert _shared_functions(anatomy) == functions
+    assert AttentionInterface.get_interface is interface
+
+
+def _check_spans(spans: list[Span], anatomy: Anatomy, detail: Detail, core: bool) -> None:
+    blocks = anatomy.blocks
+    if detail is Detail.PHASE:
+        assert {span.name.layer for span in spans} == {-1}
+        assert _count(spans, Phase.NORM, -1) == 1
+        assert _count(spans, Phase.ATTENTION, -1) == sum(len(b.attention) for b in blocks)
+        assert _count(spans, Phase.MLP, -1) == sum(len(b.mlp) for b in blocks)
+        assert _count(spans, Phase.MIXER, -1) == sum(len(b.mixer) for b in blocks)
+    else:
+        for block in blocks:
+            assert _count(spans, Phase.NORM, block.index) == 1
+            assert _count(spans, Phase.ATTENTION, block.index) == len(block.attention)
+            assert _count(spans, Phase.MLP, block.index) == len(block.mlp)
+            assert _count(spans, Phase.MIXER, block.index) == len(block.mixer)
+            assert _count(spans, Phase.ATTENTION_CORE, block.index) == (len(block.attention) if core else 0)
+    assert core == (detail is Detail.CORE and not anatomy.core_missing)
+    names = [span.name.name for span in spans if span.name.phase is Phase.HEAD]
+    assert names == ["after the layers", *(part.name for part in anatomy.head)]
+    assert spans[0].name.name == "before the layers"
+    assert {part.name for part in anatomy.embeddings if list(part.module.parameters())} <= {
+        span.name.name for span in spans if span.name.phase is Phase.EMBED
+    }
+
+
+def test_detail_step_installs_nothing() -> None:
+    model, recorder = build("llama"), StampRecorder()
+    probes = install(model, find_anatomy(model), recorder, Detail.STEP)
+    _, recorded = _steps(model, recorder)
+    assert probes.mark_count == 0
+    assert [codes for codes, _ in recorded] == [b"", b""]
+    assert _own_forwards(model) == set()
+
+
+@pytest.mark.parametrize("detail", MEASURED)
+def test_the_mark_count_is_what_a_step_stamps(detail: Detail) -> None:
+    model, recorder = build("llama"), StampRecorder()
+    probes = install(model, find_anatomy(model), recorder, detail)
+    _, recorded = _steps(model, recorder)
+    assert [len(codes) // recorder.codes.itemsize for codes, _ in recorded] == [probes.mark_count] * 2
+    probes.remove()
+
+
+def test_a_forward_that_was_replaced_before_is_put_back() -> None:
+    model = build("llama")
+    mlp = model.model.layers[0].mlp
+    before = mlp.forward
+    mlp.forward = before
+    probes = install(model, find_anatomy(model), StampRecorder(), Detail.LAYER)
+    assert mlp.forward is not before
+    probes.remove()
+    assert vars(mlp)["forward"] is before
+
+
+def test_time_added_to_one_part_of_one_layer_appears_there_and_only_there() -> None:
+    clock = FakeClock()
+    model, recorder = build("llama"), StampRecorder(clock)
+    planted = {"self_attn": 1_000_000, "mlp": 30_000_000}
+
+    def delay(own: Any, extra_ns: int) -> Any:
+        def delayed(*args: Any, **kwargs: Any) -> Any:
+            clock.now_ns += extra_ns
+            return own(*args, **kwargs)
+
+        return delayed
+
+    for name, extra_ns in planted.items():
+        part = model.model.layers[1].get_submodule(name)
+        part.forward = delay(part.forward, extra_ns)
+    install(model, find_anatomy(model), recorder, Detail.LAYER)
+    for codes, stamps in _steps(model, recorder)[1]:
+        layout = Layout(recorder.names, tuple(np.frombuffer(codes, np.uint16).tolist()))
+        layers_ns = layout.layers_ns(np.frombuffer(stamps, np.int64)[None])[0]
+        assert layers_ns[1, Role.ATTENTION] == planted["self_attn"] + 1
+        assert layers_ns[1, Role.MLP] == planted["mlp"] + 1
+        assert layers_ns[0].tolist() == [1, 1, 3]
+
+
+def test_another_model_of_the_same_architecture_is_not_stamped() -> None:
+    model, other, recorder = build("llama"), build("llama"), StampRecorder()
+    probes = install(model, find_anatomy(model), recorder, Detail.CORE)
+    _steps(other)
+    assert len(recorder.codes) == 0
+    probes.remove()
+
+
+def test_another_thread_inside_another_model_is_not_stamped() -> None:
+    model, other, recorder = build("llama"), build("llama"), StampRecorder()
+    mlp = model.model.layers[0].mlp
+    own = mlp.forward
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        thread = threading.Thread(target=_steps, args=(other,))
+        thread.start()
+        thread.join()
+        return own(*args, **kwargs)
+
+    mlp.forward = interrupted
+    probes = install(model, find_anatomy(model), recorder, Detail.CORE)
+    _, recorded = _steps(model, recorder)
+    assert [len(codes) // recorder.codes.itemsize for codes, _ in recorded] == [probes.mark_count] * 2
+    probes.remove()
+
+
+def test_a_step_after_one_that_failed_is_measured_as_usual() -> None:
+    model, recorder = build("llama"), StampRecorder()
+    probes = install(model, find_anatomy(model), recorder, Detail.PHASE)
+    with pytest.raises(IndexError):
+        model(input_ids=torch.tensor([[10**6]]))
+    _, recorded = _steps(model, recorder)
+    assert [len(codes) // recorder.codes.itemsize for codes, _ in recorded] == [probes.mark_count] * 2
+    probes.remove()
+
+
+def test_spans_end_properly_when_the_last_layers_are_left_out() -> None:
+    model, recorder = build("llama", num_hidden_layers=3), StampRecorder()
+    probes = install(model, find_anatomy(model), recorder, Detail.PHASE)
+    model.config.num_hidden_layers = 2
+    for codes, stamps in _steps(model, recorder)[1]:
+        assert _count(_spans(recorder, codes, stamps), Phase.MLP, -1) == 2
+    probes.remove()
+
+
+def test_probing_twice_is_refused() -> None:
+    model = build("llama")
+    anatomy = find_anatomy(model)
+    probes = install(model, anatomy, StampRecorder(), Detail.LAYER)
+    with pytest.raises(RuntimeError, match="already being measured"):
+        install(model, anatomy, StampRecorder(), Detail.LAYER)
+    probes.remove()
+    install(model, anatomy, StampRecorder(), Detail.LAYER).remove()
+
+
+def test_generation_works_while_probed() -> None:
+    model = build("qwen3")
+    expected = model.generate(prompt_ids(), max_new_tokens=5, do_sample=False)
+    probes = install(model, find_anatomy(model), StampRecorder(), Detail.CORE)
+    assert torch.equal(model.generate(prompt_ids(), max_new_tokens=5, do_sample=False), expected)
+    probes.remove()
+
+
+def test_the_modeling_file_keeps_its_own_mask_function() -> None:
+    model = build("llama")
+    modeling = sys.modules[type(model).__module__]
+    before = modeling.create_causal_mask
+    probes = install(model, find_anatomy(model), StampRecorder(), Detail.PHASE)
+    assert modeling.create_causal_mask is not before
+    probes.remove()
+    assert modeling.create_causal_mask is before

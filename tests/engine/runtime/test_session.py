@@ -1,0 +1,218 @@
+"""The session on a real small model: which command takes effect when, and which events say so."""
+
+import queue
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.protocol import (
+    Change,
+    Command,
+    EngineState,
+    Event,
+    Failed,
+    Generate,
+    GenerationEnded,
+    GenerationStarted,
+    Load,
+    ModelLoaded,
+    Pause,
+    Resume,
+    SettingsChanged,
+    Shutdown,
+    SingleStep,
+    StateChanged,
+    StepEnded,
+    Stop,
+)
+from engine.runtime.session import run_session
+from engine.trace.store import Trace
+from tests.engine.runtime.live_models import family_checkpoint
+
+Answer = Callable[[Event, Callable[[Command], None]], None]
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return family_checkpoint("llama", tmp_path_factory.mktemp("llama"))
+
+
+def play(first: list[Command], answer: Answer = lambda event, send: None) -> list[Event]:
+    """Run a session on this thread: `answer` may send a command upon any event, exactly between two steps."""
+    commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+    events: list[Event] = []
+
+    def take(event: Event) -> None:
+        events.append(event)
+        answer(event, commands.put)
+
+    for command in first:
+        commands.put(command)
+    run_session(commands, take, place="thread")
+    return events
+
+
+def end_with_generation(event: Event, send: Callable[[Command], None]) -> None:
+    if isinstance(event, GenerationEnded | Failed):
+        send(Shutdown())
+
+
+def of(events: list[Event], kind: type) -> list:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def states(events: list[Event]) -> list[EngineState]:
+    return [event.state for event in of(events, StateChanged)]
+
+
+def test_a_session_goes_through_its_states_and_generates(llama: Path) -> None:
+    events = play([Load(str(llama), "cpu"), Generate("abc", 5)], end_with_generation)
+    assert states(events) == [
+        EngineState.STARTING,
+        EngineState.EMPTY,
+        EngineState.LOADING,
+        EngineState.READY,
+        EngineState.RUNNING,
+        EngineState.READY,
+    ]
+    assert len(of(events, StepEnded)) == 5
+    assert of(events, GenerationEnded)[0].reason == "length"
+    assert [event.index for event in of(events, StepEnded)] == list(range(5))
+
+
+def test_a_pause_holds_the_next_step_and_its_time_is_in_no_latency(llama: Path) -> None:
+    def answer(event: Event, send: Callable[[Command], None]) -> None:
+        end_with_generation(event, send)
+        if isinstance(event, StepEnded) and event.index == 3:
+            send(Pause())
+        if isinstance(event, StateChanged) and event.state is EngineState.PAUSED:
+            send(Change((("prefill_chunk", 3),)))
+            send(Resume())
+
+    events = play([Load(str(llama), "cpu"), Generate("abc", 8)], answer)
+    steps = of(events, StepEnded)
+    assert [step.index for step in steps if step.held_ns] == [4]
+    place = events.index(steps[3])
+    after = events[place + 1 : events.index(steps[4])]
+    assert [e.state for e in after if isinstance(e, StateChanged)] == [EngineState.PAUSED, EngineState.RUNNING]
+    loaded = of(events, ModelLoaded)[0]
+    trace = Trace(loaded)
+    trace.extend(events)
+    arrivals = trace.tokens.arrival_ns
+    assert trace.steps.itl_ns[4] == arrivals[4] - arrivals[3] - steps[4].held_ns
+
+
+def test_single_steps_do_one_step_each(llama: Path) -> None:
+    def answer(event: Event, send: Callable[[Command], None]) -> None:
+        end_with_generation(event, send)
+        if isinstance(event, StepEnded) and event.index < 2:
+            send(SingleStep())
+        elif isinstance(event, StepEnded):
+            send(Stop())
+
+    events = play([Load(str(llama), "cpu"), Generate("abc", 50, paused=True), SingleStep()], answer)
+    assert len(of(events, StepEnded)) == 3
+    assert of(events, GenerationEnded)[0].reason == "stopped"
+    assert EngineState.RUNNING not in states(events)
+
+
+def test_a_change_is_effective_with_the_very_next_step_and_leaves_its_mark(llama: Path) -> None:
+    def answer(event: Event, send: Callable[[Command], None]) -> None:
+        end_with_generation(event, send)
+        if isinstance(event, StepEnded) and event.index == 2:
+            send(Change((("attention", "eager"), ("no_such", 1))))
+
+    events = play([Load(str(llama), "cpu"), Generate("abc", 6)], answer)
+    steps = of(events, StepEnded)
+    mark = of(events, SettingsChanged)[0]
+    assert mark.step == 3
+    assert [step.configuration for step in steps] == [0, 0, 0, 1, 1, 1]
+    by_key = {change.key: change for change in mark.changes}
+    assert by_key["attention"].effective == "eager"
+    assert "no_such" in by_key["no_such"].reason
+    assert mark.switch_ns > 0
+    assert steps[3].held_ns > 0
+
+
+def test_a_new_prompt_ends_the_generation_before_it(llama: Path) -> None:
+    def answer(event: Event, send: Callable[[Command], None]) -> None:
+        if isinstance(event, StepEnded) and event.index == 1:
+            send(Generate("xyz", 3))
+        if isinstance(event, GenerationEnded) and event.generation == 1:
+            send(Shutdown())
+
+    events = play([Load(str(llama), "cpu"), Generate("abc", 50)], answer)
+    assert [event.reason for event in of(events, GenerationEnded)] == ["stopped", "length"]
+    assert [event.prompt for event in of(events, GenerationStarted)] == ["abc", "xyz"]
+
+
+@pytest.mark.parametrize(
+    ("commands", "words"),
+    [
+        ([Generate("abc")], "no model"),
+        ([Change((("threads", 1),))], "no model"),
+        ([Resume()], "no generation"),
+        ([SingleStep()], "no generation"),
+    ],
+)
+def test_commands_out_of_place_say_so_in_a_sentence(commands: list[Command], words: str) -> None:
+    events = play([*commands, Shutdown()])
+    (failed,) = of(events, Failed)
+    assert words in failed.sentence
+    assert failed.sentence.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("generate", "words"),
+    [
+        (Generate(""), "empty"),
+        (Generate("x" * 5000), "5,000 tokens"),
+        (Generate("abc", 0), "at least one"),
+    ],
+)
+def test_impossible_prompts_are_refused_and_the_model_stays(llama: Path, generate: Generate, words: str) -> None:
+    events = play([Load(str(llama), "cpu"), generate, Generate("abc", 2), Shutdown()])
+    (failed,) = of(events, Failed)
+    assert words in failed.sentence
+    assert states(events)[3] is EngineState.READY
+    assert of(events, GenerationStarted)[0].prompt == "abc"
+
+
+def test_a_model_that_cannot_be_loaded_leaves_the_engine_alive(llama: Path, tmp_path: Path) -> None:
+    events = play([Load(str(tmp_path), "cpu"), Load(str(llama), "cpu"), Shutdown()])
+    assert len(of(events, Failed)) == 1
+    assert len(of(events, ModelLoaded)) == 1
+    assert states(events)[-1] is EngineState.READY
+
+
+def test_a_model_that_fails_in_the_middle_ends_its_generation_only(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import LlamaForCausalLM
+
+    plain = LlamaForCausalLM.forward
+    calls = []
+
+    def failing(self: LlamaForCausalLM, *args: object, **kwargs: object) -> object:
+        calls.append(1)
+        if "armed" in calls and len(calls) == 5:
+            raise RuntimeError("out of memory: tried to allocate 99 GiB\nmore")
+        return plain(self, *args, **kwargs)
+
+    def answer(event: Event, send: Callable[[Command], None]) -> None:
+        if isinstance(event, ModelLoaded):
+            monkeypatch.setattr(LlamaForCausalLM, "forward", plain)
+        if isinstance(event, GenerationStarted) and event.generation == 0:
+            calls.clear()
+            calls.append("armed")
+        if isinstance(event, GenerationEnded) and event.generation == 0:
+            send(Generate("abc", 2))
+        if isinstance(event, GenerationEnded) and event.generation == 1:
+            send(Shutdown())
+
+    monkeypatch.setattr(LlamaForCausalLM, "__call__", failing)
+    events = play([Load(str(llama), "cpu"), Generate("abc", 20)], answer)
+    (failed,) = of(events, Failed)
+    assert failed.sentence.startswith("Memory ran out")
+    assert "99 GiB" in failed.details
+    assert [event.reason for event in of(events, GenerationEnded)] == ["failed", "length"]
+    assert len(of(events, StepEnded)) == 3 + 2

@@ -1,0 +1,108 @@
+"""The headless program as people and scripts run it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine.commands import main, parse_script, parse_settings, read_prompt
+from tests.engine.runtime.live_models import family_checkpoint
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(family_checkpoint("llama", tmp_path_factory.mktemp("llama")))
+
+
+def lines(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_run_prints_one_object_a_line_that_sums(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["run", "--model", llama, "--prompt", "你好", "--max-new-tokens", "9", "--json"]
+    assert main([*arguments, "--at", "4:attention=eager", "--set", "prefill_chunk=4"]) == 0
+    records = lines(capsys.readouterr().out)
+    steps = [record for record in records if record["event"] == "step"]
+    assert [step["kind"] for step in steps] == ["prefill"] * 2 + ["decode"] * 8
+    for step in steps:
+        assert sum(step["phases_ns"].values()) == step["wall_ns"]
+        assert {len(part) for part in step["layers_ns"].values()} == {2}
+    (mark,) = [record for record in records if record["event"] == "mark"]
+    assert mark["step"] == 4
+    assert mark["changes"][0]["effective"] == "eager"
+    assert records[-1]["event"] == "summary"
+    assert records[-1]["tokens"] == 9
+    text = "".join(token["text"] for step in steps for token in step["tokens"])
+    assert text.encode()  # random weights: any text, but text
+    arrivals = [token["arrival_ns"] for step in steps for token in step["tokens"]]
+    assert arrivals == sorted(arrivals)
+    ttft = records[-1]["metrics"]["ttft"]
+    submitted = next(record for record in records if record["event"] == "generation")["submitted_ns"]
+    assert ttft["value"] * (1e9 if ttft["unit"] == "s" else 1) == pytest.approx(arrivals[0] - submitted)
+
+
+def test_a_run_for_people_streams_text_and_sums_up(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--model", llama, "--prompt", "abc", "--max-new-tokens", "5"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.strip("\n")
+    assert "random weights" not in printed.err
+    assert "TTFT" in printed.err or "first token" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--prompt", ""], "prompt is empty"),
+        (["--prompt", "@/no/such/file"], "/no/such/file"),
+        (["--prompt", "x" * 3000], "3,000 tokens"),
+        (["--prompt", "a", "--set", "colour=red"], "colour"),
+        (["--prompt", "a", "--set", "attention=telepathy"], "telepathy"),
+        (["--prompt", "a", "--set", "attention"], "key=value"),
+        (["--prompt", "a", "--at", "soon:threads=1"], "step:key=value"),
+        (["--prompt", "a", "--at", "3:colour=red"], "colour"),
+        (["--prompt", "a", "--max-new-tokens", "0"], "at least one"),
+        (["--prompt", "a", "--model", "no-such-model"], "no-such-model"),
+        (["--prompt", "a", "--device", "cuda:7"], "cuda:7"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    llama: str, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--model", llama, *arguments, "--json"]) == 2
+    printed = capsys.readouterr()
+    assert words in printed.err
+    assert len(printed.err.strip().splitlines()) == 1
+    assert "Traceback" not in printed.err
+    assert lines(printed.out)[-1] == {"event": "error", "sentence": printed.err.strip()}
+
+
+def test_models_and_settings_are_listed(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--json"]) == 0
+    names = {entry["name"] for entry in lines(capsys.readouterr().out)}
+    assert {"llama-30m", "gpt2-124m"} <= names
+    assert main(["settings", "--model", llama, "--json"]) == 0
+    settings = {entry["key"]: entry for entry in lines(capsys.readouterr().out)}
+    assert settings["attention"]["effective"] in {choice["value"] for choice in settings["attention"]["choices"]}
+    assert all(choice["label"] for entry in settings.values() for choice in entry["choices"])
+    assert main(["models"]) == 0
+    assert main(["settings", "--model", llama]) == 0
+    assert "kv_cache = dynamic" in capsys.readouterr().out
+
+
+def test_the_program_runs_as_a_module(llama: str) -> None:
+    command = [sys.executable, "-m", "engine", "run", "--model", llama, "--prompt", "a", "--max-new-tokens", "2", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert lines(done.stdout)[-1]["event"] == "summary"
+
+
+def test_settings_and_scripts_are_parsed() -> None:
+    assert parse_settings(["a=1", "b=x=y"]) == (("a", "1"), ("b", "x=y"))
+    assert parse_script(["3:a=1", "3:b=2", "0:c=d"]) == {3: (("a", "1"), ("b", "2")), 0: (("c", "d"),)}
+
+
+def test_a_prompt_comes_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "prompt.txt"
+    path.write_text("令牌\n", encoding="utf-8")
+    assert read_prompt(f"@{path}") == "令牌\n"
