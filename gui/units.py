@@ -31,6 +31,11 @@ def duration(ns: float | None, digits: int = 3) -> str:
     return "0 ns"
 
 
+def time_unit(ns: float) -> tuple[float, str]:
+    """The unit for an axis that reaches `ns`: its size in ns and its name."""
+    return next(((size, unit) for size, unit in _TIMES if ns >= size), _TIMES[-1])
+
+
 def milliseconds(ns: float | None, digits: int = 2) -> str:
     """Nanoseconds in milliseconds with fixed decimals and no unit, for columns: "8.42"."""
     return ABSENT if ns is None or not math.isfinite(ns) else f"{ns / 1e6:.{digits}f}"

@@ -1,9 +1,10 @@
-"""KV caches: making them, turning one kind into another in the middle of a generation, and counting their bytes.
+"""KV caches: making them, turning one kind into another in the middle of a generation, and counting their
+bytes.
 
 Kinds: "none" (every step computes the whole sequence again), "dynamic" (grows with the sequence) and "static"
-(reserved in full at the start). Between dynamic and static the cached keys and values are carried over exactly. Where
-no exact way is known (a hybrid layer that keeps both a state and keys) the cache is dropped instead, and the loop
-prefills the tokens it then finds pending: slower by one prefill, and just as right.
+(reserved in full at the start). Between dynamic and static the cached keys and values are carried over
+exactly. Where no exact way is known (a hybrid layer that keeps both a state and keys) the cache is dropped
+instead, and the loop prefills the tokens it then finds pending: slower by one prefill, and just as right.
 """
 
 from collections.abc import Iterable
@@ -26,9 +27,11 @@ _RESERVED = (StaticLayer, StaticSlidingWindowLayer)
 
 
 def new_cache(live: LiveModel, kind: str, capacity: int) -> Cache | None:
-    """An empty cache of a kind for up to `capacity` tokens. None for "none" and for a model that makes its own.
+    """An empty cache of a kind for up to `capacity` tokens. None for "none" and for a model that makes its
+    own.
 
-    Raises ValueError for an unknown kind. The bytes of a static cache are taken by the first step that fills it.
+    Raises ValueError for an unknown kind. The bytes of a static cache are taken by the first step that fills
+    it.
     """
     if kind not in KINDS:
         raise ValueError(f"there is no kind of KV cache called {kind!r}; there are {', '.join(KINDS)}")
@@ -50,30 +53,34 @@ def restart(live: LiveModel, context: Context, kind: str) -> None:
 def convert(live: LiveModel, context: Context, kind: str) -> None:
     """Turn the context's cache into another kind, keeping what is cached wherever that is exact.
 
-    Leaves the context as it was when it raises (ValueError for an unknown kind, RuntimeError when memory runs out).
+    Leaves the context as it was when it raises (ValueError for an unknown kind, RuntimeError when memory
+    runs out).
     """
     source = context.cache
     target = new_cache(live, kind, context.capacity)
     if not isinstance(source, Cache) or target is None or context.cached == 0:
         restart(live, context, kind)
         return
-    if not all(_carry(old, new) for old, new in zip(source.layers, _same_length(source, target), strict=True)):
+    if not all(
+        _carry(old, new) for old, new in zip(source.layers, _same_length(source, target), strict=True)
+    ):
         target, context.cached = new_cache(live, kind, context.capacity), 0
     else:
         target.layers = [
-            old if type(old) is type(new) else new for old, new in zip(source.layers, target.layers, strict=True)
+            old if type(old) is type(new) else new
+            for old, new in zip(source.layers, target.layers, strict=True)
         ]
     context.cache = target
 
 
 def _same_length(source: Cache, target: Cache) -> Iterable[Any]:
-    """The target's layers, as many as the source has (a model may have more layers configured than it caches)."""
+    """The target's layers, as many as the source has (a model may cache fewer than are configured)."""
     target.layers = target.layers[: len(source.layers)]
     return target.layers
 
 
 def _carry(old: Any, new: Any) -> bool:
-    """Fill the empty layer `new` with what `old` holds; False if there is no exact way. A layer of the same type moves."""
+    """Fill the empty layer `new` with what `old` holds (one of its own type needs nothing); False: no exact way."""
     if type(old) is type(new) or not getattr(old, "is_initialized", True):
         return True
     if type(old) in _GROWING and type(new) in _RESERVED:
@@ -86,7 +93,8 @@ def _carry(old: Any, new: Any) -> bool:
 
 
 def _to_static(old: Any, new: Any) -> None:
-    """A sliding layer that is full holds window - 1 tokens when dynamic and window when static: one is padded.
+    """A sliding layer that is full holds window - 1 tokens when dynamic and window when static: one is
+    padded.
 
     The padding is at the oldest place, which the next update pushes out before anything attends to it.
     """
@@ -118,15 +126,19 @@ def _to_dynamic(old: Any, new: Any) -> None:
 
 @torch.inference_mode()
 def cast(cache: Cache | None, dtype: torch.dtype) -> bool:
-    """Cast a cache to another dtype in place. False, with nothing changed, where it holds more than keys and values.
+    """Cast a cache to another dtype in place. False, with nothing changed, where it holds more than keys and
+    values.
 
     (State-space layers choose the dtypes of their states themselves: such a cache has to be made anew.)
     """
     if cache is None:
         return True
-    if not isinstance(cache, Cache) or not all(type(layer) in (*_GROWING, *_RESERVED) for layer in cache.layers):
+    if not isinstance(cache, Cache) or not all(
+        type(layer) in (*_GROWING, *_RESERVED) for layer in cache.layers
+    ):
         return False
-    filled: list[Any] = [layer for layer in cache.layers if layer.is_initialized]
+    layers: list[Any] = cache.layers
+    filled = [layer for layer in layers if layer.is_initialized]
     pairs = [(layer.keys.to(dtype), layer.values.to(dtype)) for layer in filled]
     for layer, (keys, values) in zip(filled, pairs, strict=True):
         layer.keys, layer.values, layer.dtype = keys, values, dtype

@@ -5,6 +5,7 @@ say when work was *launched*; the time in which the device runs it shows where t
 """
 
 from array import array
+from collections.abc import Callable
 from time import perf_counter_ns
 
 import torch
@@ -20,7 +21,7 @@ class StampRecorder:
     int nanoseconds and can be replaced by a scripted one in tests.
     """
 
-    def __init__(self, clock: "type[perf_counter_ns] | object" = perf_counter_ns) -> None:
+    def __init__(self, clock: Callable[[], int] = perf_counter_ns) -> None:
         self.clock = clock
         self.times = array("q")
         self.codes = array("H")

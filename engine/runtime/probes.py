@@ -170,6 +170,6 @@ class _Installer:
 def _phases(block: Block) -> tuple[tuple[Phase, tuple[Part, ...]], ...]:
     return (
         (Phase.ATTENTION, block.attention),
-        (Phase.ATTENTION, block.mlp),
+        (Phase.MLP, block.mlp),
         (Phase.MIXER, block.mixer),
     )

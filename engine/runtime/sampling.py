@@ -1,4 +1,7 @@
-"""Choosing a token from logits: greedy, or sampling through transformers' own processors in the order of `generate()`."""
+"""Choosing a token from logits: greedy, or sampling through transformers' own processors in the order of
+`generate()`."""
+
+from typing import Any
 
 import torch
 from transformers import (
@@ -16,7 +19,8 @@ from engine.runtime.live import Decoding
 def processors(decoding: Decoding) -> LogitsProcessorList:
     """What changes the logits before a token is chosen, in the order of transformers' `generate()`.
 
-    The repetition penalty holds for greedy decoding too; the others only for sampling. Neutral ones are left out.
+    The repetition penalty holds for greedy decoding too; the others only for sampling. Neutral ones are left
+    out.
     """
     wanted = LogitsProcessorList()
     if decoding.repetition_penalty != 1.0:
@@ -37,7 +41,8 @@ def processors(decoding: Decoding) -> LogitsProcessorList:
 class Chooser:
     """Chooses tokens as a Decoding says, with random numbers of its own that start from the seed.
 
-    Two choosers with the same decoding make the same choices from the same logits, whatever else draws random numbers.
+    Two choosers with the same decoding make the same choices from the same logits, whatever else draws
+    random numbers.
     """
 
     def __init__(self, decoding: Decoding, device: torch.device) -> None:
@@ -51,7 +56,8 @@ class Chooser:
         self._no_ids = torch.empty((1, 0), dtype=torch.long, device=device)
 
     def choose(self, logits: torch.Tensor, ids: list[int]) -> torch.Tensor:
-        """The next token, shape (1,), on the logits' device. `logits`: shape (1, vocabulary); `ids`: the tokens so far."""
+        """The next token, shape (1,), on the logits' device. `logits`: shape (1, vocabulary); `ids`: the
+        tokens so far."""
         if not self._samples and not self._processors:
             return logits.argmax(dim=-1)
         scores = self.scores(logits, ids)
@@ -61,9 +67,11 @@ class Chooser:
         return torch.multinomial(chances, num_samples=1, generator=self._generator)[:, 0]
 
     def scores(self, logits: torch.Tensor, ids: list[int]) -> torch.Tensor:
-        """The logits after all processors, float32 of shape (1, vocabulary); -inf where a token is ruled out."""
-        # Only the repetition penalty looks at the ids; the others take an empty row, so that none is copied for them.
-        seen = torch.tensor([ids], device=self._device) if self._needs_ids else self._no_ids
+        """The logits after all processors, float32 of shape (1, vocabulary); -inf where a token is ruled
+        out."""
+        # Only the repetition penalty looks at the ids; the others take an empty row, so that none is copied
+        # for them.
+        seen: Any = torch.tensor([ids], device=self._device) if self._needs_ids else self._no_ids
         # A copy, since a processor may work in place.
         scores: torch.Tensor = self._processors(seen, logits.to(torch.float32, copy=True))
         return scores

@@ -22,7 +22,7 @@ from engine.trace.metric_definitions import SECOND_LEVEL as SECOND_LEVEL
 from engine.trace.metric_definitions import Metric as Metric
 from engine.trace.metric_definitions import Targets as Targets
 from engine.trace.phases import GROUPS, Phase, StepKind
-from engine.trace.statistics import percentiles
+from engine.trace.statistics import percentiles, quantile_of_sorted_rows
 from engine.trace.store import KINDS, GenerationRecord, Trace
 
 STALL_WINDOW = 64  # gaps before the one that is judged
@@ -209,11 +209,15 @@ def _least_before(values: Int64) -> Int64:
 
 def _stall_limits(values: Int64, candidates: Int64, place: Int64) -> npt.NDArray[np.float64]:
     """The stall limit for each candidate: a place in `values`, with `place` values of its group before it."""
-    padded = np.concatenate((np.full(STALL_WINDOW, np.nan), values))
+    padded = np.concatenate((np.full(STALL_WINDOW, np.inf), values))
     before = sliding_window_view(padded, STALL_WINDOW)[candidates]
-    before[np.arange(STALL_WINDOW) < (STALL_WINDOW - place)[:, None]] = np.nan
-    middle = np.nanmedian(before, axis=1) if len(before) else np.zeros(0)
-    spread = np.nanmedian(np.abs(before - middle[:, None]), axis=1) if len(before) else np.zeros(0)
+    before[np.arange(STALL_WINDOW) < (STALL_WINDOW - place)[:, None]] = (
+        np.inf
+    )  # sorted to the end, not counted
+    counts = np.minimum(place, STALL_WINDOW)
+    middle = quantile_of_sorted_rows(np.sort(before, axis=1), counts, 0.5)
+    distance = np.sort(np.abs(before - middle[:, None]), axis=1)
+    spread = quantile_of_sorted_rows(distance, counts, 0.5)
     limits: npt.NDArray[np.float64] = np.maximum(5 * middle, middle + 10 * spread)
     return limits
 

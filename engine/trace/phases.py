@@ -64,14 +64,14 @@ LABELS: dict[Phase, str] = {
 #: What a phase holds, in one sentence.
 MEANINGS: dict[Phase, str] = {
     Phase.FORWARD: "the forward pass of the model, not told apart (detail level step)",
-    Phase.EMBED: "token and position embedding, and the mask and positions made for the layers",
+    Phase.EMBED: "what the forward pass does before its first layer: token and position embedding, mask, positions",
     Phase.ATTENTION: "the layers' attention blocks: projections, rotary, cache update, output projection"
     " (and the core, unless it is measured apart)",
     Phase.ATTENTION_CORE: "softmax(QK^T / sqrt(d)) V alone",
     Phase.MIXER: "the layers' state-space or linear-attention mixers",
     Phase.MLP: "the layers' feed-forward blocks or experts",
     Phase.NORM: "norms and residual additions: what of a layer is neither attention nor MLP",
-    Phase.HEAD: "final norm and projection to the vocabulary",
+    Phase.HEAD: "what the forward pass does after its last layer: final norm, projection to the vocabulary",
     Phase.COMMUNICATE: "collectives between devices that share the model",
     Phase.DRAFT: "proposing tokens that the model then verifies",
     Phase.SAMPLE: "from logits to the chosen token: logits processors and the choice",

@@ -91,12 +91,12 @@ class RollingQuantiles:
         windows = np.sort(sliding_window_view(joined, self.window), axis=1)
         counts = np.minimum(self._count + 1 + np.arange(len(values)), self.window)
         for quantile, column in self._columns.items():
-            column.extend(_of_sorted_rows(windows, counts, quantile))
+            column.extend(quantile_of_sorted_rows(windows, counts, quantile))
         self._tail = joined[len(joined) - self.window + 1 :]
         self._count += len(values)
 
 
-def _of_sorted_rows(rows: Float, counts: npt.NDArray[np.int64], quantile: float) -> Float:
+def quantile_of_sorted_rows(rows: Float, counts: npt.NDArray[np.int64], quantile: float) -> Float:
     """The quantile of the first `counts[i]` entries of each sorted row (numpy's method "linear")."""
     place = quantile * (counts - 1)
     below = place.astype(np.int64)
@@ -140,7 +140,7 @@ def warm_up(samples: Samples) -> int:
     steady = float(np.median(values[half:]))
     spread = float(np.median(np.abs(values[half:] - steady)))
     inside: npt.NDArray[np.bool_] = np.abs(values - steady) <= max(0.02 * steady, 5 * spread)
-    runs = sliding_window_view(inside, STEADY_RUN).all(axis=1)[: half + 1]
+    runs = np.asarray(sliding_window_view(inside, STEADY_RUN).all(axis=1))[: half + 1]
     return int(np.argmax(runs)) if runs.any() else half
 
 

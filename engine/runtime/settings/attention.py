@@ -1,6 +1,8 @@
-"""Which kernel computes attention: eager, torch's SDPA (automatic, or one of its backends alone), or FlexAttention.
+"""Which kernel computes attention: eager, torch's SDPA (automatic, or one of its backends alone), or
+FlexAttention.
 
-A switch takes `set_attn_implementation` and torch's global SDPA flags, so that a step enters nothing of its own.
+A switch takes `set_attn_implementation` and torch's global SDPA flags, so that a step enters nothing of its
+own.
 """
 
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from engine.runtime.settings.trial import agree, first_sentence, run_trial
 
 #: A prompt, a chunk of it behind what is cached (that needs a mask), a decode step.
 _TRIAL_SIZES = (2, 2, 1)
+NO_ATTENTION = "This model has no attention layers, so there is no attention kernel to choose."
 _ENABLE = {
     "math": flags.enable_math_sdp,
     "flash": flags.enable_flash_sdp,
@@ -26,7 +29,7 @@ _ENABLE = {
 
 @dataclass(frozen=True)
 class Kernel:
-    """A choice: transformers' name of the implementation, and the one SDPA backend allowed ("" for all of them)."""
+    """A choice: transformers' name of the implementation, and the one SDPA backend allowed ("": all)."""
 
     implementation: str
     label: str
@@ -38,8 +41,12 @@ KERNELS = {
     "eager": Kernel("eager", "Eager", "Writes the whole score matrix to memory: slower on long contexts."),
     "sdpa": Kernel("sdpa", "SDPA (automatic)", "torch picks the fastest of its backends for each call."),
     "sdpa:math": Kernel("sdpa", "SDPA: math", "The plain formula in torch: the slowest backend.", "math"),
-    "sdpa:flash": Kernel("sdpa", "SDPA: flash", "Never writes the score matrix: fast on long contexts.", "flash"),
-    "sdpa:efficient": Kernel("sdpa", "SDPA: memory-efficient", "Like flash, for more shapes and dtypes.", "efficient"),
+    "sdpa:flash": Kernel(
+        "sdpa", "SDPA: flash", "Never writes the score matrix: fast on long contexts.", "flash"
+    ),
+    "sdpa:efficient": Kernel(
+        "sdpa", "SDPA: memory-efficient", "Like flash, for more shapes and dtypes.", "efficient"
+    ),
     "sdpa:cudnn": Kernel("sdpa", "SDPA: cuDNN", "NVIDIA's own kernel, for recent cards.", "cudnn"),
     "flex": Kernel(flex.NAME, "FlexAttention (not compiled)", "Slower without compilation: it runs unfused."),
 }
@@ -53,7 +60,7 @@ class Attention:
     def probe(self, live: LiveModel) -> SettingFacts:
         """Each kernel computes a few tokens on a throwaway cache, and has to agree with eager attention."""
         before = str(self.current(live))
-        whole = _why_fixed(live)
+        whole = "" if _has_attention(live) else NO_ATTENTION
         reasons = dict.fromkeys(KERNELS, whole) if whole else self._try_all(live, before)
         return SettingFacts(
             key=self.key,
@@ -70,12 +77,9 @@ class Attention:
         )
 
     def _try_all(self, live: LiveModel, before: str) -> dict[str, str]:
-        try:
-            put(live, "eager")
-            reference = run_trial(live, _TRIAL_SIZES)
-        except Exception:  # no eager attention here: what the model was loaded with is the measure
-            put(live, before)
-            reference = run_trial(live, _TRIAL_SIZES)
+        # Where there is no eager attention, what the model was loaded with is the measure.
+        put(live, before if _why_fixed(live, "eager") else "eager")
+        reference = run_trial(live, _TRIAL_SIZES)
         reasons = {value: why_not(live, value, reference) for value in KERNELS}
         put(live, before)
         return reasons
@@ -90,11 +94,11 @@ class Attention:
         return next(names, str(implementation))
 
     def apply(self, live: LiveModel, value: SettingValue) -> None:
-        """Switch with the same cache. In another precision than the probed one the kernel is tried again first."""
+        """Switch with the same cache; tried again first in a precision that it was not probed in."""
         if value not in KERNELS:
             raise SettingRefused(f"There is no attention kernel '{value}': choose {', '.join(KERNELS)}.")
         before = str(self.current(live))
-        reason = _why_fixed(live)
+        reason = _why_fixed(live, str(value))
         if not reason and str(live.model.dtype) != f"torch.{live.facts.dtype.removeprefix('torch.')}":
             reason = why_not(live, str(value), None)
             put(live, before)
@@ -108,12 +112,15 @@ class Attention:
 
 
 def put(live: LiveModel, value: str) -> None:
-    """Put a kernel into force, untried. Raises what transformers raises where the model does not support it."""
-    kernel = KERNELS.get(value, Kernel(value, value, ""))  # a model may have been loaded with one that is not offered
+    """Put a kernel into force, untried. Raises what transformers raises where the model lacks it."""
+    kernel = KERNELS.get(
+        value, Kernel(value, value, "")
+    )  # a model may have been loaded with one that is not offered
     implementation = kernel.implementation
     if implementation == flex.NAME:
         flex.enable()
-    live.model.set_attn_implementation(implementation)
+    if live.model.config._attn_implementation != implementation:
+        live.model.set_attn_implementation(implementation)
     if live.model.config._attn_implementation != implementation:
         raise ValueError("this model does not let its attention be exchanged")
     for name, enable in _ENABLE.items():
@@ -126,6 +133,8 @@ def why_not(live: LiveModel, value: str, reference: torch.Tensor | None) -> str:
 
     `reference`: logits of eager attention to agree with; None leaves that out.
     """
+    if reason := _why_fixed(live, value):
+        return reason
     try:
         put(live, value)
         logits = run_trial(live, _TRIAL_SIZES)
@@ -136,11 +145,17 @@ def why_not(live: LiveModel, value: str, reference: torch.Tensor | None) -> str:
     return ""
 
 
-def _why_fixed(live: LiveModel) -> str:
-    """Why no kernel can be chosen at all on this model; "" when one can."""
-    if live.anatomy.blocks and not any(block.attention for block in live.anatomy.blocks):
-        return "This model has no attention layers, so there is no attention kernel to choose."
+def _has_attention(live: LiveModel) -> bool:
+    return not live.anatomy.blocks or any(block.attention for block in live.anatomy.blocks)
+
+
+def _why_fixed(live: LiveModel, value: str) -> str:
+    """Why this model cannot change to the kernel's implementation at all; "" when it may."""
+    if not _has_attention(live):
+        return NO_ATTENTION
+    if KERNELS[value].implementation == live.model.config._attn_implementation:
+        return ""
     can_set = getattr(live.model, "_can_set_attn_implementation", None)
     if can_set is not None and not can_set():
-        return "This model's code brings its own attention, which cannot be exchanged."
+        return "This model's code brings its own attention, which can only be chosen when it is loaded."
     return ""

@@ -1,9 +1,11 @@
-"""How a token is chosen: greedy or sampling, and the numbers of sampling. They replace `live.decoding` as a whole.
+"""How a token is chosen: greedy or sampling, and the numbers of sampling. They replace `live.decoding` as a
+whole.
 
 A change begins the random numbers anew from the seed, so that a run with the same changes can be repeated.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from engine.protocol import Choice, SettingFacts, SettingValue
 from engine.runtime.live import Decoding, LiveModel
@@ -13,7 +15,11 @@ from engine.runtime.settings.values import read_value
 _FAMILY = "decoding"
 _STRATEGIES = (
     Choice("greedy", "Greedy", expected="Always the most likely token: the same text every time."),
-    Choice("sample", "Sampling", expected="Draws from the likely tokens: filters cost time on a large vocabulary."),
+    Choice(
+        "sample",
+        "Sampling",
+        expected="Draws from the likely tokens: filters cost time on a large vocabulary.",
+    ),
 )
 
 
@@ -47,7 +53,7 @@ class Strategy:
         live.decoding = replace(live.decoding, strategy=str(strategy))
 
 
-@dataclass(frozen=True)
+@dataclass
 class DecodingNumber:
     """One number of `Decoding`, under its own name. `maximum` None: the size of the vocabulary."""
 
@@ -84,20 +90,22 @@ class DecodingNumber:
         number, reason = read_value(self.probe(live), value)
         if number is None:
             raise SettingRefused(reason)
-        live.decoding = replace(live.decoding, **{self.key: number})
+        changed: dict[str, Any] = {self.key: number}
+        live.decoding = replace(live.decoding, **changed)
 
 
 NUMBERS = (
     DecodingNumber(
         "temperature", "Temperature", "number", 0.01, 10.0, 0.05,
-        "With sampling only: below 1 prefers likely tokens, above 1 evens them out; for none at all choose greedy.",
+        "With sampling only: below 1 prefers likely tokens, above 1 evens them out.",
     ),
     DecodingNumber(
-        "top_k", "Top-k", "integer", 0, None, 1, "With sampling only: draws from the k most likely tokens; 0 is off.",
+        "top_k", "Top-k", "integer", 0, None, 1,
+        "With sampling only: draws from the k most likely tokens; 0 is off.",
     ),
     DecodingNumber(
         "top_p", "Top-p", "number", 0.0, 1.0, 0.05,
-        "With sampling only: draws from the fewest tokens that make up this share; sorts the vocabulary; 1 is off.",
+        "With sampling only: draws from the fewest tokens that make up this share; 1 is off.",
     ),
     DecodingNumber(
         "min_p", "Min-p", "number", 0.0, 1.0, 0.01,
@@ -108,6 +116,7 @@ NUMBERS = (
         "Above 1 makes tokens that occurred less likely, with greedy too; 1 is off.",
     ),
     DecodingNumber(
-        "seed", "Seed", "integer", 0, 2**32 - 1, 1, "With sampling only: the same seed repeats the same text.",
+        "seed", "Seed", "integer", 0, 2**32 - 1, 1,
+        "With sampling only: the same seed repeats the same text.",
     ),
 )  # fmt: skip

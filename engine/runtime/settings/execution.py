@@ -61,7 +61,7 @@ class PrefillChunk:
     key = "prefill_chunk"
 
     def probe(self, live: LiveModel) -> SettingFacts:
-        """Tried on eight tokens, at once and in two chunks: some state-space models drop their state between chunks."""
+        """Tried on eight tokens, at once and in two chunks: some models drop their state between chunks."""
         reason = _why_whole(live)
         return SettingFacts(
             key=self.key,
@@ -83,10 +83,12 @@ class PrefillChunk:
         return live.prefill_chunk
 
     def apply(self, live: LiveModel, value: SettingValue) -> None:
-        """Counts from the next prefill step. Whether chunks are right for this model was probed when it was loaded."""
+        """Counts from the next prefill step. Whether the model takes chunks was probed when it was loaded."""
         size, _ = read_value(SettingFacts(self.key, "", "Prefill chunk", "integer", 0, maximum=2**31), value)
         if size is None:
-            raise SettingRefused(f"A prefill chunk has at least one token, or 0 for the whole prompt, not '{value}'.")
+            raise SettingRefused(
+                f"A prefill chunk has at least one token, or 0 for the whole prompt, not '{value}'."
+            )
         live.prefill_chunk = int(size)
 
 
@@ -98,7 +100,7 @@ def _why_whole(live: LiveModel) -> str:
         if agree(live, run_trial(live, (8,)), run_trial(live, (4, 4))[-1:]):
             return ""
     except Exception as error:  # whatever a model raises is the reason
-        return f"On this model a prompt has to be prefilled whole, since a second chunk fails: {first_sentence(error)}."
+        return f"A prompt has to be prefilled whole, since a second chunk fails: {first_sentence(error)}."
     return (
         "On this model a prompt has to be prefilled whole: its layers drop their state between chunks of more"
         " than one token, which would change the text."

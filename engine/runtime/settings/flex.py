@@ -1,8 +1,8 @@
 """FlexAttention without compilation, registered with transformers under a name of its own.
 
-The "flex_attention" of transformers compiles its kernel and its mask at the first step: tens of seconds in the middle of
-a generation, for each new shape, and a C++ or Triton compiler. This one runs torch's `flex_attention` as it is, unfused: it
-works at once on every device, and says that it is not compiled.
+The "flex_attention" of transformers compiles its kernel and its mask at the first step: tens of seconds in
+the middle of a generation, for each new shape, and a C++ or Triton compiler. This one runs torch's
+`flex_attention` as it is, unfused: it works at once on every device, and says that it is not compiled.
 """
 
 from types import ModuleType
@@ -19,7 +19,7 @@ _DIRECT = "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG"
 
 
 def enable() -> None:
-    """Make the implementation known, and let torch call it without its tracer. Raises RuntimeError on a torch that cannot."""
+    """Register the implementation and let torch run it untraced. Raises RuntimeError on a torch that cannot."""
     module: ModuleType = torch_flex
     if not hasattr(module, _DIRECT):
         raise RuntimeError("this version of torch cannot run FlexAttention without compiling it")

@@ -35,7 +35,7 @@ class DetailLevel:
             kind="choice",
             default=str(Detail.STEP if reasons[Detail.LAYER] else Detail.LAYER),
             choices=tuple(Choice(str(d), _LABELS[d], reasons[d], _EXPECTED[d]) for d in Detail),
-            expected="Deeper levels stamp more places of a step; what that costs is shown by the observer meter.",
+            expected="Deeper levels stamp more places of a step; the observer meter shows what that costs.",
         )
 
     def current(self, live: LiveModel) -> SettingValue:

@@ -1,4 +1,4 @@
-"""Where keys and values of earlier tokens are kept: nowhere, in a cache that grows, or in one reserved at the start."""
+"""Where keys and values of earlier tokens are kept: nowhere, in a growing cache, or in a reserved one."""
 
 import torch
 from transformers import DynamicCache
@@ -16,7 +16,7 @@ _EXPECTED = {
     "dynamic": "Grows by one token a step: the usual choice.",
     "static": "Usually slower without compilation: every step attends over the whole reserved length.",
 }
-_TRIAL_SIZES = (3, 1, 2, 1)
+_TRIAL_SIZES = (3, 1, 1)  # no second chunk: whether a model takes one is another setting's question
 
 
 class KvCache:
@@ -36,7 +36,7 @@ class KvCache:
             kind="choice",
             default=possible[0] if possible else live.cache_kind,
             choices=choices,
-            expected="Keeps the keys and values of earlier tokens, so that a step computes its new token only.",
+            expected="Keeps the keys and values of earlier tokens, so that a step computes new ones only.",
         )
 
     def _reasons(self, live: LiveModel) -> dict[str, str]:
@@ -46,7 +46,10 @@ class KvCache:
         try:
             reference = run_trial(live, _TRIAL_SIZES)
         except Exception as error:  # whatever a model raises is the reason
-            return {kind: "" if kind == "none" else f"It fails on this model: {first_sentence(error)}." for kind in KINDS}
+            return {
+                kind: "" if kind == "none" else f"It fails on this model: {first_sentence(error)}."
+                for kind in KINDS
+            }
         return {
             "none": _difference(live, "none", reference[-1:]),
             "dynamic": "",
@@ -58,7 +61,7 @@ class KvCache:
         return live.cache_kind
 
     def apply(self, live: LiveModel, value: SettingValue) -> None:
-        """Convert the running generation's cache; dropping or adding one costs a prefill of its tokens at most."""
+        """Convert the running generation's cache; adding one where there was none costs a prefill."""
         kind = str(value)
         if kind not in KINDS:
             raise SettingRefused(f"There is no KV cache of kind '{kind}': choose {', '.join(KINDS)}.")
@@ -77,7 +80,9 @@ def why_not_static(live: LiveModel) -> str:
         return "This model's forward pass takes no cache: there is nothing to reserve."
     layers = DynamicCache(config=live.model.config.get_text_config(decoder=True)).layers
     if layers and not any(isinstance(layer, CacheLayerMixin) for layer in layers):
-        return "This model keeps a state of fixed size instead of keys and values: there is nothing to reserve."
+        return (
+            "This model keeps a state of fixed size instead of keys and values: there is nothing to reserve."
+        )
     return ""
 
 

@@ -1,7 +1,7 @@
 """The width of the weights, switched by exchanging what the parameters hold.
 
-Never `model.to(dtype)`: that rounds buffers, rotary frequencies among them, for good. The weights that were loaded stay in
-`live.stash`, so that the way back is bit-exact; tied weights are one parameter, and stay tied.
+Never `model.to(dtype)`: that rounds buffers, rotary frequencies among them, for good. The weights that were
+loaded stay in `live.stash`, so that the way back is bit-exact; tied weights are one parameter, and stay tied.
 """
 
 import platform
@@ -26,7 +26,7 @@ class Precision:
     key = "precision"
 
     def probe(self, live: LiveModel) -> SettingFacts:
-        """Each dtype is tried on one small matrix product and attention; the model itself when it is switched."""
+        """Each dtype is tried on a small matrix product and attention; on the model when it is switched."""
         now = str(self.current(live))
         return SettingFacts(
             key=self.key,
@@ -47,7 +47,7 @@ class Precision:
         return str(live.model.dtype).removeprefix("torch.")
 
     def apply(self, live: LiveModel, value: SettingValue) -> None:
-        """Exchange the weights and cast the cache. Tried on two tokens; refused, and undone, if the model fails."""
+        """Exchange the weights, try them on two tokens, cast the cache; undone and refused if that fails."""
         if value not in DTYPES:
             raise SettingRefused(f"There is no precision '{value}': choose {', '.join(DTYPES)}.")
         before, after = live.model.dtype, DTYPES[str(value)]
@@ -61,7 +61,9 @@ class Precision:
         except Exception as error:
             _exchange(live, live.stash[before])
             _forget(live, after)
-            raise SettingRefused(f"This model does not run in {value} here: {first_sentence(error)}.") from error
+            raise SettingRefused(
+                f"This model does not run in {value} here: {first_sentence(error)}."
+            ) from error
 
 
 def _cast_cache(live: LiveModel, dtype: torch.dtype) -> None:
@@ -79,7 +81,7 @@ def _exchange(live: LiveModel, weights: Weights) -> None:
 
 @torch.no_grad()
 def _weights(live: LiveModel, dtype: torch.dtype) -> Weights:
-    """The weights in a dtype, made from those that were loaded. Raises SettingRefused when memory is too little."""
+    """The weights in a dtype, made from the loaded ones. Raises SettingRefused when memory is too little."""
     if live.model.dtype not in live.stash:
         live.stash[live.model.dtype] = _floating(live)
     if dtype not in live.stash:
@@ -94,7 +96,9 @@ def _weights(live: LiveModel, dtype: torch.dtype) -> Weights:
 def _floating(live: LiveModel) -> Weights:
     """Parameters in the model's own dtype; what is in another one was put there on purpose."""
     own = live.model.dtype
-    return {name: parameter.data for name, parameter in live.model.named_parameters() if parameter.dtype == own}
+    return {
+        name: parameter.data for name, parameter in live.model.named_parameters() if parameter.dtype == own
+    }
 
 
 def _loaded(live: LiveModel) -> torch.dtype:
@@ -103,7 +107,7 @@ def _loaded(live: LiveModel) -> torch.dtype:
 
 
 def _kept_wide(live: LiveModel, dtype: torch.dtype) -> set[str]:
-    """Parts of parameter names that the model's code wants left in float32, as transformers' loading would leave them."""
+    """Parts of names of parameters that stay in float32, as transformers' loading would leave them."""
     if _loaded(live) != torch.float32 or dtype == torch.float32:
         return set()
     names = set(live.model._keep_in_fp32_modules_strict or ())
@@ -154,7 +158,9 @@ def _why_not(device: torch.device, dtype: torch.dtype) -> str:
             torch.nn.functional.linear(sample, sample[0, 0])
             torch.nn.functional.scaled_dot_product_attention(sample, sample, sample)
     except Exception as error:  # whatever the device raises is the reason
-        return f"This device does not compute in {str(dtype).removeprefix('torch.')}: {first_sentence(error)}."
+        return (
+            f"This device does not compute in {str(dtype).removeprefix('torch.')}: {first_sentence(error)}."
+        )
     return ""
 
 
@@ -163,16 +169,15 @@ def _expected(live: LiveModel, name: str) -> str:
         return "The widest: the most bytes a step, the least rounding."
     computes = True if live.device.type != "cpu" else cpu_computes(name)
     if computes is None:
-        return "Half the bytes of float32; whether that is faster depends on the processor's 16-bit instructions."
+        return "Half the bytes of float32; whether that is faster depends on the processor."
     if not computes:
-        return (
-            f"This processor has no {name} instructions: decoding changes little, and prefill becomes many times slower."
-        )
+        return f"This processor has no {name} instructions: decoding changes little,"
+            " and prefill becomes many times slower."
     return "Half the bytes of float32: decoding on large models is up to twice as fast."
 
 
 def cpu_computes(name: str) -> bool | None:
-    """Whether this processor has instructions for "bfloat16" or "float16", by what torch found; None: it cannot tell."""
+    """Whether this processor computes in "bfloat16" or "float16"; None: torch cannot tell."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return None
     asks = {

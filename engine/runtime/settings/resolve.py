@@ -1,7 +1,8 @@
 """From requested to effective: the one place where it is decided what a change of settings comes to.
 
-`resolve` is pure and judges by what probing found out; `apply_changes` carries the result out on a live model, where
-the model or the machine may still refuse. Every refusal is one sentence, and leaves the value in force as it was.
+`resolve` is pure and judges by what probing found out; `apply_changes` carries the result out on a live
+model, where the model or the machine may still refuse. Every refusal is one sentence, and leaves the value
+in force as it was.
 """
 
 import difflib
@@ -20,7 +21,7 @@ from engine.runtime.settings.values import read_value
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What a request comes to. `effective` has every known setting; `reasons` has one for each request refused."""
+    """What a request comes to: the value of every known setting, and a reason for each request refused."""
 
     effective: dict[str, SettingValue]
     reasons: dict[str, str]
@@ -31,9 +32,11 @@ def resolve(
     facts: Sequence[SettingFacts],
     current: Mapping[str, SettingValue] | None = None,
 ) -> Resolution:
-    """Decide what takes effect. What is refused keeps its value of `current`, or its default. Never raises."""
+    """Decide what takes effect; what is refused keeps its current value, or its default. Never raises."""
     known = {fact.key: fact for fact in facts}
-    in_force = {fact.key: fact.default for fact in facts} | {k: v for k, v in (current or {}).items() if k in known}
+    in_force = {fact.key: fact.default for fact in facts} | {
+        k: v for k, v in (current or {}).items() if k in known
+    }
     effective, reasons = dict(in_force), {}
     for key, value in requested.items():
         if key not in known:
@@ -77,8 +80,8 @@ def apply_changes(
 ) -> tuple[SettingChange, ...]:
     """Put the requested changes into force between two steps, in on-screen order; one result a request.
 
-    Only what differs is applied. A setting that the model or the machine refuses keeps its value, with the reason.
-    An unknown setting has the effective value "".
+    Only what differs is applied. A setting that the model or the machine refuses keeps its value, with the
+    reason. An unknown setting has the effective value "".
     """
     resolution = resolve(requested, facts, current_values(live))
     results = {
@@ -102,7 +105,7 @@ def _apply(live: LiveModel, setting: Setting, change: SettingChange) -> SettingC
     except (torch.OutOfMemoryError, MemoryError):
         reason = f"There is too little memory to set {setting.key} to {change.effective}: it stays as it was."
     except (RuntimeError, ValueError, TypeError, NotImplementedError, ImportError) as error:
-        reason = f"{setting.key} could not be set to {change.effective} ({first_sentence(error)}): it stays as it was."
+        reason = f"{setting.key} could not be set to {change.effective}: {first_sentence(error)}."
     return SettingChange(change.key, change.requested, setting.current(live), reason)
 
 

@@ -1,4 +1,5 @@
-"""Reading a requested value: whatever was typed or sent, it becomes a legal value of a setting or a sentence why not."""
+"""Reading a requested value: whatever was typed or sent, it becomes a legal value of a setting or a sentence
+why not."""
 
 import math
 
@@ -46,7 +47,7 @@ def _number(requested: object) -> int | float | None:
         return None
 
 
-def _is_whole(number: int | float) -> bool:
+def _is_whole(number: float) -> bool:
     return isinstance(number, int) or number.is_integer()
 
 

@@ -1,0 +1,122 @@
+"""Small parts that several panels use."""
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import QEvent, Qt, Signal
+from PySide6.QtGui import QEnterEvent, QFocusEvent
+from PySide6.QtWidgets import (
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+
+def label(text: str = "", role: str = "", *, wrap: bool = False, selectable: bool = False) -> QLabel:
+    """A label with a role of the style sheet ("section", "muted", "number", …)."""
+    made = QLabel(text)
+    made.setTextFormat(Qt.TextFormat.PlainText)
+    if role:
+        made.setProperty("role", role)
+    made.setWordWrap(wrap)
+    if selectable:
+        made.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        made.setCursor(Qt.CursorShape.IBeamCursor)
+    return made
+
+
+def set_role(widget: QWidget, role: str) -> None:
+    """Give a widget another role of the style sheet, at once."""
+    if widget.property("role") != role:
+        widget.setProperty("role", role)
+        widget.style().unpolish(widget)
+        widget.style().polish(widget)
+
+
+def set_text(target: QLabel, text: str) -> None:
+    """Set a label's text only where it differs, so that what is unchanged is not laid out and drawn again."""
+    if target.text() != text:
+        target.setText(text)
+
+
+def button(text: str, role: str = "") -> QPushButton:
+    """A button that takes the focus by Tab but not by a click, so that Space goes on running and pausing."""
+    made = QPushButton(text)
+    made.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+    made.setAutoDefault(False)
+    if role:
+        made.setProperty("role", role)
+    return made
+
+
+def column(*widgets: QWidget, margin: int = 12, spacing: int = 8) -> QVBoxLayout:
+    """Widgets one below the other."""
+    layout = QVBoxLayout()
+    layout.setContentsMargins(margin, margin, margin, margin)
+    layout.setSpacing(spacing)
+    for widget in widgets:
+        layout.addWidget(widget)
+    return layout
+
+
+def row(*widgets: QWidget, spacing: int = 8) -> QHBoxLayout:
+    """Widgets side by side."""
+    layout = QHBoxLayout()
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(spacing)
+    for widget in widgets:
+        layout.addWidget(widget)
+    return layout
+
+
+class Segments(QWidget):
+    """A row of buttons of which one is down. A click only says what was wished for: `chosen`; `show_choice` sets it."""
+
+    chosen = Signal(int)
+    pointed = Signal(int)  # the button under the pointer or with the focus; -1 for none
+
+    def __init__(self, texts: Sequence[str], parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        layout = row(spacing=0)
+        self.buttons: list[QToolButton] = []
+        for place, text in enumerate(texts):
+            made = _Segment(text, place, self)
+            self.buttons.append(made)
+            layout.addWidget(made)
+        self.setLayout(layout)
+
+    def show_choice(self, place: int) -> None:
+        """Show which button is down; -1 for none."""
+        for index, made in enumerate(self.buttons):
+            made.setChecked(index == place)
+
+
+class _Segment(QToolButton):
+    def __init__(self, text: str, place: int, owner: Segments) -> None:
+        super().__init__(owner)
+        self._owner = owner
+        self._place = place
+        self.setText(text)
+        self.setCheckable(True)
+        self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.setProperty("role", "segment")
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def nextCheckState(self) -> None:
+        """A click wishes for this choice; whether it is made is seen when the engine says so."""
+        self._owner.chosen.emit(self._place)
+
+    def enterEvent(self, event: QEnterEvent) -> None:
+        self._owner.pointed.emit(self._place)
+        super().enterEvent(event)
+
+    def leaveEvent(self, event: QEvent) -> None:
+        self._owner.pointed.emit(-1)
+        super().leaveEvent(event)
+
+    def focusInEvent(self, event: QFocusEvent) -> None:
+        self._owner.pointed.emit(self._place)
+        super().focusInEvent(event)

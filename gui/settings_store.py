@@ -1,0 +1,108 @@
+"""What the window remembers from one run to the next. Whatever is stored is taken with care: it may be garbage."""
+
+from pathlib import Path
+
+from PySide6.QtCore import QByteArray, QSettings
+
+VERSION = 1  # of the layout of docks: a saved layout of another version is not restored
+RECENT = 8
+LONGEST_PROMPT = 20_000  # characters; a longer one is not remembered
+THEMES = ("dark", "light", "system")
+
+
+class SettingsStore:
+    """Remembered things, each with a default where nothing usable is stored. Without a store nothing is remembered."""
+
+    def __init__(self, settings: QSettings | None) -> None:
+        self._settings = settings
+
+    @classmethod
+    def of_user(cls) -> "SettingsStore":
+        """The store of this user."""
+        return cls(QSettings(QSettings.Format.IniFormat, QSettings.Scope.UserScope, "cyclograph", "window"))
+
+    @classmethod
+    def of_file(cls, path: Path) -> "SettingsStore":
+        """A store in a file."""
+        return cls(QSettings(str(path), QSettings.Format.IniFormat))
+
+    @classmethod
+    def forgetful(cls) -> "SettingsStore":
+        """Remembers nothing, for pictures."""
+        return cls(None)
+
+    @property
+    def theme(self) -> str:
+        """"dark", "light" or "system"."""
+        stored = self._text("theme", "system")
+        return stored if stored in THEMES else "system"
+
+    @theme.setter
+    def theme(self, name: str) -> None:
+        self._keep("theme", name)
+
+    @property
+    def recent_models(self) -> list[str]:
+        """Models loaded before, latest first."""
+        stored = self._text("recent_models", "")
+        return [name for name in stored.split("\n") if name][:RECENT]
+
+    def remember_model(self, name: str) -> None:
+        """A model was loaded."""
+        others = [known for known in self.recent_models if known != name]
+        self._keep("recent_models", "\n".join([name, *others][:RECENT]))
+
+    @property
+    def prompt(self) -> str:
+        """The last prompt, empty when there is none."""
+        return self._text("prompt", "")[:LONGEST_PROMPT]
+
+    @prompt.setter
+    def prompt(self, text: str) -> None:
+        if len(text) <= LONGEST_PROMPT:
+            self._keep("prompt", text)
+
+    @property
+    def geometry(self) -> QByteArray | None:
+        """Place and size of the window."""
+        return self._bytes("geometry")
+
+    @property
+    def layout(self) -> QByteArray | None:
+        """Where the docks are, if it was saved by this version."""
+        return self._bytes("layout") if self._text("layout_version", "") == str(VERSION) else None
+
+    @property
+    def splitter(self) -> QByteArray | None:
+        """How the charts share their column."""
+        return self._bytes("splitter") if self._text("layout_version", "") == str(VERSION) else None
+
+    def keep_layout(self, geometry: QByteArray, layout: QByteArray, splitter: QByteArray) -> None:
+        """Remember how the window is arranged."""
+        self._keep("layout_version", str(VERSION))
+        self._keep("geometry", geometry)
+        self._keep("layout", layout)
+        self._keep("splitter", splitter)
+
+    def forget_layout(self) -> None:
+        """The window is arranged as at first."""
+        if self._settings is not None:
+            for key in ("geometry", "layout", "splitter", "layout_version"):
+                self._settings.remove(key)
+
+    def sync(self) -> None:
+        """Write it down now."""
+        if self._settings is not None:
+            self._settings.sync()
+
+    def _text(self, key: str, default: str) -> str:
+        stored = self._settings.value(key, default) if self._settings is not None else default
+        return stored if isinstance(stored, str) else default
+
+    def _bytes(self, key: str) -> QByteArray | None:
+        stored = self._settings.value(key) if self._settings is not None else None
+        return stored if isinstance(stored, QByteArray) and not stored.isEmpty() else None
+
+    def _keep(self, key: str, value: str | QByteArray) -> None:
+        if self._settings is not None:
+            self._settings.setValue(key, value)

@@ -1,0 +1,86 @@
+"""What the charts say, computed without Qt: sentences, labels and where labels fit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.protocol import Configuration, SettingsChanged
+from engine.trace.phases import LABELS, Phase
+from engine.trace.store import KINDS, NO_LATENCY, Trace
+from gui import units
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """A phase's part of a step."""
+
+    phase: Phase
+    ns: int
+    share: float
+
+
+def ledger(trace: Trace, step: int) -> list[LedgerEntry]:
+    """The phases of a step that took time, in fixed order; they sum to its wall time."""
+    wall = max(1, int(trace.steps.wall_ns[step]))
+    row = trace.steps.phases_ns[step].tolist()
+    return [LedgerEntry(p, row[p], row[p] / wall) for p in Phase if row[p]]
+
+
+def step_sentence(trace: Trace, step: int) -> str:
+    """A step in one line: "step 118 · decode · 8.42 ms · context 312 · “token”"."""
+    steps = trace.steps
+    parts = [f"step {step}", KINDS[int(steps.kind[step])].value, units.duration(float(steps.wall_ns[step]))]
+    if steps.prompt_tokens[step]:
+        parts.append(f"{int(steps.prompt_tokens[step])} prompt tokens")
+    parts.append(f"context {int(steps.context_length[step]):,}")
+    text = "".join(trace.tokens.text[i] for i in trace.tokens_of(step))
+    if text:
+        parts.append(f"“{units.visible(text)}”")
+    return " · ".join(parts)
+
+
+def latency_sentence(trace: Trace, step: int) -> str:
+    """What there is to say about a step's latency, or that it has none."""
+    itl = int(trace.steps.itl_ns[step])
+    return f"ITL {units.duration(itl)}" if itl != NO_LATENCY else "no ITL: the first arrival, or no token"
+
+
+def change_sentences(event: SettingsChanged) -> list[str]:
+    """A change of settings, one line each, with the reason where another value is in force than was asked for."""
+    lines = []
+    for change in event.changes:
+        line = f"{change.key} → {change.effective}"
+        if change.requested != change.effective:
+            line += f" (asked: {change.requested})"
+        lines.append(line + (f": {change.reason}" if change.reason else ""))
+    return [*lines, f"the switch took {units.duration(event.switch_ns)}"]
+
+
+def configuration_labels(configurations: Sequence[Configuration]) -> list[str]:
+    """A label for each different configuration, in the order of their numbers: what differs from the first."""
+    different = list(dict.fromkeys(configurations))
+    if not different:
+        return []
+    base = dict(different[0])
+    labels = ["as started"]
+    for configuration in different[1:]:
+        changed = [f"{k} {v}" for k, v in configuration if base.get(k) != v]
+        labels.append(", ".join(changed) or "as started")
+    return labels
+
+
+def place_labels(lefts: Sequence[int], widths: Sequence[int], rows: int, right: int) -> list[tuple[int, int]]:
+    """Where labels go so that none overlaps: (x, row) each, row -1 where there is no room. `lefts` must not fall."""
+    ends = [-1_000_000] * rows
+    places = []
+    for left, width in zip(lefts, widths, strict=True):
+        x = min(left, right - width)
+        row = next((r for r in range(rows) if ends[r] <= x), -1)
+        if row >= 0:
+            ends[row] = x + width
+        places.append((x, row))
+    return places
+
+
+def phase_label(phase: Phase) -> str:
+    """How a phase is called on screen."""
+    return LABELS[phase]

@@ -1,0 +1,113 @@
+"""Traces made by hand: the same events that an engine emits, with times chosen by the test."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from engine.protocol import (
+    Configuration,
+    Event,
+    GenerationEnded,
+    GenerationStarted,
+    LayoutDefined,
+    ModelFacts,
+    ModelLoaded,
+    SettingsChanged,
+    StepEnded,
+    Token,
+)
+from engine.trace.ledger import END, SpanName
+from engine.trace.phases import Phase, StepKind
+from engine.trace.store import Trace
+
+MS = 1_000_000
+T0 = 7_000 * MS  # no generation begins at 0, so that nobody forgets to subtract it
+
+#: Layout 0: attention of layer 0, its MLP, sampling.
+NAMES = (
+    SpanName(Phase.ATTENTION, 0, "attn"),
+    SpanName(Phase.MLP, 0, "mlp"),
+    SpanName(Phase.SAMPLE, -1, "sample"),
+)
+APART = LayoutDefined(0, NAMES, (1, END, 2, END, 3, END))
+#: Layout 1: the forward pass in one piece, as at detail level `step`.
+WHOLE = LayoutDefined(1, (SpanName(Phase.FORWARD, -1, "forward"), NAMES[2]), (1, END, 2, END))
+
+
+def loaded(layers: int = 1, effective: Configuration = (("precision", "float32"),)) -> ModelLoaded:
+    facts = ModelFacts(
+        "toy",
+        "Toy",
+        10,
+        40,
+        "float32",
+        "cpu",
+        tuple(f"layer {i}" for i in range(layers)),
+        4,
+        8,
+        64,
+        True,
+        "bytes",
+        1,
+    )
+    return ModelLoaded(0, facts, (), 0, effective)
+
+
+def started(generation: int = 0, submitted_ns: int = T0) -> GenerationStarted:
+    return GenerationStarted(generation, submitted_ns, 0, "hello", (1, 2, 3), 64)
+
+
+def ended(generation: int = 0, tail: str = "") -> GenerationEnded:
+    return GenerationEnded(generation, T0, "length", tail)
+
+
+def changed(configuration: int, effective: Configuration) -> SettingsChanged:
+    return SettingsChanged(T0, 0, (), 5 * MS, configuration, effective)
+
+
+def step(
+    arrivals_ns: Sequence[int] = (),
+    *,
+    stamps: Sequence[int] = (0, 1, 3, 3, 6, 6, 8, 10),
+    kind: StepKind = StepKind.DECODE,
+    generation: int = 0,
+    configuration: int = 0,
+    layout: int = 0,
+    held_ns: int = 0,
+    context_length: int = 0,
+    prompt_tokens: int = 0,
+    batch: int = 1,
+) -> StepEnded:
+    """A step whose tokens arrive at the given wall clock times (0 for its index: nobody reads it)."""
+    tokens = tuple(Token(i, chr(97 + i % 26), arrival) for i, arrival in enumerate(arrivals_ns))
+    row = np.array(stamps, np.int64).tobytes()
+    return StepEnded(
+        0,
+        generation,
+        kind,
+        configuration,
+        layout,
+        row,
+        held_ns,
+        context_length,
+        0,
+        tokens,
+        prompt_tokens,
+        batch,
+    )
+
+
+def trace_of(*events: Event, layers: int = 1) -> Trace:
+    """A trace of these events, both layouts defined."""
+    trace = Trace(loaded(layers))
+    trace.extend([APART, WHOLE, *events])
+    return trace
+
+
+def generation_at(
+    arrivals_ms: Sequence[Sequence[float]], generation: int = 0, submitted_ns: int = T0, batch: int = 1
+) -> list[Event]:
+    """A whole generation: for each step the times, ms after it was submitted, at which its tokens arrived."""
+    rows = [[submitted_ns + round(a * MS) for a in step_arrivals] for step_arrivals in arrivals_ms]
+    steps = [step(row, generation=generation, batch=batch) for row in rows]
+    return [started(generation, submitted_ns), *steps, ended(generation)]

@@ -1,0 +1,134 @@
+"""Traces made of real events with invented times, for charts to draw: no engine, no model, no clock."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.protocol import (
+    Configuration,
+    Event,
+    GenerationStarted,
+    LayoutDefined,
+    ModelFacts,
+    ModelLoaded,
+    SettingChange,
+    SettingsChanged,
+    StepEnded,
+    Token,
+)
+from engine.trace.ledger import END, SpanName
+from engine.trace.phases import Phase, StepKind
+from engine.trace.store import Trace
+
+WORDS = "the instrument draws every step of a model while it runs , 一 二 三 and says where time went \n".split(" ")
+ATTENTION_KINDS = ("eager", "sdpa", "eager", "flex")
+BASE: Configuration = (("attention", "eager"), ("cache", "dynamic"), ("precision", "float32"))
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What to invent: layers of a model, steps of a generation, prefill chunks at its begin, how often marks come."""
+
+    layers: int = 24
+    generation_steps: int = 5_000
+    chunks: int = 4
+    mark_every: int = 0
+    spike_every: int = 97
+    seed: int = 7
+
+
+def loaded(layers: int) -> ModelLoaded:
+    """A model of some layers, ready."""
+    names = tuple(f"model.layers.{i}" for i in range(layers))
+    facts = ModelFacts(
+        "synthetic", "LlamaForCausalLM", 124_000_000, 248_000_000, "bfloat16", "cpu", names, 768, 32_000, 131_072,
+        True, "bytes", 1_000_000,
+    )  # fmt: skip
+    return ModelLoaded(0, facts, (), 0, BASE)
+
+
+def layout(layers: int) -> LayoutDefined:
+    """The spans of a step at detail `layer`."""
+    names: list[SpanName] = []
+    codes: list[int] = []
+
+    def begin(phase: Phase, layer: int, name: str) -> None:
+        names.append(SpanName(phase, layer, name))
+        codes.append(len(names))
+
+    def span(phase: Phase, layer: int, name: str) -> None:
+        begin(phase, layer, name)
+        codes.append(END)
+
+    span(Phase.EMBED, -1, "embed_tokens")
+    for i in range(layers):
+        begin(Phase.NORM, i, "layer")
+        span(Phase.ATTENTION, i, "self_attn")
+        span(Phase.MLP, i, "mlp")
+        codes.append(END)
+    span(Phase.HEAD, -1, "lm_head")
+    span(Phase.SAMPLE, -1, "choose token")
+    span(Phase.TRANSFER, -1, "token to host")
+    span(Phase.DETOKENIZE, -1, "id to text")
+    span(Phase.STOP, -1, "stopping criteria")
+    return LayoutDefined(1, tuple(names), tuple(codes))
+
+
+def _gaps_ns(layers: int) -> np.ndarray:
+    """Usual durations between neighbouring stamps of that layout: (stamps - 1,) ns."""
+    layer = [4_000, 9_000, 78_000, 9_000, 120_000, 3_000]
+    gaps = [1_000, 30_000]
+    for i in range(layers):
+        gaps += [1_500, *layer[1:5], 2_500] if i else [2_000, *layer[1:5], 2_500]
+    head = [4_000, 900_000, 3_000, 160_000, 2_000, 12_000, 1_000, 22_000, 1_000, 9_000, 3_000]
+    return np.array(gaps + head, np.float64)
+
+
+def events(steps: int, shape: Shape | None = None) -> Iterator[Event]:
+    """The events of `steps` steps: generations that begin with prefill chunks, spikes now and then, marks."""
+    shape = shape or Shape()
+    random = np.random.default_rng(shape.seed)
+    plan = layout(shape.layers)
+    gaps = _gaps_ns(shape.layers)
+    assert len(gaps) == len(plan.codes) + 1
+    attention = np.array([plan.codes[i - 1] > 0 and plan.names[plan.codes[i - 1] - 1].phase is Phase.ATTENTION
+                          for i in range(1, len(gaps))], bool)  # fmt: skip
+    yield plan
+    now, configuration, effective, context = 1_000_000_000, 0, BASE, 0
+    speed = 1.0
+    for index in range(steps):
+        place = index % shape.generation_steps
+        if place == 0:
+            context = 0
+            yield GenerationStarted(index // shape.generation_steps, now, 50_000, "a prompt", (1, 2, 3), 4096)
+        if shape.mark_every and index and index % shape.mark_every == 0:
+            kind = ATTENTION_KINDS[(index // shape.mark_every) % len(ATTENTION_KINDS)]
+            speed = {"eager": 1.0, "sdpa": 0.6, "flex": 0.8}[kind]
+            effective = (("attention", kind), *BASE[1:])
+            configuration += 1
+            change = SettingChange("attention", kind, kind)
+            yield SettingsChanged(now, index, (change,), 120_000, configuration, effective)
+        prefill = place < shape.chunks
+        row = gaps * random.normal(1.0, 0.03, len(gaps)).clip(0.8, 1.3)
+        row[1:][attention] *= speed * (1 + context / 4000)
+        row *= 9.0 if prefill else 1.0 + 0.05 * random.random()
+        if shape.spike_every and index % shape.spike_every == shape.spike_every - 1:
+            row[-4 if index % 2 else len(row) // 2] += 6_000_000
+        stamps = now + np.concatenate([[0], np.cumsum(row.astype(np.int64))])
+        now = int(stamps[-1]) + 5_000
+        last_chunk = place == shape.chunks - 1
+        tokens = () if prefill and not last_chunk else (Token(index % 997, WORDS[index % len(WORDS)] + " ", int(stamps[-2])),)
+        context += 256 if prefill else 1
+        yield StepEnded(
+            index, index // shape.generation_steps, StepKind.PREFILL if prefill else StepKind.DECODE, configuration, 1,
+            stamps.tobytes(), 0, context, context * 1024, tokens, 256 if prefill else 0,
+        )  # fmt: skip
+
+
+def trace(steps: int, shape: Shape | None = None) -> Trace:
+    """A trace of `steps` invented steps."""
+    shape = shape or Shape()
+    made = Trace(loaded(shape.layers))
+    made.extend(list(events(steps, shape)))
+    return made
