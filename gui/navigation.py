@@ -1,7 +1,7 @@
 """Navigation: what of the trace is on screen and what is chosen, shared by all charts and the text.
 
-The x axis counts steps: step i covers i ≤ x < i + 1. While following, the range moves in strides (an eighth of its
-span) and grows in strides, so that axes and cached pictures are used again for many frames.
+The x axis counts steps: step i covers i ≤ x < i + 1. While following, the range moves in strides (an eighth
+of its span) and grows in strides, so that axes and cached pictures are used again for many frames.
 """
 
 import math
@@ -24,15 +24,17 @@ class LatencyAxis(StrEnum):
 
 
 class Navigation(QObject):
-    """View state of the charts. Everything that shows steps reads it; everything that can be moved or clicked writes it.
+    """View state of the charts. Everything that shows steps reads it; everything that can be moved or
+    clicked writes it.
 
-    `selected` and `hovered` are steps or None.
+    `selected` and `hovered` are steps or None; `layer` is the layer chosen in the map or None.
     """
 
     range_changed = Signal()
     selection_changed = Signal(object)
     hover_changed = Signal(object)
     follow_changed = Signal(bool)
+    layer_changed = Signal(object)
     role_changed = Signal(int)
     latency_axis_changed = Signal(str)
 
@@ -44,6 +46,7 @@ class Navigation(QObject):
         self.count = 0
         self.selected: int | None = None
         self.hovered: int | None = None
+        self.layer: int | None = None
         self.role = Role.ATTENTION
         self.latency_axis = LatencyAxis.STEP
         self._followed_span = DEFAULT_SPAN
@@ -65,6 +68,7 @@ class Navigation(QObject):
         self.count = 0
         self._followed_span = DEFAULT_SPAN
         self.select(None)
+        self.set_layer(None)
         self.hover(None)
         self.set_follow(True)
         self._set_range(0.0, FIRST_SPAN)
@@ -98,11 +102,15 @@ class Navigation(QObject):
         self._rest()
         span = self.span
         low = min(0.0, self.count - span)
-        first = min(max(self.first + steps, low if span < self.count else 0.0), max(0.0, self.count - span / 4))
+        first = min(
+            max(self.first + steps, low if span < self.count else 0.0), max(0.0, self.count - span / 4)
+        )
         self._set_range(first, first + span)
 
     def zoom(self, factor: float, center: float) -> None:
-        """Show `factor` times as many steps, keeping step `center` where it is on screen (while following: the newest)."""
+        """Show `factor` times as many steps, keeping step `center` where it is on screen (while following:
+        the newest).
+        """
         longest = max(FIRST_SPAN, 1.25 * self.count)
         span = min(max(self.span * factor, MINIMUM_SPAN), longest)
         if self.follow:
@@ -145,6 +153,12 @@ class Navigation(QObject):
             self.hovered = step
             self.hover_changed.emit(step)
 
+    def set_layer(self, layer: int | None) -> None:
+        """Choose a layer of the model (None: no layer)."""
+        if layer != self.layer:
+            self.layer = layer
+            self.layer_changed.emit(layer)
+
     def set_role(self, role: Role) -> None:
         """Choose what the layer map shows."""
         if role != self.role:
@@ -172,7 +186,9 @@ class Navigation(QObject):
 
 
 def followed_range(count: int, span: float) -> tuple[float, float]:
-    """The range that shows the newest of `count` steps: grows in strides up to `span`, then moves in strides of span/8."""
+    """The range that shows the newest of `count` steps: grows in strides up to `span`, then moves in
+    strides of span/8.
+    """
     grown = grown_span(count)
     if grown <= span:
         return 0.0, grown

@@ -1,4 +1,6 @@
-"""How everything looks: two themes (dark, light), one fixed colour a phase, the bundled fonts, one style sheet."""
+"""How everything looks: two themes (dark, light), one fixed colour a phase, the bundled fonts, one style
+sheet.
+"""
 
 from dataclasses import dataclass
 from functools import cache
@@ -18,8 +20,9 @@ RESOURCES = Path(__file__).resolve().parent.parent / "resources"
 class Theme:
     """Every colour of the window, as "#rrggbb".
 
-    `surface` is what panels and charts lie on, `raised` what lies on those (buttons, chips, tooltips). `plot` is the
-    ground of the charts. `series` colours configurations, in order. `map` names a colour map of gui.charts.colormap.
+    `surface` is what panels and charts lie on, `raised` what lies on those (buttons, chips, tooltips).
+    `plot` is the ground of the charts, `crosshair` what is drawn over a colour map. `series` colours
+    configurations, in order. `map` names a colour map of gui.charts.colormap.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Theme:
     danger: str
     good: str
     mark: str
+    crosshair: str
     phases: dict[Phase, str]
     series: tuple[str, ...]
     map: str
@@ -107,6 +111,7 @@ DARK = Theme(
     danger="#ff7b72",
     good="#4fd18b",
     mark="#c9d4df",
+    crosshair="#ffffff",
     phases=_DARK_PHASES,
     series=("#4cc9f0", "#e69f00", "#3fc69a", "#cc79a7", "#e8dc5a", "#e0662a", "#8fb3ff", "#a3adb8"),
     map="viridis",
@@ -131,6 +136,7 @@ LIGHT = Theme(
     danger="#c4302b",
     good="#197d49",
     mark="#39434e",
+    crosshair="#ffffff",
     phases=_LIGHT_PHASES,
     series=("#0b7ea8", "#c47700", "#00845f", "#b0508a", "#8c7d00", "#c24f0c", "#4a6fd0", "#6b747e"),
     map="viridis",
@@ -188,7 +194,10 @@ def style_sheet(theme: Theme) -> str:
     colors = {name: value for name, value in vars(theme).items() if isinstance(value, str)}
     families = fonts()
     return template.substitute(
-        colors, icons=(RESOURCES / "theme").as_posix(), text_family=families.text, number_family=families.numbers
+        colors,
+        icons=(RESOURCES / "theme").as_posix(),
+        text_family=families.text,
+        number_family=families.numbers,
     )
 
 

@@ -85,7 +85,9 @@ def ratio(value: float | None) -> str:
 
 
 def visible(text: str) -> str:
-    """A token's text with what cannot be seen made visible: line ends and tabs as arrows, spaces at the ends as ␣."""
+    """A token's text with what cannot be seen made visible: line ends and tabs as arrows, spaces at the
+    ends as ␣.
+    """
     shown = text.replace("\r", "").replace("\n", "↵").replace("\t", "⇥")
     bare = shown.strip(" ")
     left = len(shown) - len(shown.lstrip(" "))

@@ -1,8 +1,8 @@
 """What the charts draw, computed without Qt: a trace and view settings become arrays and scales.
 
-Several steps can share a pixel. They are pooled in buckets of a power of two steps, anchored at step 0, so that a step
-always falls into the same bucket however the view moves, and each bucket shows its slowest step: spikes never vanish,
-and a stacked bar is always one real step whose phases sum to its wall time.
+Several steps can share a pixel. They are pooled in buckets of a power of two steps, anchored at step 0, so
+that a step always falls into the same bucket however the view moves, and each bucket shows its slowest
+step: spikes never vanish, and a stacked bar is always one real step whose phases sum to its wall time.
 """
 
 import math
@@ -20,6 +20,8 @@ Bool = npt.NDArray[np.bool_]
 Float = npt.NDArray[np.float64]
 
 ROLLING_WINDOW = 64
+QUANTILES = (0.5, 0.95)
+ENOUGH = 20  # a 95th percentile of fewer values would be little else than their largest
 HEADROOM = 1.25
 _SAMPLED = 4096  # a scale is found from at most this many steps
 _PREFILL_LIKE = [KINDS.index(StepKind.PREFILL), KINDS.index(StepKind.ENCODE)]
@@ -34,7 +36,9 @@ STACK = tuple(Phase)
 
 @dataclass(frozen=True, slots=True)
 class StepScale:
-    """Where steps lie in pixels. Charts with the same range, left edge and width put the same step on the same pixels."""
+    """Where steps lie in pixels. Charts with the same range, left edge and width put the same step on the
+    same pixels.
+    """
 
     first: float
     last: float
@@ -98,10 +102,13 @@ def ticks(low: float, high: float, most: int) -> list[float]:
     return [i * step for i in places]
 
 
-def usual_ns(values: Int64, kinds: npt.NDArray[np.int8], percent: float = 99.0) -> float:
-    """The `percent`-th percentile of values (n) over decode steps (over all steps where there are none); 0 if empty.
+def usual_ns(values: Int64, kinds: npt.NDArray[np.int8]) -> float:
+    """The top of what is usual among values (n): the 99th percentile of decode steps (of all steps where
+    there are none).
 
-    Long stretches are thinned evenly. Prefill steps are left out, since one of them would flatten all others.
+    Of less than 100 steps it is the 95th, so that one spike among few does not count as usual. Long
+    stretches are thinned evenly. Prefill steps are left out, since one of them would flatten all others. 0
+    without values.
     """
     thin = 1 + len(values) // _SAMPLED
     values, kinds = values[::thin], kinds[::thin]
@@ -109,7 +116,7 @@ def usual_ns(values: Int64, kinds: npt.NDArray[np.int8], percent: float = 99.0) 
     chosen = usual if len(usual) else values
     if not len(chosen):
         return 0.0
-    place = min(len(chosen) - 1, math.ceil(len(chosen) * percent / 100))
+    place = (len(chosen) - 1) * (99 if len(chosen) >= 100 else 95) // 100
     return float(np.partition(chosen, place)[place])
 
 
@@ -124,9 +131,11 @@ def visible_slice(scale: StepScale, count: int) -> slice:
 
 @dataclass(frozen=True, slots=True)
 class StripColumns:
-    """Stacked columns. begin, end (c): first step of a column and of the next. step (c): the slowest step in it.
+    """Stacked columns. begin, end (c): first step of a column and of the next. step (c): the slowest step
+    in it.
 
-    edges_ns (c, PHASE_COUNT + 1): from 0 over the tops of the phases, in the order of STACK, to the step's wall time.
+    edges_ns (c, PHASE_COUNT + 1): from 0 over the tops of the phases, in the order of STACK, to the step's
+    wall time.
     """
 
     begin: Int64
@@ -155,7 +164,7 @@ def slowest(wall_ns: Int64, size: int, buckets: range) -> Int64:
         return np.arange(first, max(first, end), dtype=np.int64)
     whole = (end - first) // size
     rows = np.arange(whole, dtype=np.int64) * size + first
-    found = rows + wall_ns[first : first + whole * size].reshape(whole, size).argmax(axis=1)
+    found: Int64 = rows + wall_ns[first : first + whole * size].reshape(whole, size).argmax(axis=1)
     rest = first + whole * size
     if rest < end:
         found = np.append(found, rest + int(wall_ns[rest:end].argmax()))
@@ -198,7 +207,8 @@ def map_ceiling_ns(trace: Trace, role: Role, rows: slice) -> float:
 class LatencyColumns:
     """Latency of buckets that hold an arrival. begin, end (c): steps. low, high, median, p95 (c): ns.
 
-    configuration (c): the number of the configuration of the bucket's last step (see `configuration_numbers`).
+    configuration (c): the number of the configuration of the bucket's last step (see
+    `configuration_numbers`).
     """
 
     begin: Int64
@@ -211,32 +221,52 @@ class LatencyColumns:
 
 
 class ArrivalSeries:
-    """The latencies of a trace with their rolling quantiles, brought up to date as the trace grows."""
+    """The latencies of a trace with rolling quantiles, brought up to date as the trace grows.
+
+    A quantile is over the last 64 arrivals *under the same configuration*: one over both sides of a switch
+    would hide what the switch did, and for alternating configurations it would be a mixture that no step
+    ever had.
+    """
 
     def __init__(self) -> None:
         self._steps = Column(np.int64)
-        self._rolling = RollingQuantiles(ROLLING_WINDOW, (0.5, 0.95))
+        self._quantiles = Column(np.float64, (len(QUANTILES),))
+        self._rolling: dict[int, RollingQuantiles] = {}
         self._seen = 0
 
-    def update(self, trace: Trace) -> None:
-        """Take in the steps that came since."""
+    def update(self, trace: Trace, numbers: Int64) -> None:
+        """Take in the steps that came since. `numbers`: see `configuration_numbers`."""
         count = len(trace.steps)
         if count == self._seen:
             return
         itl = trace.steps.itl_ns[self._seen : count]
         rows = np.flatnonzero(itl != NO_LATENCY)
         self._steps.extend(rows + self._seen)
-        self._rolling.extend(itl[rows])
+        self._quantiles.extend(self._roll(itl[rows], numbers[trace.steps.configuration[rows + self._seen]]))
         self._seen = count
+
+    def _roll(self, itl: Int64, numbers: Int64) -> Float:
+        rolled = np.empty((len(itl), len(QUANTILES)))
+        for number in np.unique(numbers).tolist():
+            own = np.flatnonzero(numbers == number)
+            rolling = self._rolling.setdefault(number, RollingQuantiles(ROLLING_WINDOW, QUANTILES))
+            before = len(rolling)
+            rolling.extend(itl[own])
+            rolled[own] = np.stack([rolling.of(q)[before:] for q in QUANTILES], axis=1)
+            rolled[own[: max(0, ENOUGH - before)], 1] = np.nan
+        return rolled
 
     @property
     def steps(self) -> Int64:
         """The steps that have a latency (arrivals)."""
         return self._steps.values
 
-    def rolling(self, quantile: float) -> Float:
-        """The rolling quantile at each arrival, ns."""
-        return self._rolling.of(quantile)
+    @property
+    def rolling(self) -> Float:
+        """Rolling median and 95th percentile at each arrival: (arrivals, 2) ns; NaN where too few came
+        before.
+        """
+        return self._quantiles.values
 
     def columns(self, trace: Trace, numbers: Int64, size: int, buckets: range) -> LatencyColumns:
         """The latency of each bucket that holds an arrival."""
@@ -256,14 +286,16 @@ class ArrivalSeries:
             end,
             np.minimum.reduceat(values, begins),
             np.maximum.reduceat(values, begins),
-            self.rolling(0.5)[last],
-            self.rolling(0.95)[last],
+            self.rolling[last, 0],
+            self.rolling[last, 1],
             numbers[trace.steps.configuration[arrivals[last]]],
         )
 
 
 def configuration_numbers(trace: Trace) -> Int64:
-    """A number for each configuration of the trace such that equal configurations share one: (configurations,)."""
+    """A number for each configuration of the trace such that equal configurations share one:
+    (configurations,).
+    """
     known: dict[object, int] = {}
     numbers = [known.setdefault(c, len(known)) for c in trace.configurations]
     return np.asarray(numbers or [0], np.int64)

@@ -1,10 +1,11 @@
 """What the charts say, computed without Qt: sentences, labels and where labels fit."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from engine.protocol import Configuration, SettingsChanged
-from engine.trace.phases import LABELS, Phase
+from engine.trace.ledger import Span
+from engine.trace.phases import GROUPS, LABELS, Phase
 from engine.trace.store import KINDS, NO_LATENCY, Trace
 from gui import units
 
@@ -45,7 +46,9 @@ def latency_sentence(trace: Trace, step: int) -> str:
 
 
 def change_sentences(event: SettingsChanged) -> list[str]:
-    """A change of settings, one line each, with the reason where another value is in force than was asked for."""
+    """A change of settings, one line each, with the reason where another value is in force than was asked
+    for.
+    """
     lines = []
     for change in event.changes:
         line = f"{change.key} → {change.effective}"
@@ -69,7 +72,9 @@ def configuration_labels(configurations: Sequence[Configuration]) -> list[str]:
 
 
 def place_labels(lefts: Sequence[int], widths: Sequence[int], rows: int, right: int) -> list[tuple[int, int]]:
-    """Where labels go so that none overlaps: (x, row) each, row -1 where there is no room. `lefts` must not fall."""
+    """Where labels go so that none overlaps: (x, row) each, row -1 where there is no room. `lefts` must not
+    fall.
+    """
     ends = [-1_000_000] * rows
     places = []
     for left, width in zip(lefts, widths, strict=True):
@@ -84,3 +89,66 @@ def place_labels(lefts: Sequence[int], widths: Sequence[int], rows: int, right: 
 def phase_label(phase: Phase) -> str:
     """How a phase is called on screen."""
     return LABELS[phase]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSpan:
+    """Neighbouring outermost spans of one group, from the begin of the first to the end of the last."""
+
+    name: str
+    begin_ns: int
+    end_ns: int
+
+
+def is_frame(span: Span) -> bool:
+    """Whether a span is a whole layer (or all of them), whose own time is what its parts leave."""
+    return span.name.phase is Phase.NORM and span.depth == 0
+
+
+def group_spans(spans: Sequence[Span]) -> list[GroupSpan]:
+    """What of a step was the forward pass and what decode (attention is inside forward)."""
+    found: list[GroupSpan] = []
+    for span in spans:
+        if span.depth or span.name.phase is Phase.UNATTRIBUTED:
+            continue
+        name = "decode" if span.name.phase in GROUPS["decode"] else "forward"
+        name = LABELS[Phase.BACKWARD] if span.name.phase is Phase.BACKWARD else name
+        begin, end = span.begin_ns, span.begin_ns + span.duration_ns
+        if found and found[-1].name == name:
+            begin = found.pop().begin_ns
+        found.append(GroupSpan(name, begin, end))
+    return found
+
+
+def span_labels(span: Span) -> tuple[str, ...]:
+    """What a span may be called on screen, the longest first."""
+    label = LABELS[span.name.phase]
+    if span.name.layer < 0:
+        if is_frame(span):
+            return (span.name.name,)
+        return (f"{label}: {span.name.name}", label)
+    layer = f"L{span.name.layer:02d}"
+    if span.name.phase is Phase.NORM:
+        return (layer, str(span.name.layer))
+    return (f"{layer} {label}", label)
+
+
+def fitting_ledger(
+    entries: Sequence[LedgerEntry], room: int, width_of: Callable[[str], int]
+) -> list[tuple[str, Phase | None, int]]:
+    """A ledger line that fits into `room` pixels: (text, phase, width) each. The smallest phases become
+    "other".
+    """
+    shown = list(entries)
+    while True:
+        kept = set(map(id, shown))
+        other = sum(e.ns for e in entries if id(e) not in kept)
+        texts: list[tuple[str, Phase | None]] = [
+            (f"{LABELS[e.phase]} {units.milliseconds(e.ns)}", e.phase) for e in shown
+        ]
+        if other:
+            texts.append((f"other {units.milliseconds(other)}", None))
+        widths = [width_of(text) for text, _ in texts]
+        if not shown or sum(widths) + 24 * len(widths) <= room:
+            return [(text, phase, width) for (text, phase), width in zip(texts, widths, strict=True)]
+        shown.remove(min(shown, key=lambda e: e.ns))

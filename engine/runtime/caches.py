@@ -80,7 +80,7 @@ def _same_length(source: Cache, target: Cache) -> Iterable[Any]:
 
 
 def _carry(old: Any, new: Any) -> bool:
-    """Fill the empty layer `new` with what `old` holds (one of its own type needs nothing); False: no exact way."""
+    """Fill the empty layer `new` with what `old` holds (its own type needs nothing). False: no exact way."""
     if type(old) is type(new) or not getattr(old, "is_initialized", True):
         return True
     if type(old) in _GROWING and type(new) in _RESERVED:

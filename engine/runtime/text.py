@@ -6,6 +6,7 @@ until its last character is complete. Special tokens appear as their text, since
 
 import codecs
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -101,24 +102,25 @@ def _spelled(token: str) -> bytes:
         return token.encode("utf-8", "replace")
 
 
-def _decoding(tokenizer: Any, backend: Any) -> tuple[Callable[[list[int]], str], Callable[[int], bool]]:
-    """How a tokenizer decodes ids, and whether it knows an id."""
+def _decoding(tokenizer: Any, backend: Any) -> tuple[Callable[[list[int]], str], Callable[[int], str | None]]:
+    """How a tokenizer decodes ids, and its token for an id (None where it has none)."""
     if backend is not None:
-        return (
-            lambda ids: backend.decode(ids, skip_special_tokens=False),
-            lambda id: backend.id_to_token(id) is not None,
-        )
+        return lambda ids: backend.decode(ids, skip_special_tokens=False), backend.id_to_token
     return (
         lambda ids: tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False),
-        lambda id: _has_token(tokenizer, id),
+        lambda id: _token(tokenizer, id),
     )
 
 
-def _has_token(tokenizer: Any, id: int) -> bool:
+def _token(tokenizer: Any, id: int) -> str | None:
     try:
-        return tokenizer.convert_ids_to_tokens(id) is not None
+        token = tokenizer.convert_ids_to_tokens(id)
     except (LookupError, ValueError, OverflowError):
-        return False
+        return None
+    return None if token is None else str(token)
+
+
+_BYTE_TOKEN = re.compile("<0x([0-9A-F]{2})>")
 
 
 class _WindowStream:
@@ -129,11 +131,11 @@ class _WindowStream:
     """
 
     def __init__(
-        self, decode: Callable[[list[int]], str], knows: Callable[[int], bool], prompt_ids: Sequence[int]
+        self, decode: Callable[[list[int]], str], token: Callable[[int], str | None], prompt_ids: Sequence[int]
     ) -> None:
         self._decode = decode
-        self._knows = knows
-        self._before = self._prompt_context([id for id in prompt_ids if knows(id)])
+        self._token = token
+        self._before = self._prompt_context([id for id in prompt_ids if token(id) is not None])
         self._pending: list[int] = []
 
     def _prompt_context(self, ids: list[int]) -> list[int]:
@@ -144,12 +146,17 @@ class _WindowStream:
         return ids
 
     def push(self, id: int) -> str:
-        if not self._knows(id):
+        if self._token(id) is None:
             return self.flush() + unknown(id)
         self._pending.append(id)
-        if not self._decode(self._pending).endswith(REPLACEMENT):
+        if not self._decode(self._pending).endswith(REPLACEMENT) or self._is_replacement():
             return self._take(len(self._pending))
         return self._take(len(self._pending) - MOST_INCOMPLETE)
+
+    def _is_replacement(self) -> bool:
+        """Whether what is pending spells the replacement character itself, byte by byte (SentencePiece's way)."""
+        found = [_BYTE_TOKEN.fullmatch(self._token(id) or "") for id in self._pending]
+        return bytes(int(match[1], 16) for match in found if match) == REPLACEMENT.encode()
 
     def flush(self) -> str:
         return self._take(len(self._pending))

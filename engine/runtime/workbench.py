@@ -32,7 +32,7 @@ from engine.runtime.live import LiveModel
 from engine.runtime.models.loading import load_model
 from engine.runtime.session import Emit, Flush
 from engine.runtime.settings import ALL
-from engine.runtime.settings.resolve import apply_changes
+from engine.runtime.settings.resolve import apply_changes, apply_defaults
 from engine.runtime.telemetry import MemorySampler, Observer
 from engine.trace.phases import StepKind
 
@@ -82,6 +82,7 @@ class Workbench:
         for done, setting in enumerate(ALL):
             self._progress(f"trying setting {setting.key}", done / len(ALL))
             facts.append(setting.probe(self.live))
+        apply_defaults(self.live, facts)
         detail = next(setting for setting in ALL if setting.key == "detail")
         detail.apply(self.live, detail.current(self.live))
         return (*facts, place_facts(self._place))

@@ -14,7 +14,9 @@ EMPTY = "Nothing measured yet: press Space to run."
 
 
 class Chart(QWidget):
-    """A widget that draws a trace. `refresh()` is called once a frame and does nothing when nothing changed."""
+    """A widget that draws a trace. `refresh()` is called once a frame and does nothing when nothing
+    changed.
+    """
 
     accessible_name = "Chart"
     accessible_description = ""
@@ -48,7 +50,9 @@ class Chart(QWidget):
         self._forget()
 
     def refresh(self) -> bool:
-        """Bring the picture up to date and ask for a paint where it changed; whether there was anything to do."""
+        """Bring the picture up to date and ask for a paint where it changed; whether there was anything to
+        do.
+        """
         if not self.isVisible() or self.size().isEmpty():
             return False
         changed = self._bring_up_to_date()
@@ -133,12 +137,14 @@ class Chart(QWidget):
 
     def _draw_empty(self, painter: QPainter, sentence: str) -> None:
         font = themes.text_font(13)
-        draw_text(painter, self._empty_area(), sentence, self._theme.muted, font, Qt.AlignmentFlag.AlignHCenter)
+        draw_text(
+            painter, self._empty_area(), sentence, self._theme.muted, font, Qt.AlignmentFlag.AlignHCenter
+        )
 
     def _empty_area(self) -> QRect:
         return self.rect().adjusted(12, 0, -12, 0)
 
-    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
+    def paintEvent(self, event: QPaintEvent) -> None:
         """Copy the picture to the screen where Qt asks for it."""
         stale = self._picture.isNull() or self._picture.deviceIndependentSize().toSize() != self.size()
         if stale or not self._frame_key:
@@ -147,7 +153,10 @@ class Chart(QWidget):
         painter = QPainter(self)
         ratio = self.devicePixelRatioF()
         source = QRect(
-            round(area.x() * ratio), round(area.y() * ratio), round(area.width() * ratio), round(area.height() * ratio)
+            round(area.x() * ratio),
+            round(area.y() * ratio),
+            round(area.width() * ratio),
+            round(area.height() * ratio),
         )
         painter.drawPixmap(area, self._picture, source)
         self._draw_overlay(painter, area)

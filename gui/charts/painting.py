@@ -8,6 +8,8 @@ from PySide6.QtCore import QRect, Qt
 from PySide6.QtGui import QBrush, QColor, QFont, QFontMetrics, QPainter
 from shiboken6 import Shiboken
 
+from gui.theme import number_font, text_font
+
 Int32 = npt.NDArray[np.int32]
 
 
@@ -50,9 +52,7 @@ def draw_text(
 
 
 @lru_cache(maxsize=4096)
-def text_width(text: str, family: str, pixels: int, bold: bool = False) -> int:
-    """Pixels that a text takes."""
-    font = QFont(family)
-    font.setPixelSize(pixels)
-    font.setBold(bold)
-    return QFontMetrics(font).horizontalAdvance(text)
+def text_width(text: str, pixels: int, numbers: bool = False) -> int:
+    """Pixels that a text takes in the font for words, or in the one for numbers."""
+    font = number_font(pixels) if numbers else text_font(pixels)
+    return QFontMetrics(font).horizontalAdvance(text) + 1

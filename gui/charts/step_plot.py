@@ -1,7 +1,10 @@
-"""A chart whose x axis counts steps: the axes, marks, selection and mouse of token strip, latency and layer map.
+"""A chart whose x axis counts steps: the axes, marks, selection and mouse of token strip, latency and layer
+map.
 
 All of them have the same margins, so that one above the other the same step lies on the same pixels.
 """
+
+from bisect import bisect_left
 
 from PySide6.QtCore import QEvent, QPoint, QRect, Qt
 from PySide6.QtGui import QColor, QMouseEvent, QPainter, QPen, QWheelEvent
@@ -15,14 +18,17 @@ from gui.charts.tips import mark_tip
 from gui.view_state import StepScale, held_ceiling, slowest, ticks
 from gui.view_texts import place_labels
 
-LEFT, RIGHT, BOTTOM, HEADER = 56, 16, 22, 28
+LEFT, RIGHT, BOTTOM, HEADER = 56, 16, 22, 30
 MARK_ROW = 16
 CLICK_DISTANCE = 4
 
 
 class StepPlot(Chart):
-    """Base of the charts over steps. `mark_rows`: rows above the plot for the texts of marks."""
+    """Base of the charts over steps. Above the plot are `header` pixels and `mark_rows` rows for the texts
+    of marks.
+    """
 
+    header = HEADER
     mark_rows = 0
 
     def __init__(self, *args: object, **options: object) -> None:
@@ -30,19 +36,24 @@ class StepPlot(Chart):
         self._ceiling = 0.0
         self._pressed: tuple[QPoint, float] | None = None
         self._dragging = False
+        self._marks: dict[int, list[Mark]] = {}  # those on screen, by their step
+        self._boundaries: list[int] = []  # first steps of generations on screen
         self.setMinimumHeight(110)
 
     # ------------------------------------------------------------ geometry
 
     def plot_rect(self) -> QRect:
         """Where steps are drawn, in widget coordinates."""
-        top = HEADER + self.mark_rows * MARK_ROW
+        top = self.header + self.mark_rows * MARK_ROW
         return QRect(LEFT, top, max(1, self.width() - LEFT - RIGHT), max(1, self.height() - top - BOTTOM))
 
     def _device_plot(self) -> QRect:
         ratio, plot = self.devicePixelRatioF(), self.plot_rect()
         return QRect(
-            round(plot.x() * ratio), round(plot.y() * ratio), round(plot.width() * ratio), round(plot.height() * ratio)
+            round(plot.x() * ratio),
+            round(plot.y() * ratio),
+            round(plot.width() * ratio),
+            round(plot.height() * ratio),
         )
 
     def device_scale(self) -> StepScale:
@@ -96,10 +107,11 @@ class StepPlot(Chart):
 
     def _draw(self, painter: QPainter) -> None:
         plot = self.plot_rect()
+        self._find_marks()
         painter.fillRect(plot, QColor(self._theme.plot))
         self._draw_y_axis(painter, plot)
         self._draw_x_axis(painter, plot)
-        self._draw_header(painter, QRect(LEFT, 0, plot.width(), HEADER))
+        self._draw_header(painter, QRect(LEFT, 0, plot.width(), self.header))
         if self.mark_rows:
             self._draw_mark_texts(painter, plot)
         if not self._empty_sentence():
@@ -158,8 +170,10 @@ class StepPlot(Chart):
             area = QRect(0, self._y_of(tick) - 8, LEFT - 8, 16)
             text = f"{tick / size:g}" if tick else "0"
             draw_text(painter, area, text, self._theme.muted, font, Qt.AlignmentFlag.AlignRight)
-        unit_area = QRect(0, plot.top() - 26 if self.mark_rows == 0 else plot.top() - 28, LEFT - 8, 16)
-        draw_text(painter, unit_area, unit, self._theme.faint, themes.text_font(11), Qt.AlignmentFlag.AlignRight)
+        unit_area = QRect(0, plot.top() - 28, LEFT - 8, 16)
+        draw_text(
+            painter, unit_area, unit, self._theme.faint, themes.text_font(11), Qt.AlignmentFlag.AlignRight
+        )
 
     def _draw_x_axis(self, painter: QPainter, plot: QRect) -> None:
         scale, font = self.scale(), themes.number_font(11)
@@ -179,27 +193,29 @@ class StepPlot(Chart):
 
     # ------------------------------------------------------------ marks
 
-    def _visible_marks(self) -> dict[int, list[Mark]]:
-        """The marks on screen by their step."""
-        found: dict[int, list[Mark]] = {}
-        for mark in self._trace.marks:
-            if self._navigation.first <= mark.step <= self._navigation.last:
-                found.setdefault(mark.step, []).append(mark)
-        return found
+    def _find_marks(self) -> None:
+        first, last = self._navigation.first, self._navigation.last
+        self._marks = {}
+        for mark in self._trace.marks[bisect_left(self._trace.marks, first, key=lambda m: m.step) :]:
+            if mark.step > last:
+                break
+            self._marks.setdefault(mark.step, []).append(mark)
+        begins = (g.first_step for g in self._trace.generations)
+        self._boundaries = [b for b in begins if b > 0 and first <= b <= last]
 
     def _draw_mark_texts(self, painter: QPainter, plot: QRect) -> None:
-        font, family = themes.text_font(11), themes.fonts().text
-        marks = self._visible_marks()
+        font = themes.text_font(11)
+        marks = self._marks
         lefts = [int(self.scale().x(step)) for step in marks]
         texts = ["; ".join(m.text for m in marks[step]) for step in marks]
-        widths = [min(180, text_width(t, family, 11) + 14) for t in texts]
+        widths = [min(180, text_width(t, 11) + 14) for t in texts]
         places = place_labels(lefts, widths, self.mark_rows, plot.right() + RIGHT)
         for (x, row), left, text, width in zip(places, lefts, texts, widths, strict=True):
             color = QColor(self._theme.mark)
             if row < 0:
                 painter.fillRect(left, plot.top() - 4, 1, 4, color)
                 continue
-            top = HEADER + row * MARK_ROW
+            top = self.header + row * MARK_ROW
             painter.fillRect(left, top + 2, 1, plot.top() - top - 2, translucent(color, 0.6))
             area = QRect(x + 4, top, width - 6, MARK_ROW - 1)
             draw_text(painter, area, text, color, font)
@@ -210,12 +226,11 @@ class StepPlot(Chart):
         plot, scale = self.plot_rect(), self.scale()
         painter.setClipRect(plot.adjusted(0, 0, 1, 0).intersected(area))
         boundary = QPen(translucent(self._theme.muted, 0.55), 1, Qt.PenStyle.DotLine)
-        for generation in self._trace.generations:
-            if 0 < generation.first_step and scale.first <= generation.first_step <= scale.last:
-                self._draw_line(painter, int(scale.x(generation.first_step)), boundary)
+        for x in sorted({int(scale.x(step)) for step in self._boundaries}):
+            self._draw_line(painter, x, boundary)
         pen = QPen(translucent(self._theme.mark, 0.8), 1)
-        for step in self._visible_marks():
-            self._draw_line(painter, int(scale.x(step)), pen)
+        for x in sorted({int(scale.x(step)) for step in self._marks}):
+            self._draw_line(painter, x, pen)
         self._draw_hover(painter, self._navigation.hovered, 0.14)
         self._draw_selection(painter, self._navigation.selected)
 
@@ -254,13 +269,13 @@ class StepPlot(Chart):
         scale, plot = self.scale(), self.plot_rect()
         reach = 4 if at.y() >= plot.top() else 0
         near: list[Mark] = []
-        for step, marks in self._visible_marks().items():
+        for step, marks in self._marks.items():
             x = int(scale.x(step))
             if abs(at.x() - x) <= reach or (not reach and x <= at.x() <= x + 170):
                 near = marks  # the last one that begins left of the pointer
         return mark_tip(near, self._theme) if near else ""
 
-    def mouseMoveEvent(self, event: QMouseEvent) -> None:  # noqa: N802
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
         """Pan while the button is held, else say what is under the pointer."""
         at = event.position().toPoint()
         if self._pressed and event.buttons() & Qt.MouseButton.LeftButton:
@@ -268,7 +283,9 @@ class StepPlot(Chart):
             return
         inside = self.plot_rect().contains(at)
         self._navigation.hover(self._step_under(event.position().x()) if inside else None)
-        self._show_tip(event.globalPosition().toPoint(), self._mark_tip(at) or (self._tip(at) if inside else ""))
+        self._show_tip(
+            event.globalPosition().toPoint(), self._mark_tip(at) or (self._tip(at) if inside else "")
+        )
 
     def _drag(self, at: QPoint) -> None:
         assert self._pressed is not None
@@ -279,12 +296,14 @@ class StepPlot(Chart):
         if self._dragging:
             self._navigation.pan(first - moved / self.scale().pixels_per_step - self._navigation.first)
 
-    def mousePressEvent(self, event: QMouseEvent) -> None:  # noqa: N802
+    def mousePressEvent(self, event: QMouseEvent) -> None:
         """Begin a click or a drag."""
-        if event.button() == Qt.MouseButton.LeftButton and self.plot_rect().contains(event.position().toPoint()):
+        if event.button() == Qt.MouseButton.LeftButton and self.plot_rect().contains(
+            event.position().toPoint()
+        ):
             self._pressed, self._dragging = (event.position().toPoint(), self._navigation.first), False
 
-    def mouseReleaseEvent(self, event: QMouseEvent) -> None:  # noqa: N802
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         """End a drag, or choose the step that was clicked; a click on the chosen one lets go of it."""
         pressed, self._pressed = self._pressed, None
         if pressed is None or self._dragging or event.button() != Qt.MouseButton.LeftButton:
@@ -295,13 +314,13 @@ class StepPlot(Chart):
         step = self._step_under(at.x())
         self._navigation.select(None if step == self._navigation.selected else step)
 
-    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:  # noqa: N802
+    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
         """Show the whole trace and follow it."""
         self._pressed = None
         self._navigation.select(None)
         self._navigation.show_all()
 
-    def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802
+    def wheelEvent(self, event: QWheelEvent) -> None:
         """Zoom about the pointer; sideways, pan."""
         sideways, turned = event.angleDelta().x(), event.angleDelta().y()
         if abs(sideways) > abs(turned):
@@ -310,6 +329,6 @@ class StepPlot(Chart):
             self._navigation.zoom(0.8 ** (turned / 120), self.scale().step_at(event.position().x()))
         event.accept()
 
-    def leaveEvent(self, event: QEvent) -> None:  # noqa: N802
+    def leaveEvent(self, event: QEvent) -> None:
         """Nothing is under the pointer any more."""
         self._navigation.hover(None)

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from html import escape
 
+from engine.trace.ledger import Span
+from engine.trace.phases import Role
 from engine.trace.store import Mark, Trace
 from gui import theme as themes
 from gui import units
@@ -14,9 +16,11 @@ def step_tip(trace: Trace, step: int, theme: Theme) -> str:
     """A step with its phases, their times and shares."""
     numbers = themes.fonts().numbers
     rows = "".join(
-        f'<tr><td style="color:{theme.phases[e.phase]}">■</td><td>&nbsp;{escape(phase_label(e.phase))}&nbsp;&nbsp;</td>'
+        f'<tr><td style="color:{theme.phases[e.phase]}">■</td>'
+        f"<td>&nbsp;{escape(phase_label(e.phase))}&nbsp;&nbsp;</td>"
         f'<td align="right" style="font-family:\'{numbers}\'">{units.duration(e.ns)}</td>'
-        f'<td align="right" style="font-family:\'{numbers}\';color:{theme.muted}">&nbsp;&nbsp;{units.share(e.share)}</td></tr>'
+        f'<td align="right" style="font-family:\'{numbers}\';color:{theme.muted}">'
+        f"&nbsp;&nbsp;{units.share(e.share)}</td></tr>"
         for e in reversed(ledger(trace, step))
     )
     return f"{heading(step_sentence(trace, step))}<table cellspacing='0'>{rows}</table>"
@@ -25,6 +29,33 @@ def step_tip(trace: Trace, step: int, theme: Theme) -> str:
 def latency_tip(trace: Trace, step: int) -> str:
     """A step and its latency."""
     return heading(step_sentence(trace, step)) + escape(latency_sentence(trace, step))
+
+
+def cell_tip(trace: Trace, step: int, layer: int, role: Role, theme: Theme) -> str:
+    """A layer's times in a step; the one that the map shows first."""
+    assert trace.model is not None
+    numbers = themes.fonts().numbers
+    times = dict(zip(Role, trace.steps.layers_ns[step, layer].tolist(), strict=True))
+    rows = "".join(
+        f'<tr><td style="color:{theme.text if r is role else theme.muted}">{r.name.lower()}&nbsp;&nbsp;</td>'
+        f'<td align="right" style="font-family:\'{numbers}\'">{units.duration(ns)}</td></tr>'
+        for r, ns in times.items()
+    )
+    name = f'<span style="color:{theme.muted}">{escape(trace.model.layer_names[layer])}</span>'
+    head = heading(f"layer {layer} · {step_sentence(trace, step)}")
+    return f"{head}{name}<table cellspacing='0'>{rows}</table>"
+
+
+def span_tip(span: Span, wall_ns: int) -> str:
+    """A span of the timeline with exact times."""
+    layer = f"layer {span.name.layer} · " if span.name.layer >= 0 else ""
+    lines = [
+        escape(span.name.name),
+        f"begin {units.microseconds(span.begin_ns)}",
+        f"duration {units.microseconds(span.duration_ns)}",
+        f"{units.share(span.duration_ns / wall_ns)} of the step",
+    ]
+    return heading(layer + phase_label(span.name.phase)) + "<br>".join(lines)
 
 
 def mark_tip(marks: Sequence[Mark], theme: Theme) -> str:

@@ -49,7 +49,17 @@ def main() -> None:
 
 def download(directory: Path) -> None:
     """Fetch the source packages with pip, without their dependencies."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(directory), *PACKAGES]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--dest",
+        str(directory),
+        *PACKAGES,
+    ]
     subprocess.run(command, check=True)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
@@ -31,7 +32,8 @@ def build_preset(
     config = AutoConfig.for_model(preset.model_type, **preset_settings(preset))
     # Buffers (the frequencies of rotary positions) are computed by the constructor, on the device and in float32.
     with torch.device(device), no_init_weights():
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        auto: Any = AutoModelForCausalLM
+        model: PreTrainedModel = auto.from_config(config, dtype=dtype)
     model.tie_weights()
     _fill(model, GAIN / math.sqrt(config.hidden_size), report)
     _silence_surplus_rows(model, tokens)
@@ -40,7 +42,7 @@ def build_preset(
 
 
 @torch.no_grad()
-def _fill(model: PreTrainedModel, std: float, report: Report) -> None:
+def _fill(model: Any, std: float, report: Report) -> None:
     """Vectors are a norm's weights (ones) or biases (zeros); embeddings and matrices are normal numbers."""
     generator = torch.Generator(next(model.parameters()).device).manual_seed(SEED)
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
@@ -57,7 +59,7 @@ def _fill(model: PreTrainedModel, std: float, report: Report) -> None:
 
 
 @torch.no_grad()
-def _silence_surplus_rows(model: PreTrainedModel, tokens: int) -> None:
+def _silence_surplus_rows(model: Any, tokens: int) -> None:
     """Zero the rows of ids that the tokenizer has no token for.
 
     Their logits are 0 then, and greedy decoding, which takes the largest of thousands of random logits, never takes one
@@ -71,5 +73,6 @@ def _silence_surplus_rows(model: PreTrainedModel, tokens: int) -> None:
 @torch.no_grad()
 def _set_logit_spread(model: PreTrainedModel, width: int) -> None:
     """Scale the last norm so that logits, a sum of `width` products with the head's rows, spread by LOGIT_STD."""
-    norm = getattr(model.base_model, "norm", None) or model.base_model.ln_f
+    base: Any = model.base_model
+    norm = base.norm if hasattr(base, "norm") else base.ln_f
     norm.weight.fill_(LOGIT_STD / (EMBEDDING_STD * math.sqrt(width)))

@@ -22,12 +22,12 @@ _WRONG_KIND = (
 
 def check_kind(name: str, config: dict[str, Any]) -> None:
     """Raise ModelError when a model with this config.json cannot be run here, saying why."""
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers import CONFIG_MAPPING
 
     kind = config.get("model_type")
     if not isinstance(kind, str) or not kind:
         raise ModelError(_remote_code(name, config) or _NO_TYPE.format(name=name))
-    if kind not in CONFIG_MAPPING_NAMES:
+    if kind not in CONFIG_MAPPING:
         unknown = _UNKNOWN.format(name=name, kind=kind, version=version("transformers"))
         raise ModelError(_remote_code(name, config) or unknown)
     what = other_kind(kind, config)

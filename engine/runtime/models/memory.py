@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import psutil
-import torch
 
 from engine.runtime.models.errors import ModelError
 
@@ -17,11 +16,13 @@ def required_bytes(weight_bytes: int) -> int:
     return int(weight_bytes * (1 + RUNNING_SHARE)) + RUNNING_BYTES
 
 
-def available_bytes(device: torch.device) -> int:
-    """Memory that is free on a device now; a container's limit counts."""
-    if device.type == "cuda":
+def available_bytes(device: str) -> int:
+    """Memory that is free on a device ("cpu", "cuda:0", …) now; a container's limit counts."""
+    if device.startswith("cuda"):
+        import torch  # here, so that a list of models for the CPU can be made without it
+
         return int(torch.cuda.mem_get_info(device)[0])
-    return min(psutil.virtual_memory().available, _container_room())
+    return min(int(psutil.virtual_memory().available), _container_room())
 
 
 def _container_room(group: Path = Path("/sys/fs/cgroup")) -> int:
@@ -36,7 +37,7 @@ def _container_room(group: Path = Path("/sys/fs/cgroup")) -> int:
     return max(0, limit - used + reclaimable)
 
 
-def refusal(name: str, parameters: int, weight_bytes: int, dtype: str, device: torch.device) -> str:
+def refusal(name: str, parameters: int, weight_bytes: int, dtype: str, device: str) -> str:
     """One sentence why a model is too large for a device now, with the sum; "" when it fits."""
     needed, available = required_bytes(weight_bytes), available_bytes(device)
     if needed <= available:
@@ -49,7 +50,7 @@ def refusal(name: str, parameters: int, weight_bytes: int, dtype: str, device: t
     )
 
 
-def check_fits(name: str, parameters: int, weight_bytes: int, dtype: str, device: torch.device) -> None:
+def check_fits(name: str, parameters: int, weight_bytes: int, dtype: str, device: str) -> None:
     """Raise ModelError when a model is too large for a device now."""
     sentence = refusal(name, parameters, weight_bytes, dtype, device)
     if sentence:

@@ -45,7 +45,7 @@ _PRESETS = (
     Preset(
         "tiny",
         "llama",
-        1_155_392,
+        1_147_200,
         8_192,
         "so small that a step is mostly Python: shows what a host-bound model looks like",
         {

@@ -172,7 +172,9 @@ def read_json(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise unreadable(file, error) from error
     except ValueError as error:
-        raise ModelError(f"'{file}' is not valid JSON ({error}): mend it or get the file again.", repr(error)) from error
+        raise ModelError(
+            f"'{file}' is not valid JSON ({error}): mend it or get the file again.", repr(error)
+        ) from error
     if not isinstance(content, dict):
         raise ModelError(f"'{file}' is JSON but not an object: mend it or get the file again.")
     return content

@@ -14,7 +14,7 @@ from engine.protocol import Choice, SettingFacts, SettingValue
 from engine.runtime.live import LiveModel
 from engine.runtime.settings import flex
 from engine.runtime.settings.base import SettingRefused
-from engine.runtime.settings.trial import agree, first_sentence, run_trial
+from engine.runtime.settings.trial import agree, first_layers, first_sentence, run_trial
 
 #: A prompt, a chunk of it behind what is cached (that needs a mask), a decode step.
 _TRIAL_SIZES = (2, 2, 1)
@@ -39,7 +39,7 @@ class Kernel:
 
 KERNELS = {
     "eager": Kernel("eager", "Eager", "Writes the whole score matrix to memory: slower on long contexts."),
-    "sdpa": Kernel("sdpa", "SDPA (automatic)", "torch picks the fastest of its backends for each call."),
+    "sdpa": Kernel("sdpa", "SDPA (automatic)", "Torch picks the fastest of its backends for each call."),
     "sdpa:math": Kernel("sdpa", "SDPA: math", "The plain formula in torch: the slowest backend.", "math"),
     "sdpa:flash": Kernel(
         "sdpa", "SDPA: flash", "Never writes the score matrix: fast on long contexts.", "flash"
@@ -79,8 +79,9 @@ class Attention:
     def _try_all(self, live: LiveModel, before: str) -> dict[str, str]:
         # Where there is no eager attention, what the model was loaded with is the measure.
         put(live, before if _why_fixed(live, "eager") else "eager")
-        reference = run_trial(live, _TRIAL_SIZES)
-        reasons = {value: why_not(live, value, reference) for value in KERNELS}
+        with first_layers(live):
+            reference = run_trial(live, _TRIAL_SIZES)
+            reasons = {value: why_not(live, value, reference) for value in KERNELS}
         put(live, before)
         return reasons
 
@@ -98,6 +99,8 @@ class Attention:
         if value not in KERNELS:
             raise SettingRefused(f"There is no attention kernel '{value}': choose {', '.join(KERNELS)}.")
         before = str(self.current(live))
+        if value == before:
+            return
         reason = _why_fixed(live, str(value))
         if not reason and str(live.model.dtype) != f"torch.{live.facts.dtype.removeprefix('torch.')}":
             reason = why_not(live, str(value), None)

@@ -8,7 +8,7 @@ import torch
 from engine.protocol import SettingFacts, SettingValue
 from engine.runtime.live import LiveModel
 from engine.runtime.settings.base import SettingRefused
-from engine.runtime.settings.trial import agree, first_sentence, run_trial
+from engine.runtime.settings.trial import agree, first_layers, first_sentence, run_trial
 from engine.runtime.settings.values import read_value
 
 DEFAULT_CHUNK = 512
@@ -62,7 +62,8 @@ class PrefillChunk:
 
     def probe(self, live: LiveModel) -> SettingFacts:
         """Tried on eight tokens, at once and in two chunks: some models drop their state between chunks."""
-        reason = _why_whole(live)
+        with first_layers(live):
+            reason = _why_whole(live)
         return SettingFacts(
             key=self.key,
             family="execution",

@@ -19,7 +19,7 @@ _DIRECT = "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG"
 
 
 def enable() -> None:
-    """Register the implementation and let torch run it untraced. Raises RuntimeError on a torch that cannot."""
+    """Register the implementation, to be run untraced. Raises RuntimeError on a torch that cannot."""
     module: ModuleType = torch_flex
     if not hasattr(module, _DIRECT):
         raise RuntimeError("this version of torch cannot run FlexAttention without compiling it")

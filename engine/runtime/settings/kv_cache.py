@@ -8,7 +8,7 @@ from engine.protocol import Choice, SettingFacts, SettingValue
 from engine.runtime.caches import KINDS, convert
 from engine.runtime.live import LiveModel
 from engine.runtime.settings.base import SettingRefused
-from engine.runtime.settings.trial import agree, first_sentence, run_trial
+from engine.runtime.settings.trial import agree, first_layers, first_sentence, run_trial
 
 _LABELS = {"none": "None (recompute)", "dynamic": "Dynamic", "static": "Static (reserved)"}
 _EXPECTED = {
@@ -26,7 +26,8 @@ class KvCache:
 
     def probe(self, live: LiveModel) -> SettingFacts:
         """Every kind is tried on a few tokens and compared with the dynamic cache."""
-        reasons = self._reasons(live)
+        with first_layers(live):
+            reasons = self._reasons(live)
         choices = tuple(Choice(kind, _LABELS[kind], reasons[kind], _EXPECTED[kind]) for kind in KINDS)
         possible = [kind for kind in ("dynamic", "none", "static") if not reasons[kind]]
         return SettingFacts(

@@ -53,10 +53,13 @@ class Precision:
         before, after = live.model.dtype, DTYPES[str(value)]
         if before == after:
             return
+        # What has run before needs no trial, unless a kernel that was chosen since may not know this dtype.
+        tried = after in live.stash and ":" not in live.attention
         weights = _weights(live, after)
         _exchange(live, weights)
         try:
-            run_trial(live, (1, 1), "dynamic" if live.cache_argument else "none")
+            if not tried:
+                run_trial(live, (1, 1), "dynamic" if live.cache_argument else "none")
             _cast_cache(live, after)
         except Exception as error:
             _exchange(live, live.stash[before])
@@ -171,8 +174,8 @@ def _expected(live: LiveModel, name: str) -> str:
     if computes is None:
         return "Half the bytes of float32; whether that is faster depends on the processor."
     if not computes:
-        return f"This processor has no {name} instructions: decoding changes little,"
-            " and prefill becomes many times slower."
+        slower = "decoding changes little, and prefill becomes many times slower"
+        return f"This processor has no {name} instructions: {slower}."
     return "Half the bytes of float32: decoding on large models is up to twice as fast."
 
 

@@ -2,9 +2,13 @@
 here."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
+from torch import nn
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from engine.runtime.caches import new_cache
 from engine.runtime.live import LiveModel
@@ -16,6 +20,9 @@ _MESSAGE_LENGTH = 200
 #: Tokens reserved by a static cache in a trial: many, since some models confuse reserved with used only
 #: beyond a window.
 _RESERVED = 512
+
+#: Layers that a trial runs at least: where kinds of layers alternate, all of them are among so many.
+_LAYERS = 4
 
 
 def trial_ids(live: LiveModel, count: int) -> torch.Tensor:
@@ -35,16 +42,65 @@ def run_trial(live: LiveModel, sizes: Sequence[int], kind: str = "dynamic") -> t
     """
     ids = trial_ids(live, sum(sizes))
     cache = new_cache(live, kind, max(sum(sizes), min(_RESERVED, live.facts.context_limit)))
+    extra = {"logits_to_keep": 1} if live.keeps_logits else {}
     logits = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for chunk in (ids,) if kind == "none" else torch.split_with_sizes(ids, list(sizes), dim=1):
             arguments = {live.cache_argument: cache} if kind != "none" and live.cache_argument else {}
-            output = live.model(input_ids=chunk, use_cache=kind != "none", **arguments)
+            output = live.model(input_ids=chunk, use_cache=kind != "none", **arguments, **extra)
             if live.cache_argument == "state":
                 cache = output.state
             logits.append(output.logits[0, -1].float())
     return torch.stack(logits)
+
+
+@contextmanager
+def first_layers(live: LiveModel) -> Iterator[None]:
+    """Inside, the model has its first layers only, each kind among them: trials of a big model are quick.
+
+    Models whose cache is more than keys and values of each layer, or that do not run so, stay whole.
+    """
+    found = _stack(live)
+    if found is None or not _is_plain(live):
+        yield
+        return
+    parent, name, stack = found
+    parent._modules[name] = nn.ModuleList(list(stack)[: _enough_layers(live)])
+    try:
+        if not _runs(live):
+            parent._modules[name] = stack
+        yield
+    finally:
+        parent._modules[name] = stack
+
+
+def _stack(live: LiveModel) -> tuple[nn.Module, str, nn.ModuleList] | None:
+    """The list that holds the model's layers: its holder, its name there, and itself."""
+    layers = [block.module for block in live.anatomy.blocks]
+    for parent in live.model.modules():
+        for name, child in parent.named_children():
+            if isinstance(child, nn.ModuleList) and layers and list(child) == layers:
+                return parent, name, child
+    return None
+
+
+def _is_plain(live: LiveModel) -> bool:
+    layers = DynamicCache(config=live.model.config.get_text_config(decoder=True)).layers
+    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+
+
+def _enough_layers(live: LiveModel) -> int:
+    kinds = list(getattr(live.model.config.get_text_config(decoder=True), "layer_types", None) or ())
+    return max([_LAYERS, *(kinds.index(kind) + 1 for kind in kinds)])
+
+
+def _runs(live: LiveModel) -> bool:
+    try:
+        run_trial(live, (1,))
+    except Exception:  # the model counts on all of its layers
+        return False
+    return True
 
 
 def agree(live: LiveModel, left: torch.Tensor, right: torch.Tensor) -> bool:

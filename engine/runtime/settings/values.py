@@ -40,11 +40,13 @@ def _number(requested: object) -> int | float | None:
     """The finite number that was meant. Booleans are not numbers here, though Python says so."""
     if isinstance(requested, bool) or not isinstance(requested, (str, int, float)):
         return None
+    if isinstance(requested, int):
+        return requested
     try:
-        number = requested if isinstance(requested, int) else float(requested)
-        return number if math.isfinite(number) else None
-    except (ValueError, OverflowError):
+        number = float(requested)
+    except ValueError:
         return None
+    return number if math.isfinite(number) else None
 
 
 def _is_whole(number: float) -> bool:

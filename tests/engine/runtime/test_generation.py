@@ -82,7 +82,7 @@ def test_a_planted_delay_appears_in_its_layer_and_phase_with_its_size(llama: Pat
     bench.generate()
     del mlp.forward
     delayed = bench.trace.steps.layers_ns[len(undisturbed) :]
-    extra = np.median(delayed, axis=0) - np.median(undisturbed, axis=0)
+    extra = delayed.min(axis=0) - undisturbed.min(axis=0)  # disturbances of a busy machine only ever add
     assert np.unravel_index(extra.argmax(), extra.shape) == (1, Role.MLP)
     assert (delayed[:, 1, Role.MLP] >= delay_ns).all()
     assert extra[1, Role.MLP] < 1.5 * delay_ns

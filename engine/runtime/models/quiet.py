@@ -1,0 +1,86 @@
+"""Loading in peace: libraries neither print nor draw bars meanwhile; what their bars would show goes to the caller."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+import huggingface_hub.utils
+import transformers.utils.logging
+
+Report = Callable[[str, float | None], None]
+
+# Any: these functions have no types
+_bars: Any = huggingface_hub.utils
+_logging: Any = transformers.utils.logging
+
+LOGGERS = ("transformers", "huggingface_hub", "accelerate", "filelock")
+
+
+@contextmanager
+def quietly(report: Report) -> Iterator[None]:
+    """Silence loaders; `report` hears what share of a checkpoint's tensors has been placed.
+
+    What goes wrong is raised by the loaders too, so nothing is lost with their warnings.
+    """
+    levels = {name: logging.getLogger(name).level for name in LOGGERS}
+    bars = not _bars.are_progress_bars_disabled()
+    _logging.disable_progress_bar()
+    hook = _logging.set_tqdm_hook(_bar_hook(report))
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+        _logging.set_tqdm_hook(hook)
+        if bars:
+            _logging.enable_progress_bar()
+
+
+def _bar_hook(report: Report) -> Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]:
+    def hook(factory: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        if options.get("desc") == "Loading weights" and arguments:
+            return _reported(arguments[0], report)
+        return factory(*arguments, **options)
+
+    return hook
+
+
+def _reported(items: Iterable[Any], report: Report) -> Iterator[Any]:
+    items = list(items)
+    for done, item in enumerate(items):
+        report("reading weights", done / len(items))
+        yield item
+    report("reading weights", 1.0)
+
+
+def download_bar(report: Report, activity: str, done_bytes: int, total_bytes: int) -> type:
+    """A class for huggingface_hub to make its progress bars of; they report bytes out of `total_bytes` instead."""
+
+    class Bar:
+        """Has the methods of tqdm that huggingface_hub calls."""
+
+        def __init__(self, *_: Any, initial: float = 0, total: float | None = None, **__: Any) -> None:
+            self.n = initial
+            self.total = total
+
+        def update(self, n: float | None = 1) -> None:
+            """`n` more bytes have come."""
+            self.n += n or 0
+            report(activity, min(1.0, (done_bytes + self.n) / total_bytes) if total_bytes else None)
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def __getattr__(self, _: str) -> Callable[..., None]:
+            return lambda *_, **__: None
+
+    return Bar

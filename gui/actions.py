@@ -1,0 +1,88 @@
+"""Everything that can be done by menu, toolbar or key: one table."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from PySide6.QtCore import QObject, Qt
+from PySide6.QtGui import QAction, QKeySequence
+
+from gui.icons import icon
+from gui.theme import Theme
+
+
+@dataclass(frozen=True, slots=True)
+class ActionFacts:
+    """One thing that can be done. `keys`: the first is shown."""
+
+    name: str
+    text: str
+    group: str
+    keys: tuple[str, ...] = ()
+    icon: str = ""
+    tip: str = ""
+    checkable: bool = False
+
+
+ACTIONS = (
+    ActionFacts("run", "Run", "Run", ("Space",), "run", "Run, pause, go on"),
+    ActionFacts("step", "Single step", "Run", ("N",), "step", "Do one step, then wait"),
+    ActionFacts("stop", "Stop", "Run", ("X",), "stop", "End this generation"),
+    ActionFacts("generate", "Run from the prompt", "Run", ("Ctrl+Return", "Ctrl+Enter"), "", "Begin a new generation"),
+    ActionFacts("clear", "Clear", "Run", ("L",), "clear", "Drop what was measured (a generation that runs is ended)"),
+    ActionFacts("follow", "Follow", "Charts", ("F",), "follow", "Keep the newest step on screen", True),
+    ActionFacts("zoom_in", "Zoom in", "Charts", ("W", "+", "=")),
+    ActionFacts("zoom_out", "Zoom out", "Charts", ("S", "-")),
+    ActionFacts("pan_left", "Move to earlier steps", "Charts", ("A",)),
+    ActionFacts("pan_right", "Move to later steps", "Charts", ("D",)),
+    ActionFacts("show_all", "Show all steps", "Charts", ("0",)),
+    ActionFacts("previous", "Select the step before", "Charts", (",", "Left")),
+    ActionFacts("next", "Select the next step", "Charts", (".", "Right")),
+    ActionFacts("slowest", "Select the slowest step on screen", "Charts", ("M",)),
+    ActionFacts("deselect", "Deselect, or dismiss a message", "Charts", ("Esc",)),
+    ActionFacts("role", "Layer map: attention, MLP, rest", "Charts", ("R",)),
+    ActionFacts("axis", "Latency against steps or context", "Charts", ("C",)),
+    ActionFacts("pick", "Choose a model…", "Session", ("Ctrl+O",), "model"),
+    ActionFacts("prompt", "Edit the prompt", "Session", ("Ctrl+L", "P")),
+    ActionFacts("picture", "Save a picture of the window", "Session", ("Ctrl+S",), "camera"),
+    ActionFacts("restart", "Restart the engine", "Session", ("Ctrl+R",)),
+    ActionFacts("quit", "Quit", "Session", ("Ctrl+Q",)),
+    ActionFacts("theme", "Switch between dark and light", "View", ("Ctrl+T",), "theme"),
+    ActionFacts("reset_layout", "Reset the layout", "View"),
+    ActionFacts("shortcuts", "Keys", "Help", ("?", "F1"), "help", "All keys"),
+)
+
+
+class Actions(QObject):
+    """The actions of the table, by name."""
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self._actions = {facts.name: self._make(facts) for facts in ACTIONS}
+
+    def __getitem__(self, name: str) -> QAction:
+        return self._actions[name]
+
+    def all(self) -> Iterable[QAction]:
+        """Every action, in the order of the table."""
+        return self._actions.values()
+
+    def set_theme(self, theme: Theme) -> None:
+        """Tint the icons for a theme."""
+        for facts in ACTIONS:
+            if facts.icon:
+                self[facts.name].setIcon(icon(facts.icon, theme))
+
+    def _make(self, facts: ActionFacts) -> QAction:
+        made = QAction(facts.text, self)
+        made.setObjectName(facts.name)
+        made.setCheckable(facts.checkable)
+        made.setShortcuts([QKeySequence(key) for key in facts.keys])
+        made.setShortcutContext(Qt.ShortcutContext.WindowShortcut)
+        key = f" ({key_text(made)})" if facts.keys else ""
+        made.setToolTip((facts.tip or facts.text) + key)
+        return made
+
+
+def key_text(action: QAction) -> str:
+    """An action's first key, as it is written on this system."""
+    return action.shortcut().toString(QKeySequence.SequenceFormat.NativeText)

@@ -1,0 +1,113 @@
+"""The legend that all charts share: the phases that occur, each with its one colour."""
+
+import numpy as np
+from PySide6.QtCore import QPoint, QRect, QSize, Qt
+from PySide6.QtGui import QBrush, QColor, QMouseEvent, QPainter
+from PySide6.QtWidgets import QSizePolicy, QWidget
+
+from engine.trace.phases import LABELS, MEANINGS, PHASE_COUNT, Phase, StepKind
+from engine.trace.store import KINDS
+from gui import theme as themes
+from gui.charts.chart import Chart
+from gui.charts.painting import draw_text, text_width, translucent
+from gui.navigation import Navigation
+
+SWATCH, SPACE, ROW = 11, 18, 22
+_PREFILL = "prefill step (hatched)"
+
+
+class PhaseLegend(Chart):
+    """Swatches with labels, from the bottom of a bar to its top; wraps to as many rows as it needs."""
+
+    accessible_name = "Legend of phases"
+
+    def __init__(self, navigation: Navigation, parent: QWidget | None = None) -> None:
+        super().__init__(navigation, parent)
+        self._reset()
+        policy = QSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        policy.setHeightForWidth(True)
+        self.setSizePolicy(policy)
+
+    def sizeHint(self) -> QSize:
+        """One row."""
+        return QSize(600, ROW + 6)
+
+    def heightForWidth(self, width: int) -> int:
+        """The height that all rows need at a width."""
+        return 6 + ROW * (1 + max((row for *_, row in self._places(width)), default=0))
+
+    def hasHeightForWidth(self) -> bool:
+        """It wraps."""
+        return True
+
+    def phases(self) -> list[Phase]:
+        """The phases that occur in the trace."""
+        return [p for p in Phase if self._seen[p]]
+
+    def _reset(self) -> None:
+        self._seen = np.zeros(PHASE_COUNT, np.bool_)
+        self._prefill = False
+        self._looked = 0
+
+    def _prepare(self) -> None:
+        steps = self._trace.steps
+        count = len(steps)
+        if count == self._looked:
+            return
+        before = self._seen.sum(), self._prefill
+        self._seen |= steps.phases_ns[self._looked : count].any(axis=0)
+        prefill = KINDS.index(StepKind.PREFILL)
+        self._prefill = self._prefill or bool((steps.kind[self._looked : count] == prefill).any())
+        self._looked = count
+        if before != (self._seen.sum(), self._prefill):
+            self.updateGeometry()
+
+    def _frame_state(self) -> tuple[object, ...]:
+        return self._seen.tobytes(), self._prefill
+
+    def _empty_sentence(self) -> str:
+        return ""
+
+    def _entries(self) -> list[tuple[Phase | None, str]]:
+        entries: list[tuple[Phase | None, str]] = [(p, LABELS[p]) for p in self.phases()]
+        return [*entries, (None, _PREFILL)] if self._prefill else entries
+
+    def _places(self, width: int) -> list[tuple[Phase | None, str, int, int, int]]:
+        """Each entry with its x, width and row."""
+        x, row, places = 8, 0, []
+        for phase, label in self._entries():
+            needed = SWATCH + 6 + text_width(label, 12)
+            if x + needed > width - 8 and x > 8:
+                x, row = 8, row + 1
+            places.append((phase, label, x, needed, row))
+            x += needed + SPACE
+        return places
+
+    def _draw(self, painter: QPainter) -> None:
+        font = themes.text_font(12)
+        for phase, label, x, width, row in self._places(self.width()):
+            top = 3 + row * ROW
+            swatch = QRect(x, top + (ROW - SWATCH) // 2, SWATCH, SWATCH)
+            painter.fillRect(
+                swatch, QColor(self._theme.phases[phase] if phase is not None else self._theme.faint)
+            )
+            style = {None: Qt.BrushStyle.BDiagPattern, Phase.UNATTRIBUTED: Qt.BrushStyle.Dense5Pattern}.get(
+                phase
+            )
+            if style is not None:
+                painter.fillRect(swatch, QBrush(translucent(self._theme.plot, 0.7), style))
+            area = QRect(x + SWATCH + 6, top, width - SWATCH - 4, ROW)
+            draw_text(painter, area, label, self._theme.muted, font)
+
+    def _draw_newest(self, painter: QPainter, drawn: int) -> QRect:
+        return QRect()
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        """Explain the phase under the pointer."""
+        self._show_tip(event.globalPosition().toPoint(), self._meaning_at(event.position().toPoint()))
+
+    def _meaning_at(self, at: QPoint) -> str:
+        for phase, _, x, width, row in self._places(self.width()):
+            if x <= at.x() <= x + width and 3 + row * ROW <= at.y() < 3 + (row + 1) * ROW:
+                return MEANINGS[phase] if phase is not None else "a step that takes in a chunk of the prompt"
+        return ""

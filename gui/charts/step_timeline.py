@@ -1,0 +1,312 @@
+"""The step timeline: one step with every span that was stamped, nested, and the ledger that sums to its
+wall time.
+"""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+from PySide6.QtCore import QEvent, QPoint, QRect, Qt
+from PySide6.QtGui import QColor, QMouseEvent, QPainter, QWheelEvent
+from PySide6.QtWidgets import QWidget
+
+from engine.trace.ledger import Span
+from engine.trace.phases import LABELS, Phase
+from gui import theme as themes
+from gui import units
+from gui.charts.chart import EMPTY, Chart
+from gui.charts.painting import Int32, draw_text, fill_rects, text_width, translucent
+from gui.charts.step_plot import LEFT, RIGHT
+from gui.charts.tips import span_tip
+from gui.navigation import Navigation
+from gui.view_state import ticks
+from gui.view_texts import fitting_ledger, group_spans, is_frame, ledger, span_labels, step_sentence
+
+SENTENCE, LEDGER, BOTTOM = 26, 26, 22
+ROW_MOST, ROW_LEAST, GROUP_ROW = 48, 14, 18
+LIVE_INTERVAL_NS = 200_000_000  # the newest step changes at most five times a second, so that it can be read
+CLOSEST_NS = 500.0
+
+
+class StepTimeline(Chart):
+    """The selected step, or the newest when none is selected. Zoom and pan in time with wheel and drag."""
+
+    accessible_name = "Step timeline"
+    accessible_description = (
+        "The spans of one step in time, nested: every layer, attention, MLP, sampling and text."
+    )
+
+    def __init__(
+        self,
+        navigation: Navigation,
+        parent: QWidget | None = None,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        super().__init__(navigation, parent)
+        self._clock = clock
+        self._reset()
+        self._pressed: tuple[int, float] | None = None
+        self._hovered: Span | None = None
+        self.setMinimumHeight(120)
+
+    # ------------------------------------------------------------ state
+
+    @property
+    def step(self) -> int | None:
+        """The step that is shown."""
+        return self._step
+
+    def _reset(self) -> None:
+        self._step: int | None = None
+        self._spans: list[Span] = []
+        self._wall_ns = 1
+        self._begin, self._end = 0.0, 1.0  # what of the step is on screen, ns from its begin
+        self._hovered = None
+        self._changed_ns = -LIVE_INTERVAL_NS
+
+    def _prepare(self) -> None:
+        count = len(self._trace.steps)
+        selected = self._navigation.selected
+        wanted = selected if selected is not None else (count - 1 if count else None)
+        if wanted is None or wanted >= count or wanted == self._step:
+            return
+        now = self._clock()
+        if selected is None and now - self._changed_ns < LIVE_INTERVAL_NS:
+            return
+        self._changed_ns = now
+        self._show(wanted)
+
+    def _show(self, step: int) -> None:
+        zoomed = (self._begin, self._end) != (0.0, float(self._wall_ns))
+        self._step, self._hovered = step, None
+        self._spans = self._trace.spans(step)
+        self._wall_ns = max(1, int(self._trace.steps.wall_ns[step]))
+        if not zoomed or self._begin >= self._wall_ns:
+            self._begin, self._end = 0.0, float(self._wall_ns)
+
+    def _frame_state(self) -> tuple[object, ...]:
+        return self._step, self._begin, self._end, self._navigation.layer
+
+    def _overlay_state(self) -> tuple[object, ...]:
+        return (self._hovered,)
+
+    def _empty_sentence(self) -> str:
+        return EMPTY if self._step is None else ""
+
+    # ------------------------------------------------------------ geometry
+
+    def lane_rect(self) -> QRect:
+        """Where spans are drawn."""
+        top = SENTENCE + LEDGER
+        return QRect(LEFT, top, max(1, self.width() - LEFT - RIGHT), max(1, self.height() - top - BOTTOM))
+
+    def span_rect(self, span: Span) -> QRect:
+        """Where a span is drawn, in widget coordinates; at least one pixel wide."""
+        lane = self.lane_rect()
+        left, right = self._x(span.begin_ns), self._x(span.begin_ns + span.duration_ns)
+        row = self._row_height()
+        return QRect(left, lane.top() + GROUP_ROW + span.depth * row, max(1, right - left), row - 1)
+
+    def _x(self, ns: float) -> int:
+        lane = self.lane_rect()
+        return lane.left() + round((ns - self._begin) / (self._end - self._begin) * lane.width())
+
+    def _ns_at(self, x: float) -> float:
+        lane = self.lane_rect()
+        return self._begin + (x - lane.left()) / lane.width() * (self._end - self._begin)
+
+    def _row_height(self) -> int:
+        rows = 1 + max((s.depth for s in self._spans), default=0)
+        return min(ROW_MOST, max(ROW_LEAST, (self.lane_rect().height() - GROUP_ROW) // rows))
+
+    # ------------------------------------------------------------ drawing
+
+    def _draw(self, painter: QPainter) -> None:
+        lane = self.lane_rect()
+        painter.fillRect(lane, QColor(self._theme.plot))
+        if self._step is None:
+            return
+        sentence = QRect(LEFT, 0, lane.width(), SENTENCE)
+        draw_text(
+            painter,
+            sentence,
+            step_sentence(self._trace, self._step),
+            self._theme.text,
+            themes.text_font(13, True),
+        )
+        self._draw_ledger(painter, QRect(LEFT, SENTENCE, lane.width(), LEDGER))
+        self._draw_axis(painter, lane)
+        label = QRect(0, lane.top(), LEFT - 8, min(20, lane.height()))
+        draw_text(
+            painter, label, "host", self._theme.muted, themes.text_font(11), Qt.AlignmentFlag.AlignRight
+        )
+        painter.setClipRect(lane)
+        self._draw_groups(painter, lane)
+        self._draw_spans(painter)
+        painter.setClipping(False)
+
+    def _draw_newest(self, painter: QPainter, drawn: int) -> QRect:
+        return QRect()  # other steps than the one shown change nothing here
+
+    def _draw_ledger(self, painter: QPainter, area: QRect) -> None:
+        assert self._step is not None
+        entries = ledger(self._trace, self._step)
+        left = float(area.x())
+        for entry in entries:
+            right = left + entry.share * area.width()
+            bar = QRect(round(left), area.y(), round(right) - round(left), 4)
+            painter.fillRect(bar, self._theme.color(entry.phase))
+            left = right
+        x = area.x()
+        total = f"= {units.duration(self._wall_ns)}"
+        room = area.width() - text_width(total, 11, numbers=True) - 10
+        for label, phase, width in fitting_ledger(entries, room, lambda t: text_width(t, 11)):
+            color = self._theme.phases[phase] if phase is not None else self._theme.faint
+            painter.fillRect(x, area.y() + 12, 8, 8, QColor(color))
+            draw_text(
+                painter,
+                QRect(x + 12, area.y() + 7, width + 2, 18),
+                label,
+                self._theme.muted,
+                themes.text_font(11),
+            )
+            x += width + 24
+        end = QRect(x, area.y() + 7, area.right() - x, 18)
+        draw_text(painter, end, total, self._theme.text, themes.number_font(11))
+
+    def _draw_axis(self, painter: QPainter, lane: QRect) -> None:
+        size, unit = units.time_unit(self._end)
+        font = themes.number_font(11)
+        painter.fillRect(lane.x(), lane.bottom() + 1, lane.width(), 1, QColor(self._theme.border))
+        for tick in ticks(self._begin / size, self._end / size, max(2, lane.width() // 110)):
+            x = self._x(tick * size)
+            painter.fillRect(x, lane.top(), 1, lane.height() + 4, QColor(self._theme.grid))
+            area = QRect(x - 40, lane.bottom() + 5, 80, 15)
+            if area.right() <= self.width() - 30:
+                draw_text(painter, area, f"{tick:g}", self._theme.muted, font, Qt.AlignmentFlag.AlignHCenter)
+        area = QRect(self.width() - RIGHT - 60, lane.bottom() + 5, 60, 15)
+        draw_text(painter, area, unit, self._theme.faint, themes.text_font(11), Qt.AlignmentFlag.AlignRight)
+
+    def _draw_groups(self, painter: QPainter, lane: QRect) -> None:
+        font = themes.text_font(11)
+        for group in group_spans(self._spans):
+            left, right = self._x(group.begin_ns), self._x(group.end_ns)
+            area = QRect(left, lane.top() + 1, max(1, right - left - 1), GROUP_ROW - 3)
+            painter.fillRect(area, QColor(self._theme.hover))
+            words = f"{group.name} {units.duration(group.end_ns - group.begin_ns)}"
+            shown = next((t for t in (words, group.name) if text_width(t, 11) < area.width() - 6), "")
+            draw_text(
+                painter, area.intersected(lane), shown, self._theme.muted, font, Qt.AlignmentFlag.AlignHCenter
+            )
+
+    def _draw_spans(self, painter: QPainter) -> None:
+        boxes = np.array([self.span_rect(s).getCoords() for s in self._spans], np.int32).reshape(-1, 4)
+        boxes[:, 2:] += 1
+        boxes[:, 2] -= (boxes[:, 2] - boxes[:, 0]) >= 4  # neighbours that are wide enough leave a gap
+        phases = np.array([s.name.phase for s in self._spans])
+        frames = np.array([is_frame(s) for s in self._spans], np.bool_)
+        self._draw_boxes(painter, boxes[frames], QColor(self._theme.hover))
+        # what of a layer is in none of its parts is its own time: it shows between them, in their row
+        own_time = boxes[frames] + np.array([0, self._row_height(), 0, self._row_height()], np.int32)
+        self._draw_boxes(painter, own_time, self._theme.color(Phase.NORM))
+        for phase in np.unique(phases[~frames]):
+            chosen = boxes[~frames & (phases == phase)]
+            self._draw_boxes(painter, chosen, self._theme.color(Phase(int(phase))))
+        self._draw_labels(painter)
+        layer = self._navigation.layer
+        if layer is not None:
+            painter.setPen(QColor(self._theme.selection))
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+            for span in self._spans:
+                if span.name.layer == layer and span.depth == 0:
+                    row = self.span_rect(span)
+                    painter.drawRect(row.adjusted(0, 0, -1, -1))
+
+    def _draw_boxes(self, painter: QPainter, boxes: Int32, color: QColor) -> None:
+        fill_rects(painter, boxes[:, 0], boxes[:, 1], boxes[:, 2], boxes[:, 3], color)
+
+    def _draw_labels(self, painter: QPainter) -> None:
+        lane = self.lane_rect()
+        painter.setFont(themes.text_font(11))
+        for span in self._spans:
+            box = self.span_rect(span).intersected(lane)
+            if box.width() < 18 or box.height() < 12:
+                continue
+            label = next((t for t in span_labels(span) if text_width(t, 11) <= box.width() - 6), "")
+            if label:
+                ground = QColor(self._theme.hover) if is_frame(span) else self._theme.color(span.name.phase)
+                painter.setPen(_ink(ground))
+                painter.drawText(box, Qt.AlignmentFlag.AlignCenter, label)
+
+    def _draw_overlay(self, painter: QPainter, area: QRect) -> None:
+        if self._hovered is not None:
+            painter.setClipRect(self.lane_rect())
+            painter.fillRect(self.span_rect(self._hovered), translucent(self._theme.selection, 0.25))
+
+    # ------------------------------------------------------------ mouse
+
+    def span_at(self, at: QPoint) -> Span | None:
+        """The span under a point; the shortest one where several share a pixel."""
+        if not self.lane_rect().contains(at):
+            return None
+        near = [s for s in self._spans if self.span_rect(s).contains(at)]
+        if not near:  # the own time of a layer lies in the row of its parts
+            above = QPoint(at.x(), at.y() - self._row_height())
+            near = [s for s in self._spans if is_frame(s) and self.span_rect(s).contains(above)]
+        return min(near, key=lambda s: s.duration_ns) if near else None
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        """Pan while the button is held, else say what is under the pointer."""
+        at = event.position().toPoint()
+        if self._pressed and event.buttons() & Qt.MouseButton.LeftButton:
+            x, begin = self._pressed
+            self._move_to(begin - (at.x() - x) / self.lane_rect().width() * (self._end - self._begin))
+            return
+        self._hovered = self.span_at(at)
+        self._show_tip(event.globalPosition().toPoint(), self._tip(at))
+
+    def _tip(self, at: QPoint) -> str:
+        if self._hovered is not None:
+            return span_tip(self._hovered, self._wall_ns)
+        lane = self.lane_rect()
+        inside = lane.contains(at) and GROUP_ROW <= at.y() - lane.top() < GROUP_ROW + self._row_height()
+        return LABELS[Phase.UNATTRIBUTED] if inside and 0 <= self._ns_at(at.x()) <= self._wall_ns else ""
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        """Begin to pan."""
+        if event.button() == Qt.MouseButton.LeftButton:
+            self._pressed = (event.position().toPoint().x(), self._begin)
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        """End panning."""
+        self._pressed = None
+
+    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
+        """Show the whole step."""
+        self._begin, self._end = 0.0, float(self._wall_ns)
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """Zoom in time about the pointer."""
+        if self._step is not None and event.angleDelta().y():
+            center = self._ns_at(event.position().x())
+            span = self._end - self._begin
+            wanted = min(max(span * 0.8 ** (event.angleDelta().y() / 120), CLOSEST_NS), float(self._wall_ns))
+            begin = center - (center - self._begin) * wanted / span
+            self._end = self._begin + wanted
+            self._move_to(begin)
+        event.accept()
+
+    def leaveEvent(self, event: QEvent) -> None:
+        """Nothing is under the pointer any more."""
+        self._hovered = None
+
+    def _move_to(self, begin: float) -> None:
+        span = self._end - self._begin
+        self._begin = min(max(begin, 0.0), max(0.0, self._wall_ns - span))
+        self._end = self._begin + span
+
+
+def _ink(ground: QColor) -> QColor:
+    """Black or white, whichever can be read on a colour."""
+    light = 0.299 * ground.redF() + 0.587 * ground.greenF() + 0.114 * ground.blueF()
+    return QColor("#0b0f14" if light > 0.45 else "#ffffff")

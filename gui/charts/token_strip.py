@@ -1,0 +1,86 @@
+"""The token strip: one stacked bar a step, a fixed colour a phase, prefill hatched, marks as lines with
+their text.
+"""
+
+import numpy as np
+from PySide6.QtCore import QPoint, QRect, Qt
+from PySide6.QtGui import QBrush, QColor, QPainter
+
+from engine.trace.phases import Phase
+from gui.charts.painting import Int32, fill_rects, translucent
+from gui.charts.step_plot import StepPlot
+from gui.charts.tips import step_tip
+from gui.view_state import HEADROOM, STACK, StripColumns, strip_columns, usual_ns, visible_slice
+
+GAP_FROM = 4.0  # columns at least this wide (pixels) leave one pixel between them
+CAP = 3  # height of the sign that a bar goes on above the axis
+
+
+class TokenStrip(StepPlot):
+    """Every step as a bar of its phases, from the bottom in the order of `STACK`; unattributed time on top."""
+
+    header = 4
+    mark_rows = 2
+    accessible_name = "Token strip"
+    accessible_description = "One stacked bar a step: how its wall time divides into phases."
+
+    def _needed_ceiling(self) -> float:
+        steps = self._trace.steps
+        rows = visible_slice(self.device_scale(), len(steps))
+        return HEADROOM * usual_ns(steps.wall_ns[rows], steps.kind[rows])
+
+    def _draw_data(self, painter: QPainter, buckets: range) -> None:
+        scale, plot = self.device_scale(), self._device_plot()
+        columns = strip_columns(self._trace, scale.bucket, buckets)
+        if not len(columns.step):
+            return
+        painter.save()
+        self._to_device(painter)
+        painter.setClipRect(plot)
+        left, right = scale.x(columns.begin), scale.x(columns.end)
+        if scale.bucket * scale.pixels_per_step >= GAP_FROM:
+            right = right - 1
+        self._draw_stacks(painter, plot, columns, left, right)
+        painter.restore()
+
+    def _draw_stacks(
+        self, painter: QPainter, plot: QRect, columns: StripColumns, left: Int32, right: Int32
+    ) -> None:
+        bottom = plot.bottom() + 1
+        heights = np.minimum(columns.edges_ns / self._ceiling, 1.0) * plot.height()
+        y = (bottom - np.round(heights)).astype(np.int32)
+        for place, phase in enumerate(STACK):
+            if (
+                columns.edges_ns[-1, place] == columns.edges_ns[-1, place + 1]
+                and not (y[:, place] > y[:, place + 1]).any()
+            ):
+                continue
+            fill_rects(painter, left, y[:, place + 1], right, y[:, place], self._theme.color(phase))
+        base = np.full(len(left), bottom, np.int32)
+        unattributed = STACK.index(Phase.UNATTRIBUTED)
+        self._hatch(
+            painter, left, y[:, unattributed + 1], right, y[:, unattributed], Qt.BrushStyle.Dense5Pattern
+        )
+        hatched = columns.prefill
+        if hatched.any():
+            self._hatch(
+                painter,
+                left[hatched],
+                y[hatched, -1],
+                right[hatched],
+                base[hatched],
+                Qt.BrushStyle.BDiagPattern,
+            )
+        cut = columns.edges_ns[:, -1] > self._ceiling
+        if cut.any():
+            top = np.full(int(cut.sum()), plot.top(), np.int32)
+            fill_rects(painter, left[cut], top, right[cut], top + CAP, QColor(self._theme.selection))
+
+    def _hatch(
+        self, painter: QPainter, left: Int32, top: Int32, right: Int32, bottom: Int32, style: Qt.BrushStyle
+    ) -> None:
+        fill_rects(painter, left, top, right, bottom, QBrush(translucent(self._theme.plot, 0.7), style))
+
+    def _tip(self, at: QPoint) -> str:
+        step = self._step_under(at.x())
+        return "" if step is None else step_tip(self._trace, step, self._theme)

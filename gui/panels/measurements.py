@@ -1,0 +1,268 @@
+"""The measurements: headline numbers, the other metrics, and where the time of a step goes. Every number explains itself."""
+
+from PySide6.QtCore import QRectF, QSize, Qt
+from PySide6.QtGui import QColor, QPainter, QPaintEvent
+from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
+
+from engine.trace.metrics import Measured, summary
+from engine.trace.phases import Phase
+from engine.trace.store import GenerationRecord, Trace
+from gui import units
+from gui.panels.widgets import Segments, label, set_text
+from gui.theme import Theme
+
+HEADLINES = (("decode_throughput", "decode"), ("itl_p50", "ITL median"), ("ttft", "first token"))
+ROWS = (
+    ("itl_p95", "itl_p99"),
+    ("itl_max", "stalls"),
+    ("tpot", "end_to_end"),
+    ("output_throughput", "prefill_throughput"),
+    ("tokens", "context_length"),
+)
+SHARES = (
+    ("forward_share", "forward", Phase.MLP),
+    ("attention_share", "attention", Phase.ATTENTION),
+    ("decode_share", "decode (sample + text)", Phase.SAMPLE),
+    ("unattributed", "unattributed", Phase.UNATTRIBUTED),
+)
+SCOPES = ("latest run", "all runs")
+
+
+class MeasurementsPanel(QWidget):
+    """Numbers of the latest generation, or of all. `refresh` is called four times a second, so that they can be read."""
+
+    def __init__(self, theme: Theme) -> None:
+        super().__init__()
+        self._theme = theme
+        self._trace = Trace()
+        self._shown: tuple[int, bool] | None = None
+        self._all = False
+        self.measured: dict[str, Measured] = {}
+        self._scope = Segments(SCOPES)
+        self._scope.show_choice(0)
+        self._scope.chosen.connect(self._choose_scope)
+        self._headlines = {key: _Headline(name) for key, name in HEADLINES}
+        self._values: dict[str, QLabel] = {}
+        self._names: dict[str, QLabel] = {}
+        self._bar = _ShareBar(theme)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(12, 10, 12, 10)
+        layout.setSpacing(10)
+        layout.addWidget(self._scope)
+        heads = QHBoxLayout()
+        heads.setSpacing(8)
+        for shown in self._headlines.values():
+            heads.addWidget(shown, 1)
+        layout.addLayout(heads)
+        layout.addLayout(self._make_rows())
+        layout.addWidget(label("WHERE A STEP'S TIME GOES", "section"))
+        layout.addWidget(self._bar)
+        layout.addLayout(self._make_shares())
+        layout.addStretch(1)
+
+    def set_trace(self, trace: Trace) -> None:
+        """Measure another trace."""
+        self._trace, self._shown = trace, None
+        self.refresh()
+
+    def set_theme(self, theme: Theme) -> None:
+        """Take other colours."""
+        self._theme = theme
+        self._bar.set_theme(theme)
+
+    def refresh(self) -> bool:
+        """Compute and show anew if the trace has grown; whether it did."""
+        state = (self._trace.revision, self._all)
+        if state == self._shown:
+            return False
+        self._shown = state
+        self.measured = summary(self._trace, self._generations())
+        for key, headline in self._headlines.items():
+            headline.show_value(*_headline(self.measured[key]), explain(self.measured[key]))
+        for key, value in self._values.items():
+            self._show_row(key, value)
+        self._bar.show_shares([self.measured[key].value for key, _, _ in SHARES])
+        return True
+
+    def _generations(self) -> list[GenerationRecord] | None:
+        """The generations to measure: all, or the latest that made a step."""
+        if self._all:
+            return None
+        begun = [g for g in self._trace.generations[-2:] if g.end_step > g.first_step]
+        return begun[-1:]
+
+    def _choose_scope(self, place: int) -> None:
+        self._all = place == 1
+        self._scope.show_choice(place)
+        self.refresh()
+
+    def _show_row(self, key: str, value: QLabel) -> None:
+        measured = self.measured[key]
+        text = formatted(measured)
+        largest = self.measured["stall_largest"].value
+        if key == "stalls" and measured.value:
+            text = f"{measured.value:.0f} · {units.duration(largest)}"
+        set_text(value, text)
+        tip = explain(measured)
+        for widget in (value, self._names[key]):
+            if widget.toolTip() != tip:
+                widget.setToolTip(tip)
+
+    def _make_rows(self) -> QGridLayout:
+        grid = QGridLayout()
+        grid.setHorizontalSpacing(8)
+        grid.setVerticalSpacing(4)
+        for line, pair in enumerate(ROWS):
+            for half, key in enumerate(pair):
+                self._add_value(grid, line, 2 * half, key, NAMES[key])
+        grid.setColumnStretch(1, 1)
+        grid.setColumnStretch(3, 1)
+        return grid
+
+    def _make_shares(self) -> QGridLayout:
+        grid = QGridLayout()
+        grid.setHorizontalSpacing(8)
+        grid.setVerticalSpacing(3)
+        for line, (key, name, phase) in enumerate(SHARES):
+            swatch = _Swatch(phase, self._bar)
+            grid.addWidget(swatch, line, 0, Qt.AlignmentFlag.AlignVCenter)
+            self._add_value(grid, line, 1, key, name)
+        grid.setColumnStretch(2, 1)
+        return grid
+
+    def _add_value(self, grid: QGridLayout, line: int, place: int, key: str, name: str) -> None:
+        title, value = label(name, "muted"), label(units.ABSENT, "number")
+        title.setStyleSheet("font-size: 12px;")
+        value.setStyleSheet("font-size: 12px;")
+        value.setAlignment(Qt.AlignmentFlag.AlignRight)
+        value.setAccessibleName(name)
+        grid.addWidget(title, line, place)
+        grid.addWidget(value, line, place + 1)
+        self._names[key], self._values[key] = title, value
+
+
+NAMES = {
+    "itl_p95": "ITL p95",
+    "itl_p99": "ITL p99",
+    "itl_max": "ITL max",
+    "stalls": "stalls",
+    "tpot": "TPOT",
+    "end_to_end": "end to end",
+    "output_throughput": "output",
+    "prefill_throughput": "prefill",
+    "tokens": "tokens",
+    "context_length": "context",
+}
+
+
+def formatted(measured: Measured) -> str:
+    """A metric's value with its unit."""
+    value = measured.value
+    match measured.metric.unit:
+        case "ns":
+            return units.duration(value)
+        case "tokens/s":
+            return units.rate(value)
+        case "1":
+            return units.share(value)
+    return units.ABSENT if value is None else f"{value:,.0f}"
+
+
+def _headline(measured: Measured) -> tuple[str, str]:
+    """A headline's number and its unit, apart."""
+    number, _, unit = formatted(measured).partition(" ")
+    return number, unit
+
+
+def explain(measured: Measured) -> str:
+    """What a number is: name, formula, clock, what it stands on, what is left out."""
+    metric = measured.metric
+    lines = [metric.name, f"= {metric.formula}", f"clock: {metric.clock}"]
+    if measured.value is None:
+        lines.append(f"no value yet: needs {metric.needs}")
+    else:
+        lines.append(f"stands on {measured.count:,} sample{'s' if measured.count != 1 else ''}")
+    if metric.excludes:
+        lines.append(f"leaves out: {metric.excludes}")
+    if measured.note:
+        lines.append(measured.note)
+    return "\n".join(lines)
+
+
+class _Headline(QWidget):
+    """A large number with its name above and its unit below."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._number = label(units.ABSENT, "headline")
+        self._number.setAccessibleName(name)
+        self._number.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self._unit = label("", "muted")
+        self._unit.setStyleSheet("font-size: 12px;")
+        title = label(name, "muted")
+        title.setStyleSheet("font-size: 12px;")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        for widget in (title, self._number, self._unit):
+            layout.addWidget(widget)
+
+    def show_value(self, number: str, unit: str, tip: str) -> None:
+        """Show a number."""
+        set_text(self._number, number)
+        set_text(self._unit, unit)
+        if self.toolTip() != tip:
+            self.setToolTip(tip)
+
+
+class _ShareBar(QWidget):
+    """The median shares side by side. Medians of shares need not sum to one: the bar shows them at their own size."""
+
+    def __init__(self, theme: Theme) -> None:
+        super().__init__()
+        self.theme = theme
+        self._shares: list[float | None] = [None] * len(SHARES)
+        self.setFixedHeight(12)
+        self.setAccessibleName("Shares of a step's time")
+        self.setToolTip("Median share of a step's wall time, by group of phases; the numbers are below.")
+
+    def show_shares(self, shares: list[float | None]) -> None:
+        """Show other shares."""
+        if shares != self._shares:
+            self._shares = shares
+            self.update()
+
+    def set_theme(self, theme: Theme) -> None:
+        """Take other colours."""
+        self.theme = theme
+        parent = self.parentWidget()
+        for swatch in parent.findChildren(_Swatch) if parent else ():
+            swatch.update()
+        self.update()
+
+    def paintEvent(self, _: QPaintEvent) -> None:
+        """Draw the shares."""
+        painter = QPainter(self)
+        painter.fillRect(self.rect(), QColor(self.theme.raised))
+        left = 0.0
+        for share, (_key, _name, phase) in zip(self._shares, SHARES, strict=True):
+            width = (share or 0.0) * self.width()
+            painter.fillRect(QRectF(left, 0, max(0.0, width - 1), self.height()), self.theme.color(phase))
+            left += width
+        painter.end()
+
+
+class _Swatch(QWidget):
+    """The colour of a group."""
+
+    def __init__(self, phase: Phase, bar: _ShareBar) -> None:
+        super().__init__()
+        self._phase = phase
+        self._bar = bar
+        self.setFixedSize(QSize(10, 10))
+
+    def paintEvent(self, _: QPaintEvent) -> None:
+        """Draw it."""
+        painter = QPainter(self)
+        painter.fillRect(self.rect(), self._bar.theme.color(self._phase))
+        painter.end()

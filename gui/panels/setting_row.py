@@ -1,0 +1,262 @@
+"""One setting on the switchboard: its control, what is in force, why that is not what was asked for, what it did."""
+
+from collections.abc import Callable
+
+from PySide6.QtCore import QEvent, QObject, QSignalBlocker, Qt, Signal
+from PySide6.QtGui import QEnterEvent, QStandardItemModel, QWheelEvent
+from PySide6.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QSpinBox, QVBoxLayout, QWidget
+
+from engine.protocol import SettingChange, SettingFacts, SettingValue
+from engine.trace.statistics import Verdict
+from gui import units
+from gui.effects import MeasuredEffect
+from gui.panels.widgets import Segments, label, set_role, set_text
+
+MOST_SEGMENTS = 4
+MOST_LETTERS = 34  # of all segments together: more do not fit beside each other
+LARGEST = 2**31 - 1  # of a spin box
+
+
+class SettingRow(QWidget):
+    """Shows one setting. What the user wishes for is only said (`wished`); what is shown is what the engine has."""
+
+    wished = Signal(str, object)  # key, value
+    explained = Signal(str)  # what to say about what is under the pointer or has the focus
+
+    def __init__(self, facts: SettingFacts) -> None:
+        super().__init__()
+        self.facts = facts
+        self._value: SettingValue = facts.default
+        self._closed = ""
+        self._title = label(facts.label)
+        self._effect = label("", "number")
+        self._effect.setStyleSheet("font-size: 11px;")
+        self._effect.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        self._refusal = label("", "warning", wrap=True, selectable=True)
+        self._refusal.setStyleSheet("font-size: 11px;")
+        self._refusal.hide()
+        self._show: Callable[[SettingValue], None]
+        self.control = self._make_control()
+        self.control.setAccessibleName(facts.label)
+        self.control.installEventFilter(self)
+        self._lay_out()
+        self._enable()
+
+    def _lay_out(self) -> None:
+        head = QHBoxLayout()
+        head.setSpacing(8)
+        head.addWidget(self._title)
+        head.addStretch(1)
+        head.addWidget(self._effect)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(3)
+        layout.addLayout(head)
+        if self.facts.kind == "choice":
+            layout.addWidget(self.control)
+        else:
+            head.addWidget(self.control)
+        layout.addWidget(self._refusal)
+
+    # ------------------------------------------------------------ what is in force
+
+    def show_value(self, value: SettingValue) -> None:
+        """Show the value in force."""
+        self._value = value
+        with QSignalBlocker(self.control):
+            self._show(value)
+
+    def show_change(self, change: SettingChange) -> None:
+        """Show what came of a wish: where something else is in force than was asked for, the reason stays visible."""
+        differs = str(change.requested) != str(change.effective) or bool(change.reason)
+        reason = change.reason or "something else is in force"
+        self._refusal.setText(f"asked for {self._name(change.requested)}: {reason}" if differs else "")
+        self._refusal.setVisible(differs)
+
+    def show_effect(self, measured: MeasuredEffect | None) -> None:
+        """Show what the last change of this setting did."""
+        text, role = effect_text(measured)
+        set_text(self._effect, text)
+        set_role(self._effect, role)
+        tip = effect_tip(measured, self._name) if measured else ""
+        if self._effect.toolTip() != tip:
+            self._effect.setToolTip(tip)
+
+    def close_for(self, reason: str) -> None:
+        """Make the control unusable for a while ("" opens it again), with the reason on hover."""
+        if reason != self._closed:
+            self._closed = reason
+            self._enable()
+
+    @property
+    def explanation(self) -> str:
+        """What this setting is expected to do, and what is impossible here and why."""
+        facts = self.facts
+        if facts.reason or self._closed:
+            return f"{facts.label}: {facts.reason or self._closed}"
+        lines = [f"{facts.label}: {facts.expected}" if facts.expected else facts.label]
+        lines += [f"Not possible here: {c.label}. {c.reason}" for c in facts.choices if c.reason]
+        if not facts.lossless:
+            lines.append("It may change the text.")
+        return "\n".join(lines)
+
+    def _name(self, value: object) -> str:
+        return next((c.label for c in self.facts.choices if str(c.value) == str(value)), str(value))
+
+    def _enable(self) -> None:
+        reason = self.facts.reason or self._closed
+        self.control.setEnabled(not reason)
+        self._title.setEnabled(not reason)
+        self.setToolTip(reason or self.facts.expected)
+
+    # ------------------------------------------------------------ controls
+
+    def _make_control(self) -> QWidget:
+        if self.facts.kind != "choice":
+            return self._make_number()
+        letters = sum(len(c.label) for c in self.facts.choices)
+        if len(self.facts.choices) <= MOST_SEGMENTS and letters <= MOST_LETTERS:
+            return self._make_segments()
+        return self._make_combo()
+
+    def _make_segments(self) -> QWidget:
+        choices = self.facts.choices
+        segments = Segments([c.label for c in choices])
+        for made, choice in zip(segments.buttons, choices, strict=True):
+            made.setEnabled(not choice.reason)
+            made.setToolTip(choice.reason or choice.expected)
+        segments.chosen.connect(self._choose)
+        segments.pointed.connect(self._point)
+        self._show = lambda value: segments.show_choice(self._place(value))
+        return segments
+
+    def _make_combo(self) -> QWidget:
+        combo = _Combo()
+        model = combo.model()
+        assert isinstance(model, QStandardItemModel)
+        for place, choice in enumerate(self.facts.choices):
+            combo.addItem(choice.label)
+            item = model.item(place)
+            item.setEnabled(not choice.reason)
+            item.setToolTip(choice.reason or choice.expected)
+        combo.activated.connect(self._choose)
+        combo.highlighted.connect(self._point)
+        self._show = lambda value: combo.setCurrentIndex(self._place(value))
+        return combo
+
+    def _make_number(self) -> QWidget:
+        facts = self.facts
+        if facts.kind == "integer":
+            whole = _Spin()
+            whole.setRange(int(facts.minimum), min(LARGEST, int(facts.maximum)))
+            whole.setSingleStep(max(1, int(facts.increment)))
+            whole.valueChanged.connect(self._wish)
+            self._show = lambda value: whole.setValue(min(LARGEST, int(value)))
+            spin: QSpinBox | QDoubleSpinBox = whole
+        else:
+            real = _DoubleSpin()
+            real.setDecimals(2)
+            real.setRange(facts.minimum, facts.maximum)
+            real.setSingleStep(facts.increment)
+            real.valueChanged.connect(self._wish)
+            self._show = lambda value: real.setValue(float(value))
+            spin = real
+        spin.setKeyboardTracking(False)
+        spin.setFixedWidth(104)
+        spin.setToolTip(f"{facts.expected} ({facts.minimum:g} to {facts.maximum:g} {facts.unit})".replace(" )", ")"))
+        return spin
+
+    def _place(self, value: SettingValue) -> int:
+        return next((i for i, c in enumerate(self.facts.choices) if str(c.value) == str(value)), -1)
+
+    def _choose(self, place: int) -> None:
+        wanted = self.facts.choices[place].value
+        self._show(self._value)  # what is in force, until the engine says otherwise
+        self._wish(wanted)
+
+    def _wish(self, value: SettingValue) -> None:
+        if value != self._value:
+            self.wished.emit(self.facts.key, value)
+
+    # ------------------------------------------------------------ explaining
+
+    def _point(self, place: int) -> None:
+        if place < 0:
+            return
+        choice = self.facts.choices[place]
+        said = f"Not possible here: {choice.reason}" if choice.reason else choice.expected
+        self.explained.emit(f"{self.facts.label}, {choice.label}: {said or self.facts.expected}")
+
+    def enterEvent(self, event: QEnterEvent) -> None:
+        """Explain what is under the pointer."""
+        self.explained.emit(self.explanation)
+        super().enterEvent(event)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Explain what has the focus."""
+        if event.type() == QEvent.Type.FocusIn:
+            self.explained.emit(self.explanation)
+        return super().eventFilter(watched, event)
+
+
+class _Combo(QComboBox):
+    """Does not change when the panel is scrolled over it, and takes the focus by Tab only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(8)
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """Leave the wheel to the panel."""
+        event.ignore()
+
+
+class _Spin(QSpinBox):
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """Leave the wheel to the panel, unless the number is being edited."""
+        if self.hasFocus():
+            super().wheelEvent(event)
+        else:
+            event.ignore()
+
+
+class _DoubleSpin(QDoubleSpinBox):
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """Leave the wheel to the panel, unless the number is being edited."""
+        if self.hasFocus():
+            super().wheelEvent(event)
+        else:
+            event.ignore()
+
+
+def effect_text(measured: MeasuredEffect | None) -> tuple[str, str]:
+    """What to show of an effect, and in which role of the style sheet."""
+    if measured is None:
+        return "", "muted"
+    effect = measured.effect
+    if effect.ratio is None:
+        return "measuring…" if effect.count else "", "muted"
+    roles = {Verdict.FASTER: "good", Verdict.SLOWER: "danger"}
+    return f"{units.ratio(effect.ratio)} {effect.verdict}", roles.get(effect.verdict, "muted")
+
+
+def effect_tip(measured: MeasuredEffect, name: Callable[[object], str]) -> str:
+    """How an effect was found."""
+    effect, change = measured.effect, measured.change
+    before = f"{name(measured.before)} → " if measured.before is not None else ""
+    lines = [f"{before}{name(change.effective)}, before step {measured.mark.step}"]
+    if effect.ratio is None or effect.low is None or effect.high is None:
+        lines.append("Too few steady decode steps on both sides yet: no number is shown before there are 64 each.")
+    else:
+        lines.append(
+            f"Median time of a decode step, after / before: {effect.ratio:.3f}×"
+            f" (95 % interval {effect.low:.3f} to {effect.high:.3f})."
+        )
+        lines.append("What growing context alone would have done is taken out.")
+    lines.append(f"{effect.count} blocks of 8 steps; {effect.warm_up} steps of warm-up left out.")
+    lines.append(f"The switch itself took {units.duration(measured.mark.event.switch_ns)}.")
+    if measured.together:
+        lines.append(f"Changed together with: {', '.join(measured.together)}.")
+    return "\n".join(lines)

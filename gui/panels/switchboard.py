@@ -1,0 +1,118 @@
+"""The switchboard: every setting by family; a change takes effect between two steps of a running generation."""
+
+from itertools import groupby
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+
+from engine.protocol import Configuration, ModelLoaded, SettingFacts, SettingsChanged, SettingValue
+from engine.trace.store import Trace
+from gui.effects import Effects
+from gui.panels.setting_row import SettingRow
+from gui.panels.widgets import label, set_text
+
+STRATEGY, SAMPLING = "decoding", "sample"
+SAMPLING_ONLY = frozenset({"temperature", "top_k", "top_p", "min_p", "seed"})
+HINT = "Point at a setting to read what it is expected to do."
+
+
+class Switchboard(QWidget):
+    """All settings that the loaded model has."""
+
+    change_requested = Signal(object)  # Configuration
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: dict[str, SettingRow] = {}
+        self._effects = Effects(Trace())
+        self._scroll = QScrollArea()
+        self._scroll.setWidgetResizable(True)
+        self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._empty = label("Settings appear when a model is loaded.", "muted", wrap=True)
+        self._empty.setContentsMargins(12, 12, 12, 12)
+        self._explanation = label(HINT, "muted", wrap=True)
+        self._explanation.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self._explanation.setStyleSheet("font-size: 11px;")
+        self._explanation.setContentsMargins(12, 6, 12, 6)
+        self._explanation.setFixedHeight(62)
+        line = QFrame()
+        line.setFrameShape(QFrame.Shape.HLine)
+        line.setFixedHeight(1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(self._empty)
+        layout.addWidget(self._scroll, 1)
+        layout.addWidget(line)
+        layout.addWidget(self._explanation)
+        self._scroll.hide()
+
+    def show_settings(self, loaded: ModelLoaded) -> None:
+        """A model was loaded: show what can be set for it."""
+        content = QWidget()
+        layout = QVBoxLayout(content)
+        layout.setContentsMargins(12, 6, 12, 12)
+        layout.setSpacing(9)
+        self.rows = {}
+        for family, members in groupby(_by_family(loaded), lambda facts: facts.family):
+            title = label(family.upper(), "section")
+            title.setContentsMargins(0, 6, 0, 0)
+            layout.addWidget(title)
+            for facts in members:
+                made = SettingRow(facts)
+                made.wished.connect(self._wish)
+                made.explained.connect(self._explain)
+                layout.addWidget(made)
+                self.rows[facts.key] = made
+        layout.addStretch(1)
+        self._scroll.setWidget(content)
+        self._scroll.show()
+        self._empty.hide()
+        self._explain(HINT)
+        self.show_configuration(loaded.effective)
+
+    def show_configuration(self, effective: Configuration) -> None:
+        """Show the values in force."""
+        values = dict(effective)
+        for key, shown in self.rows.items():
+            if key in values:
+                shown.show_value(values[key])
+        sampling = values.get(STRATEGY, SAMPLING) == SAMPLING
+        for key in SAMPLING_ONLY & self.rows.keys():
+            self.rows[key].close_for("" if sampling else "Only sampling uses this: choose sampling first.")
+
+    def show_change(self, event: SettingsChanged) -> None:
+        """A change was made, or refused."""
+        for change in event.changes:
+            if change.key in self.rows:
+                self.rows[change.key].show_change(change)
+        self.show_configuration(event.effective)
+
+    def set_trace(self, trace: Trace) -> None:
+        """Measure effects on another trace."""
+        self._effects = Effects(trace)
+        self.refresh_effects()
+
+    def refresh_effects(self) -> None:
+        """Show what the last change of each setting did; called a few times a second."""
+        for key, shown in self.rows.items():
+            shown.show_effect(self._effects.of(key))
+
+    @property
+    def explanation(self) -> str:
+        """What the foot of the panel says."""
+        return self._explanation.text()
+
+    def _explain(self, text: str) -> None:
+        set_text(self._explanation, text)
+        self._explanation.setToolTip(text)
+
+    def _wish(self, key: str, value: SettingValue) -> None:
+        self.change_requested.emit(((key, value),))
+
+
+def _by_family(loaded: ModelLoaded) -> list[SettingFacts]:
+    """Settings with those of a family together, families in the order in which they first occur."""
+    families = list(dict.fromkeys(facts.family for facts in loaded.settings))
+    return sorted(loaded.settings, key=lambda facts: families.index(facts.family))

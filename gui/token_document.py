@@ -1,0 +1,205 @@
+"""The text of a trace as a document: every token with its tint, and which characters belong to which token.
+
+A long paragraph is laid out anew with every character, so a line break that is not in the text is put in about every
+60 tokens; such breaks are marked and left out again when text is copied.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import pairwise
+
+from PySide6.QtGui import QColor, QTextCharFormat, QTextCursor, QTextDocument
+
+from engine.trace.store import NO_LATENCY, Trace
+from engine.trace.statistics import RollingQuantiles
+from gui.theme import Theme
+
+SOFT = 1  # user state of a block that begins with a break which is not in the text
+NEUTRAL = 3  # the tint of what takes about as long as usual
+LIMITS = (0.67, 0.8, 0.91, 1.1, 1.25, 1.5, 2.0, 3.0)  # latency over its rolling median, between the tints
+WINDOW = 64
+BREAK_FROM = 60  # tokens in a block before a break at a good place, and before one anywhere
+BREAK_AT = 120
+LONGEST_PROMPT = 4_000  # characters of a prompt that are shown
+AT_ONCE = 1_500  # tokens a frame
+
+
+def tint_of(ratio: float) -> int:
+    """Which tint shows this ratio of a latency to its rolling median: 0 (fast) to 8 (slow)."""
+    return bisect_right(LIMITS, ratio)
+
+
+def tints(theme: Theme) -> tuple[QColor, ...]:
+    """Background of each tint: the accent for fast tokens, nothing at the median, orange to red for slow ones."""
+    fast, slow = QColor(theme.accent), QColor("#e69f00" if theme.name == "dark" else "#e07b00")
+    worst = QColor(theme.danger)
+    shades = []
+    for place in range(len(LIMITS) + 1):
+        if place < NEUTRAL:
+            shades.append(_faded(fast, (0.42, 0.28, 0.14)[place]))
+        elif place == NEUTRAL:
+            shades.append(QColor(0, 0, 0, 0))
+        else:
+            steps = (0.20, 0.38, 0.58, 0.80, 0.85)
+            shades.append(_faded(worst if place == len(LIMITS) else slow, steps[place - NEUTRAL - 1]))
+    return tuple(shades)
+
+
+def _faded(color: QColor, alpha: float) -> QColor:
+    faded = QColor(color)
+    faded.setAlphaF(alpha)
+    return faded
+
+
+class TokenDocument:
+    """Writes a trace's tokens to the end of a document, and knows where each one is."""
+
+    def __init__(self, document: QTextDocument, theme: Theme, trace: Trace) -> None:
+        self._document = document
+        self._trace = trace
+        document.clear()
+        self._formats = [_format(theme.text, tint) for tint in tints(theme)]
+        self._muted = _format(theme.muted, None)
+        self._begins: list[int] = []  # position of each token written
+        self._ends: list[int] = []
+        self._steps = 0
+        self._levels: list[int] = []  # of each step that was looked at
+        self._rolling = RollingQuantiles(WINDOW, (0.5,))
+        self._prompts = 0
+        self._tails = 0
+        self._in_block = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether everything in the trace is written."""
+        trace = self._trace
+        return (
+            len(self._begins) == len(trace.tokens)
+            and self._prompts == len(trace.generations)
+            and self._tails == self._prompts - (1 if trace.generations and not trace.generations[-1].ended else 0)
+        )
+
+    def write(self) -> None:
+        """Write what has been added to the trace, at most some 1,500 tokens, as one edit."""
+        self._rate_steps()
+        cursor = QTextCursor(self._document)
+        cursor.movePosition(QTextCursor.MoveOperation.End)
+        cursor.beginEditBlock()
+        room = AT_ONCE
+        for begin, end in pairwise(self._borders()):
+            room = self._write_tokens(cursor, end, room)
+            if len(self._begins) < end:
+                break
+            self._write_between(cursor, end)
+        cursor.endEditBlock()
+
+    def _borders(self) -> list[int]:
+        """Rows of tokens between which something else may have to be written: where generations begin."""
+        rows = [self._first_token(place) for place in range(self._prompts, len(self._trace.generations))]
+        return [len(self._begins), *rows, len(self._trace.tokens)]
+
+    def _first_token(self, generation: int) -> int:
+        first = self._trace.generations[generation].first_step
+        return self._trace.tokens_of(first).start if first < len(self._trace.steps) else len(self._trace.tokens)
+
+    def _write_tokens(self, cursor: QTextCursor, end: int, room: int) -> int:
+        tokens = self._trace.tokens
+        begin = len(self._begins)
+        end = min(end, begin + room)
+        steps: list[int] = tokens.step[begin:end].tolist()
+        for text, step in zip(tokens.text[begin:end], steps, strict=True):
+            self._break_softly(cursor, text)
+            self._begins.append(cursor.position())
+            cursor.insertText(text, self._formats[self._levels[step]])
+            self._ends.append(cursor.position())
+            self._in_block = 0 if "\n" in text else self._in_block + 1
+        return room - (end - begin)
+
+    def _break_softly(self, cursor: QTextCursor, text: str) -> None:
+        good = text[:1].isspace() and self._in_block >= BREAK_FROM
+        if good or self._in_block >= BREAK_AT:
+            cursor.insertBlock()
+            cursor.block().setUserState(SOFT)
+            self._in_block = 0
+
+    def _write_between(self, cursor: QTextCursor, row: int) -> None:
+        """All tokens before `row` are written: the tail of a generation that ended there, the prompt of the next."""
+        generations = self._trace.generations
+        while True:
+            if self._tails < self._prompts and (ended := generations[self._tails].ended):
+                cursor.insertText(ended.tail, self._muted)
+                self._tails += 1
+            elif self._prompts < len(generations) and self._first_token(self._prompts) == row:
+                self._tails = max(self._tails, self._prompts)  # a generation whose end was never told
+                self._write_prompt(cursor, generations[self._prompts].started.prompt)
+                self._prompts += 1
+            else:
+                return
+
+    def _write_prompt(self, cursor: QTextCursor, prompt: str) -> None:
+        if self._prompts:
+            cursor.insertText("\n\n", self._muted)
+        shown = prompt[:LONGEST_PROMPT]
+        if len(shown) < len(prompt):
+            shown += f" … ({len(prompt) - len(shown):,} more characters)"
+        cursor.insertText(shown, self._muted)
+        self._in_block = 0 if len(shown) < 200 else BREAK_AT
+
+    def _rate_steps(self) -> None:
+        """The tint of each new step, by its latency against the rolling median of the latencies up to it."""
+        itl = self._trace.steps.itl_ns[self._steps :]
+        self._steps += len(itl)
+        known = itl != NO_LATENCY
+        self._rolling.extend(itl[known])
+        levels = [NEUTRAL] * len(itl)
+        count = int(known.sum())
+        if count:
+            middle = self._rolling.of(0.5)[-count:]
+            for place, value, usual in zip(known.nonzero()[0].tolist(), itl[known].tolist(), middle.tolist(), strict=True):
+                levels[place] = tint_of(value / usual) if usual > 0 else NEUTRAL
+        self._levels += levels
+
+    def token_at(self, position: int) -> int | None:
+        """The token that this place in the document belongs to, if one does."""
+        row = bisect_right(self._begins, position) - 1
+        return row if row >= 0 and position <= self._ends[row] else None
+
+    def span_of(self, rows: range) -> tuple[int, int] | None:
+        """Where these tokens are: begin and end in the document; None where they are not written."""
+        if not rows or rows.stop > len(self._begins):
+            return None
+        return self._begins[rows.start], self._ends[rows.stop - 1]
+
+
+def _format(color: str, tint: QColor | None) -> QTextCharFormat:
+    made = QTextCharFormat()
+    made.setForeground(QColor(color))
+    if tint is not None and tint.alpha():
+        made.setBackground(tint)
+    return made
+
+
+def text_between(document: QTextDocument, begin: int, end: int) -> str:
+    """The text of a stretch of the document as it is, without the breaks that only this window put in."""
+    pieces: list[str] = []
+    block = document.findBlock(begin)
+    while block.isValid() and block.position() <= end:
+        start = block.position()
+        if start > begin and block.userState() != SOFT:
+            pieces.append("\n")
+        pieces.append(_cut(block.text(), max(0, begin - start), end - start))
+        block = block.next()
+    return "".join(pieces)
+
+
+def _cut(text: str, begin: int, end: int) -> str:
+    """A stretch of a text by places in UTF-16, as Qt counts."""
+    return text.encode("utf-16-le")[2 * begin : 2 * end].decode("utf-16-le", "replace")
+
+
+def swatches(theme: Theme) -> Sequence[tuple[QColor, str]]:
+    """Each tint with what it means."""
+    words = [f"below {LIMITS[0]}×"]
+    words += [f"{low}× to {high}×" for low, high in pairwise(LIMITS)]
+    words.append(f"above {LIMITS[-1]:g}×")
+    return tuple(zip(tints(theme), words, strict=True))

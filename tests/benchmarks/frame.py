@@ -1,0 +1,143 @@
+"""Cost of a frame: all charts of a 1440 × 900 window over 1k, 20k and 100k steps × 32 layers while steps arrive.
+
+A frame is what the window's timer does each time: take in the new steps, refresh every chart, and let Qt paint what
+changed. Two views of each length take turns: the whole trace, and the following range of 512 steps.
+Prints one JSON line; `medians_ms` and `p99_ms` are GUI-thread times, taken with the whole trace on screen.
+Run: python -m tests.benchmarks.frame [--frames 200] [--steps 1000,20000,100000]
+"""
+
+import argparse
+import json
+import os
+import time
+from itertools import islice
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+
+import numpy as np
+from PySide6.QtWidgets import QApplication, QVBoxLayout, QWidget
+
+from engine.trace.store import Trace
+from gui import theme
+from gui.charts.chart import Chart
+from gui.charts.latency import LatencyChart
+from gui.charts.layer_map import LayerMap
+from gui.charts.legend import PhaseLegend
+from gui.charts.step_timeline import StepTimeline
+from gui.charts.token_strip import TokenStrip
+from gui.navigation import Navigation
+from tests.benchmarks.common import machine
+from tests.gui import synthetic
+
+STEPS_PER_FRAME = 2  # about 60 tokens a second at 30 frames
+
+
+class Scene:
+    """A window with all charts over a trace that grows."""
+
+    def __init__(self, app: QApplication, steps: int, frames: int) -> None:
+        self._app = app
+        shape = synthetic.Shape(layers=32, generation_steps=6000, mark_every=max(100, steps // 8))
+        self._events = synthetic.events(steps + frames * STEPS_PER_FRAME + 100, shape)
+        self.trace = Trace(synthetic.loaded(32))
+        self.navigation = Navigation()
+        self.charts: list[Chart] = [
+            kind(self.navigation) for kind in (PhaseLegend, TokenStrip, LatencyChart, LayerMap, StepTimeline)
+        ]
+        self.window = QWidget()
+        layout = QVBoxLayout(self.window)
+        for chart, stretch in zip(self.charts, (0, 4, 3, 3, 3), strict=True):
+            chart.set_theme(theme.DARK)
+            chart.set_trace(self.trace)
+            layout.addWidget(chart, stretch)
+        self.window.resize(1440, 900)
+        self.window.show()
+        self.grow(steps)
+
+    def grow(self, steps: int) -> None:
+        """Let some steps arrive."""
+        wanted = len(self.trace.steps) + steps
+        while len(self.trace.steps) < wanted:
+            self.trace.extend(list(islice(self._events, wanted - len(self.trace.steps))))
+        self.navigation.trace_grew(len(self.trace.steps))
+
+    def frame_ms(self) -> float:
+        """One frame: new steps, refresh, paint."""
+        self.grow(0)
+        begin = time.perf_counter_ns()
+        for chart in self.charts:
+            chart.refresh()
+        self._app.processEvents()
+        return (time.perf_counter_ns() - begin) / 1e6
+
+    def frames_ms(self, frames: int) -> list[float]:
+        """Several frames, after a few that warm up."""
+        times = []
+        for number in range(frames + 5):
+            self.grow(STEPS_PER_FRAME)
+            spent = self.frame_ms()
+            if number >= 5:
+                times.append(spent)
+        return times
+
+    def redraw_ms(self) -> float:
+        """A frame in which everything is drawn anew, as after a zoom."""
+        for chart in self.charts:
+            chart.set_theme(theme.DARK)
+        return self.frame_ms()
+
+
+def measure(app: QApplication, steps: int, frames: int) -> dict[str, float]:
+    """Medians and 99th percentiles of one length, ms; `control` is the whole view once more (A/A)."""
+    scene = Scene(app, steps, 3 * (frames + 5))
+    scene.navigation.show_all()
+    whole = scene.frames_ms(frames)
+    control = scene.frames_ms(frames)
+    redraw = [scene.redraw_ms() for _ in range(20)]
+    scene.navigation.zoom(512 / scene.navigation.span, 0)
+    follow = scene.frames_ms(frames)
+    idle = [scene.frame_ms() for _ in range(20)]
+    scene.window.close()
+    scene.window.deleteLater()
+    return {
+        "median": float(np.median(whole)),
+        "p99": float(np.percentile(whole, 99)),
+        "control": float(np.median(control)),
+        "follow": float(np.median(follow)),
+        "follow_p99": float(np.percentile(follow, 99)),
+        "redraw": float(np.median(redraw)),
+        "idle": float(np.median(idle)),
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--frames", type=int, default=200)
+    parser.add_argument("--steps", default="1000,20000,100000")
+    arguments = parser.parse_args()
+    app = QApplication([])
+    theme.apply(app, theme.DARK)
+    found = {n: measure(app, n, arguments.frames) for n in map(int, arguments.steps.split(","))}
+
+    def column(key: str) -> dict[str, float]:
+        return {str(n): round(values[key], 3) for n, values in found.items()}
+
+    result = {
+        "benchmark": "frame",
+        "machine": machine(),
+        "window": "1440x900",
+        "layers": 32,
+        "medians_ms": column("median"),
+        "p99_ms": column("p99"),
+        "follow_medians_ms": column("follow"),
+        "follow_p99_ms": column("follow_p99"),
+        "redraw_medians_ms": column("redraw"),
+        "idle_medians_ms": column("idle"),
+        "aa_spread": {str(n): round(abs(v["control"] / v["median"] - 1), 4) for n, v in found.items()},
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
