@@ -66,16 +66,22 @@ def parser() -> argparse.ArgumentParser:
     models = commands.add_parser("models", help="list built-in and cached models")
     models.add_argument("--json", action="store_true", help="one JSON object a line")
     models.set_defaults(run=list_models)
-    settings = commands.add_parser("settings", help="list what can be switched for a model here, with reasons")
+    settings = commands.add_parser(
+        "settings", help="list what can be switched for a model here, with reasons"
+    )
     _add_model(settings)
     settings.add_argument("--json", action="store_true", help="one JSON object a line")
     settings.set_defaults(run=list_settings)
-    commands.add_parser("serve", help="the engine process of a window (binary; not for people)").set_defaults(run=serve)
+    commands.add_parser("serve", help="the engine process of a window (binary; not for people)").set_defaults(
+        run=serve
+    )
     return top
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="llama-30m", help="preset, local directory or hub id (default: %(default)s)")
+    parser.add_argument(
+        "--model", default="llama-30m", help="preset, local directory or hub id (default: %(default)s)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda:0, mps, … (default: %(default)s)")
 
 
@@ -84,9 +90,15 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", required=True, help="text to continue, or @FILE (UTF-8)")
     parser.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="default: %(default)s")
     parser.add_argument("--ignore-end-token", action="store_true", help="go on after the model's end token")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting from the start")
     parser.add_argument(
-        "--at", action="append", default=[], metavar="STEP:KEY=VALUE", help="a setting from step STEP on (0 is the first)"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting from the start"
+    )
+    parser.add_argument(
+        "--at",
+        action="append",
+        default=[],
+        metavar="STEP:KEY=VALUE",
+        help="a setting from step STEP on (0 is the first)",
     )
     parser.add_argument("--detail", choices=("step", "phase", "layer", "core"), help="how deep to measure")
     parser.add_argument("--json", action="store_true", help="one JSON object a line, a summary last")
@@ -202,7 +214,9 @@ def parse_script(entries: Sequence[str]) -> dict[int, Configuration]:
     for entry in entries:
         step, colon, pair = entry.partition(":")
         if not colon or not step.strip().isdecimal():
-            raise BadInput(f"'{entry}' does not say when: write step:key=value, for example 16:attention=eager.")
+            raise BadInput(
+                f"'{entry}' does not say when: write step:key=value, for example 16:attention=eager."
+            )
         script[int(step)] = (*script.get(int(step), ()), *parse_settings([pair]))
     return script
 
@@ -215,7 +229,9 @@ def read_prompt(prompt: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise BadInput(f"The prompt file {path} is not UTF-8 text; save it as UTF-8 and try again.") from error
+        raise BadInput(
+            f"The prompt file {path} is not UTF-8 text; save it as UTF-8 and try again."
+        ) from error
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise BadInput(f"The prompt file {path} cannot be read ({reason}); check its path.") from error
@@ -256,7 +272,9 @@ def ask(command: Command, kind: type[Answer]) -> Answer:
     commands.put(Shutdown())
     run_session(commands, take, place="thread")
     if not answers:
-        raise BadInput(problems[0] if problems else "The engine gave no answer; run it again with the same command.")
+        raise BadInput(
+            problems[0] if problems else "The engine gave no answer; run it again with the same command."
+        )
     return answers[0]
 
 

@@ -118,7 +118,11 @@ def step_record(trace: Trace, row: int) -> dict[str, Any]:
         "cache_bytes": int(steps.cache_bytes[row]),
         "prompt_tokens": int(steps.prompt_tokens[row]),
         "tokens": [
-            {"id": int(trace.tokens.id[i]), "text": trace.tokens.text[i], "arrival_ns": int(trace.tokens.arrival_ns[i])}
+            {
+                "id": int(trace.tokens.id[i]),
+                "text": trace.tokens.text[i],
+                "arrival_ns": int(trace.tokens.arrival_ns[i]),
+            }
             for i in trace.tokens_of(row)
         ],
     }
@@ -134,6 +138,7 @@ class TextReport:
     def __init__(self, out: TextIO, notes: TextIO) -> None:
         self._out = out
         self._notes = notes
+        self._activity = ""
 
     def _note(self, text: str) -> None:
         print(text, file=self._notes, flush=True)
@@ -148,19 +153,26 @@ class TextReport:
             case StepEnded():
                 print("".join(token.text for token in event.tokens), end="", file=self._out, flush=True)
             case Progress():
-                share = "" if event.fraction is None else f" ({event.fraction:.0%})"
-                self._note(f"{event.activity}{share}")
+                self._progress(event.activity)
             case ModelLoaded():
                 self._note(_model_line(event))
                 for warning in event.model.warnings:
                     self._note(warning)
             case SettingsChanged():
-                self._note(f"\n[step {event.step}: {trace.marks[-1].text}; switch {event.switch_ns / 1e6:.1f} ms]")
+                self._note(
+                    f"\n[step {event.step}: {trace.marks[-1].text}; switch {event.switch_ns / 1e6:.1f} ms]"
+                )
             case GenerationEnded():
                 print(event.tail, file=self._out, flush=True)
                 self._note(f"[ended: {event.reason}]")
             case _:
                 pass
+
+    def _progress(self, activity: str) -> None:
+        """A line an activity, not one for each of its fractions."""
+        if activity != self._activity:
+            self._note(f"{activity} …")
+        self._activity = activity
 
     def summary(self, trace: Trace) -> None:
         """The metrics as a table, and where the time went."""
@@ -181,15 +193,16 @@ def _model_line(event: ModelLoaded) -> str:
 
 def metric_line(measured: Measured) -> str:
     """One metric as a line of text; a dash where there is no value."""
-    shown = as_json(measured)
-    value, unit = shown["value"], shown["unit"]
+    value, unit = measured.value, measured.metric.unit
     if value is None:
         text = "–"
     elif unit == "ns":
         text = f"{value / 1e6:,.3f} ms"
+    elif unit == "1":
+        text = f"{value:.1%}"
     else:
         text = f"{value:,.4g} {unit}".rstrip()
-    return f"{measured.metric.name:<34} {text:>16}   (n = {measured.count})"
+    return f"{measured.metric.name:<36} {text:>18}   (n = {measured.count})"
 
 
 def phase_table(trace: Trace) -> str:
@@ -216,7 +229,7 @@ def print_catalogue(entries: Iterable[CatalogueEntry], as_lines: bool, out: Text
 def catalogue_line(entry: CatalogueEntry) -> str:
     """A model as a line of text."""
     size = f"{entry.parameters / 1e6:>9,.0f} M" if entry.parameters else f"{'?':>9}  "
-    return f"{entry.name:<36} {entry.kind:<8} {size}  {entry.remark}".rstrip()
+    return f"{entry.name:<36} {entry.kind:<8} {size}  {entry.reason or entry.remark}".rstrip()
 
 
 def print_settings(loaded: ModelLoaded, as_lines: bool, out: TextIO) -> None:
@@ -224,7 +237,9 @@ def print_settings(loaded: ModelLoaded, as_lines: bool, out: TextIO) -> None:
     effective = dict(loaded.effective)
     for facts in loaded.settings:
         if as_lines:
-            print(json.dumps({**asdict(facts), "effective": effective[facts.key]}, ensure_ascii=False), file=out)
+            print(
+                json.dumps({**asdict(facts), "effective": effective[facts.key]}, ensure_ascii=False), file=out
+            )
             continue
         print(f"{facts.key} = {effective[facts.key]}   ({facts.label}; {facts.family})", file=out)
         if facts.expected:

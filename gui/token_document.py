@@ -10,8 +10,8 @@ from itertools import pairwise
 
 from PySide6.QtGui import QColor, QTextCharFormat, QTextCursor, QTextDocument
 
-from engine.trace.store import NO_LATENCY, Trace
 from engine.trace.statistics import RollingQuantiles
+from engine.trace.store import NO_LATENCY, Trace
 from gui.theme import Theme
 
 SOFT = 1  # user state of a block that begins with a break which is not in the text

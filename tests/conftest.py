@@ -61,7 +61,9 @@ def child_processes() -> set[int]:
 
 def _runs(process: psutil.Process) -> bool:
     try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE) and "resource_tracker" not in " ".join(process.cmdline())
+        return bool(process.status() != psutil.STATUS_ZOMBIE) and "resource_tracker" not in " ".join(
+            process.cmdline()
+        )
     except psutil.NoSuchProcess:
         return False
 

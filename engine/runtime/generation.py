@@ -8,6 +8,7 @@ that leaves nothing pending chooses the next token.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -89,7 +90,9 @@ class Generation:
         prompt_tokens = ids.shape[1] if kind is StepKind.PREFILL else 0
         return self._stepped(kind, (token,), prompt_tokens, end_reason)
 
-    def _stepped(self, kind: StepKind, tokens: tuple[Token, ...], prompt_tokens: int, end_reason: str) -> Stepped:
+    def _stepped(
+        self, kind: StepKind, tokens: tuple[Token, ...], prompt_tokens: int, end_reason: str
+    ) -> Stepped:
         codes, stamps = self._live.recorder.end_step()
         return Stepped(kind, codes, stamps, tokens, prompt_tokens, end_reason)
 
@@ -113,7 +116,7 @@ class Generation:
         """Logits of the last position, shape (1, vocabulary)."""
         live = self._live
         if live.cache_kind == "none":
-            arguments = {"use_cache": False}
+            arguments: dict[str, Any] = {"use_cache": False}
         else:
             arguments = {"use_cache": True, live.cache_argument: self.context.cache}
         whole = live.detail is Detail.STEP
@@ -163,4 +166,3 @@ class Generation:
         if len(self.context.ids) >= self._live.facts.context_limit:
             return "context full"
         return ""
-

@@ -13,7 +13,9 @@ from typing import IO
 from engine.hosts import batch, read_frame, write_frame
 from engine.protocol import Command, Event, Shutdown, StepEnded
 
-FLUSH_EVERY_NS = 15_000_000  # twice a frame of the window: events are never late on screen, and never one by one
+FLUSH_EVERY_NS = (
+    15_000_000  # twice a frame of the window: events are never late on screen, and never one by one
+)
 
 
 class Outbox:
@@ -63,9 +65,13 @@ def serve() -> None:
     """Run the engine process until its front end shuts it down or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the front end, which then shuts this down
     events = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints must not end up among events
+    os.dup2(
+        sys.stderr.fileno(), sys.stdout.fileno()
+    )  # whatever a library prints must not end up among events
     commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
-    reader = threading.Thread(target=_read_commands, args=(sys.stdin.buffer, commands.put), name="commands", daemon=True)
+    reader = threading.Thread(
+        target=_read_commands, args=(sys.stdin.buffer, commands.put), name="commands", daemon=True
+    )
     reader.start()
     outbox = Outbox(events)
     from engine.runtime.session import run_session

@@ -225,7 +225,11 @@ def first_line(error: BaseException) -> str:
 def step_sentence(error: Exception) -> str:
     """What a failed step says to people."""
     text = first_line(error)
-    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text.lower():
+    if (
+        isinstance(error, MemoryError)
+        or "out of memory" in text.lower()
+        or "can't allocate memory" in text.lower()
+    ):
         return (
             "Memory ran out in the middle of a step; the generation ended and what was measured is kept."
             " Use a shorter context, a smaller precision or a smaller model."

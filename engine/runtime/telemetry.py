@@ -97,7 +97,10 @@ class MemorySampler:
         live = self._live
         allocated = reserved = None
         if live.device.type == "cuda":
-            allocated, reserved = torch.cuda.memory_allocated(live.device), torch.cuda.memory_reserved(live.device)
+            allocated, reserved = (
+                torch.cuda.memory_allocated(live.device),
+                torch.cuda.memory_reserved(live.device),
+            )
         cache = live.context.cache if live.context else None
         return MemorySampled(
             at_ns=perf_counter_ns(),

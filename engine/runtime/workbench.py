@@ -64,7 +64,9 @@ class Workbench:
     def _load(self, command: Load) -> LiveModel:
         begin_ns = perf_counter_ns()
         precision = dict(command.settings).get("precision")
-        loaded = load_model(command.model, command.device, str(precision) if precision else None, self._progress)
+        loaded = load_model(
+            command.model, command.device, str(precision) if precision else None, self._progress
+        )
         parameters = inspect.signature(loaded.model.forward).parameters
         return LiveModel(
             model=loaded.model,
@@ -103,7 +105,9 @@ class Workbench:
         self.configuration += 1
         end_ns = perf_counter_ns()
         self.emit(
-            SettingsChanged(begin_ns, self.step_index, changes, end_ns - begin_ns, self.configuration, self.effective())
+            SettingsChanged(
+                begin_ns, self.step_index, changes, end_ns - begin_ns, self.configuration, self.effective()
+            )
         )
 
     def _apply(self, settings: Configuration) -> tuple[SettingChange, ...]:
@@ -113,7 +117,11 @@ class Workbench:
         return (*changes, *(self._place_change(value) for _, value in place))
 
     def _place_change(self, requested: SettingValue) -> SettingChange:
-        reason = "" if requested == self._place else "An engine cannot move itself: the window restarts it elsewhere."
+        reason = (
+            ""
+            if requested == self._place
+            else "An engine cannot move itself: the window restarts it elsewhere."
+        )
         return SettingChange("engine_place", requested, self._place, reason)
 
     def _report_refused(self, changes: tuple[SettingChange, ...]) -> None:
@@ -121,7 +129,9 @@ class Workbench:
         refused = tuple(change for change in changes if change.reason)
         if refused:
             self.emit(
-                SettingsChanged(perf_counter_ns(), self.step_index, refused, 0, self.configuration, self.effective())
+                SettingsChanged(
+                    perf_counter_ns(), self.step_index, refused, 0, self.configuration, self.effective()
+                )
             )
 
     def refusal(self, command: Generate) -> str:
@@ -129,7 +139,9 @@ class Workbench:
         if not command.prompt:
             return "The prompt is empty: type something for the model to continue."
         if command.max_new_tokens < 1:
-            return f"A generation needs at least one new token, not {command.max_new_tokens}: raise the number."
+            return (
+                f"A generation needs at least one new token, not {command.max_new_tokens}: raise the number."
+            )
         count = len(self._tokenize(command.prompt))
         limit = self.live.facts.context_limit
         if count == 0:
@@ -157,7 +169,9 @@ class Workbench:
         number = self._generation_count
         self._generation_count += 1
         self.emit(
-            GenerationStarted(number, submitted_ns, tokenize_ns, command.prompt, tuple(ids), command.max_new_tokens)
+            GenerationStarted(
+                number, submitted_ns, tokenize_ns, command.prompt, tuple(ids), command.max_new_tokens
+            )
         )
         return Run(self, generation, number)
 
@@ -239,7 +253,11 @@ def place_facts(place: str) -> SettingFacts:
         default="process",
         choices=(
             Choice("process", "its own process", expected="the window cannot slow the model down"),
-            Choice("thread", "this process", expected="shares Python's interpreter lock with the window: slower tokens"),
+            Choice(
+                "thread",
+                "this process",
+                expected="shares Python's interpreter lock with the window: slower tokens",
+            ),
         ),
         expected="restarts the engine",
     )

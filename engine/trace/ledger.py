@@ -53,7 +53,9 @@ class Layout:
         depth = 0
         for code in self.codes:
             if not 0 <= code <= len(self.names):
-                raise ValueError(f"a step's stamps name span {code - 1}, but only {len(self.names)} are known")
+                raise ValueError(
+                    f"a step's stamps name span {code - 1}, but only {len(self.names)} are known"
+                )
             depth += -1 if code == END else 1
             if depth < 0:
                 raise ValueError("a step's stamps end a span that was not begun")

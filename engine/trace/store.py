@@ -252,7 +252,9 @@ class Trace:
         """The rows of `tokens` that a generation yielded so far."""
         if generation.first_step == generation.end_step:
             return range(len(self.tokens), len(self.tokens))
-        return range(self.tokens_of(generation.first_step).start, self.tokens_of(generation.end_step - 1).stop)
+        return range(
+            self.tokens_of(generation.first_step).start, self.tokens_of(generation.end_step - 1).stop
+        )
 
     def text_of(self, generation: GenerationRecord) -> str:
         """The text of a generation so far, with what was incomplete at its end."""

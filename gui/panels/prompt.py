@@ -1,8 +1,7 @@
 """The prompt panel: the text to continue, how far, and the button that starts it."""
 
-from PySide6.QtCore import Signal
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QPlainTextEdit, QSpinBox, QWidget
-from PySide6.QtCore import Qt
 
 from engine.protocol import Generate
 from gui.panels.widgets import button, column, label

@@ -100,7 +100,10 @@ def main(arguments: Sequence[str]) -> int:
     if missing:
         command = f"sudo apt-get install {' '.join(missing)}"
         where = "On Debian and Ubuntu" if not has_apt else "Install them with"
-        print(f"System packages for the window, Chinese text and emoji are missing. {where}: {command}", flush=True)
+        print(
+            f"System packages for the window, Chinese text and emoji are missing. {where}: {command}",
+            flush=True,
+        )
     return 0
 
 

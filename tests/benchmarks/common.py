@@ -17,7 +17,9 @@ import numpy as np
 Turn = Callable[[], float]
 
 
-def interleave(baseline: Turn, arms: Mapping[str, Turn], rounds: int, warm_up: int = 2) -> dict[str, list[float]]:
+def interleave(
+    baseline: Turn, arms: Mapping[str, Turn], rounds: int, warm_up: int = 2
+) -> dict[str, list[float]]:
     """Values of each round by arm; the baseline under "baseline", its control under "control"."""
     turns = {"baseline": baseline, "control": baseline, **arms}
     values: dict[str, list[float]] = {name: [] for name in turns}
@@ -47,7 +49,11 @@ def median_with_interval(samples: "np.ndarray[tuple[int], np.dtype[np.float64]]"
     generator = np.random.default_rng(0)
     drawn = generator.choice(samples, (2000, len(samples)))
     low, high = np.percentile(np.median(drawn, axis=1), (2.5, 97.5))
-    return {"ratio": round(float(np.median(samples)), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+    return {
+        "ratio": round(float(np.median(samples)), 4),
+        "low": round(float(low), 4),
+        "high": round(float(high), 4),
+    }
 
 
 def median_ms(values: Mapping[str, list[float]]) -> dict[str, float]:

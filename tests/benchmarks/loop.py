@@ -41,8 +41,8 @@ def measure(model: str, rounds: int, tokens: int) -> None:
         begin_ns = perf_counter_ns()
         bench.live.model.generate(ids, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False)
         seconds = (perf_counter_ns() - begin_ns) / 1e9 / tokens
-        bench.change((("detail", "step"), ))
-        bench.change((("detail", "layer"), ))
+        bench.change((("detail", "step"),))
+        bench.change((("detail", "layer"),))
         return seconds
 
     values = interleave(theirs, {"ours": ours}, rounds)

@@ -84,7 +84,9 @@ def test_models_and_settings_are_listed(llama: str, capsys: pytest.CaptureFixtur
     assert {"llama-30m", "gpt2-124m"} <= names
     assert main(["settings", "--model", llama, "--json"]) == 0
     settings = {entry["key"]: entry for entry in lines(capsys.readouterr().out)}
-    assert settings["attention"]["effective"] in {choice["value"] for choice in settings["attention"]["choices"]}
+    assert settings["attention"]["effective"] in {
+        choice["value"] for choice in settings["attention"]["choices"]
+    }
     assert all(choice["label"] for entry in settings.values() for choice in entry["choices"])
     assert main(["models"]) == 0
     assert main(["settings", "--model", llama]) == 0
@@ -92,7 +94,19 @@ def test_models_and_settings_are_listed(llama: str, capsys: pytest.CaptureFixtur
 
 
 def test_the_program_runs_as_a_module(llama: str) -> None:
-    command = [sys.executable, "-m", "engine", "run", "--model", llama, "--prompt", "a", "--max-new-tokens", "2", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "engine",
+        "run",
+        "--model",
+        llama,
+        "--prompt",
+        "a",
+        "--max-new-tokens",
+        "2",
+        "--json",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert lines(done.stdout)[-1]["event"] == "summary"
 

@@ -18,7 +18,12 @@ def qt_is_left_clean(qapp: QApplication) -> Iterator[None]:
         settle(qapp)
     widgets = [w for w in qapp.topLevelWidgets() if id(w) not in before and w.isVisible()]
     assert not widgets, f"the test left windows open: {widgets}"
-    timers = [timer for widget in qapp.topLevelWidgets() for timer in widget.findChildren(QTimer) if timer.isActive()]
+    timers = [
+        timer
+        for widget in qapp.topLevelWidgets()
+        for timer in widget.findChildren(QTimer)
+        if timer.isActive()
+    ]
     assert not timers, f"the test left timers running: {timers}"
     raised = [str(w.message) for w in caught if issubclass(w.category, RuntimeWarning)]
     assert not raised, f"warned: {raised}"

@@ -21,7 +21,7 @@ from engine.trace.ledger import END, SpanName
 from engine.trace.phases import Phase, StepKind
 from engine.trace.store import Trace
 
-WORDS = "the instrument draws every step of a model while it runs , 一 二 三 and says where time went \n".split(" ")
+WORDS = ["the", "instrument", "draws", "every", "step", "of", "a", "model", "while", "it", "runs", ",", "一", "二", "三", "and", "says", "where", "time", "went", "\n"]
 ATTENTION_KINDS = ("eager", "sdpa", "eager", "flex")
 BASE: Configuration = (("attention", "eager"), ("cache", "dynamic"), ("precision", "float32"))
 

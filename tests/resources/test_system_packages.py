@@ -22,7 +22,9 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     monkeypatch.setattr(setup, "has_font", lambda language: False)
     monkeypatch.setattr(setup, "known_to_apt", lambda package: package != "libglib2.0-0t64")
     monkeypatch.setattr(setup.subprocess, "run", record)
-    monkeypatch.setattr(setup.shutil, "which", lambda program: "/usr/bin/" + program if program != "Xvfb" else None)
+    monkeypatch.setattr(
+        setup.shutil, "which", lambda program: "/usr/bin/" + program if program != "Xvfb" else None
+    )
     monkeypatch.setattr(setup.sys, "platform", "linux")
     return commands
 

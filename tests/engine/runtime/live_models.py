@@ -53,7 +53,9 @@ class Bench:
         """Take a prompt; the caller steps."""
         return self.workbench.start(Generate(prompt, tokens, stop_at_end_token=False), perf_counter_ns())
 
-    def generate(self, prompt: str = PROMPT, tokens: int = 16, changes: dict[int, Configuration] | None = None) -> list[int]:
+    def generate(
+        self, prompt: str = PROMPT, tokens: int = 16, changes: dict[int, Configuration] | None = None
+    ) -> list[int]:
         """Generate to the end, with changes before given new tokens; returns the new token ids."""
         run = self.start(prompt, tokens)
         first = len(self.trace.tokens)

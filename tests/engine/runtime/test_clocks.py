@@ -109,7 +109,12 @@ def test_the_loop_on_a_fake_model_takes_known_times() -> None:
     )
     first = byte_tokenizer()("abcd")["input_ids"]
     steps = list(Generation(live, first, Limits(3)))
-    assert [step.kind for step in steps] == [StepKind.PREFILL, StepKind.PREFILL, StepKind.DECODE, StepKind.DECODE]
+    assert [step.kind for step in steps] == [
+        StepKind.PREFILL,
+        StepKind.PREFILL,
+        StepKind.DECODE,
+        StepKind.DECODE,
+    ]
     assert [len(step.tokens) for step in steps] == [0, 1, 1, 1]
     assert [step.prompt_tokens for step in steps] == [3, 1, 0, 0]
     assert model.fed == [first[:3], first[3:], [first[3] + 1], [first[3] + 2]]

@@ -27,7 +27,9 @@ def bench(llama: Path) -> Iterator[Bench]:
 
 
 @pytest.mark.parametrize("family", families())
-def test_every_family_generates_the_tokens_of_generate_and_its_ledger_sums(family: str, tmp_path: Path) -> None:
+def test_every_family_generates_the_tokens_of_generate_and_its_ledger_sums(
+    family: str, tmp_path: Path
+) -> None:
     bench = Bench(family_checkpoint(family, tmp_path))
     expected = bench.reference()
     assert bench.generate() == expected
@@ -161,7 +163,9 @@ LOSSLESS = [
 
 
 @pytest.mark.parametrize(("key", "value"), LOSSLESS)
-def test_a_lossless_switch_in_mid_generation_leaves_the_tokens_unchanged(bench: Bench, key: str, value: object) -> None:
+def test_a_lossless_switch_in_mid_generation_leaves_the_tokens_unchanged(
+    bench: Bench, key: str, value: object
+) -> None:
     expected = bench.reference(tokens=24)
     before = dict(bench.workbench.effective())[key]
     threads = torch.get_num_threads()
@@ -175,7 +179,9 @@ def test_a_lossless_switch_in_mid_generation_leaves_the_tokens_unchanged(bench: 
 
 def test_precision_switches_in_mid_generation_and_comes_back_exact(bench: Bench) -> None:
     before = {name: p.detach().clone() for name, p in bench.workbench.live.model.named_parameters()}
-    tokens = bench.generate(tokens=24, changes={8: (("precision", "bfloat16"),), 16: (("precision", "float32"),)})
+    tokens = bench.generate(
+        tokens=24, changes={8: (("precision", "bfloat16"),), 16: (("precision", "float32"),)}
+    )
     assert len(tokens) == 24
     after = dict(bench.workbench.live.model.named_parameters())
     assert all(torch.equal(after[name], value) for name, value in before.items())

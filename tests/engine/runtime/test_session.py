@@ -95,7 +95,10 @@ def test_a_pause_holds_the_next_step_and_its_time_is_in_no_latency(llama: Path) 
     assert [step.index for step in steps if step.held_ns] == [4]
     place = events.index(steps[3])
     after = events[place + 1 : events.index(steps[4])]
-    assert [e.state for e in after if isinstance(e, StateChanged)] == [EngineState.PAUSED, EngineState.RUNNING]
+    assert [e.state for e in after if isinstance(e, StateChanged)] == [
+        EngineState.PAUSED,
+        EngineState.RUNNING,
+    ]
     loaded = of(events, ModelLoaded)[0]
     trace = Trace(loaded)
     trace.extend(events)
@@ -171,7 +174,9 @@ def test_commands_out_of_place_say_so_in_a_sentence(commands: list[Command], wor
         (Generate("abc", 0), "at least one"),
     ],
 )
-def test_impossible_prompts_are_refused_and_the_model_stays(llama: Path, generate: Generate, words: str) -> None:
+def test_impossible_prompts_are_refused_and_the_model_stays(
+    llama: Path, generate: Generate, words: str
+) -> None:
     events = play([Load(str(llama), "cpu"), generate, Generate("abc", 2), Shutdown()])
     (failed,) = of(events, Failed)
     assert words in failed.sentence
@@ -186,7 +191,9 @@ def test_a_model_that_cannot_be_loaded_leaves_the_engine_alive(llama: Path, tmp_
     assert states(events)[-1] is EngineState.READY
 
 
-def test_a_model_that_fails_in_the_middle_ends_its_generation_only(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_fails_in_the_middle_ends_its_generation_only(
+    llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from transformers import LlamaForCausalLM
 
     plain = LlamaForCausalLM.forward

@@ -48,7 +48,7 @@ def test_a_step_becomes_a_row_of_every_column() -> None:
         (NAMES[1], 3, 3),
         (NAMES[2], 6, 2),
     ]
-    assert trace.tokens_of(0) == range(0, 2)
+    assert trace.tokens_of(0) == range(2)
     assert trace.tokens.step.tolist() == [0, 0]
     assert trace.tokens.arrival_ns.tolist() == [T0 + 7, T0 + 7]
     assert trace.tokens.id.tolist() == [0, 1]
@@ -106,7 +106,7 @@ def test_a_generation_owns_its_steps_tokens_and_text() -> None:
     assert (first.first_step, first.end_step, first.ended is not None) == (0, 2, True)
     assert (empty.first_step, empty.end_step, empty.ended) == (2, 2, None)
     assert (running.first_step, running.end_step, running.ended) == (2, 3, None)
-    assert [trace.token_indices(g) for g in trace.generations] == [range(0, 2), range(3, 3), range(2, 3)]
+    assert [trace.token_indices(g) for g in trace.generations] == [range(2), range(3, 3), range(2, 3)]
     assert [trace.text_of(g) for g in trace.generations] == ["ab�", "", "a"]
     assert trace.steps.itl_ns.tolist() == [NO_LATENCY] * 3  # no gap reaches over into the next generation
 

@@ -1,0 +1,125 @@
+"""The program: start the engine, then the window; end both cleanly, whatever happens in between."""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from multiprocessing import freeze_support
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from engine.hosts import Host, open_host
+from engine.protocol import Generate, Load
+from gui.display import display_problem, missing_qt
+from gui.options import PICTURE_SIZE, PICTURE_TOKENS, Options, free_path, parse
+
+if TYPE_CHECKING:
+    from gui.main_window import MainWindow
+
+NO_QT = 3
+PICTURE = "cyclograph.png"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; returns its exit code: 0, 2 for bad input, 3 where Qt is missing."""
+    freeze_support()
+    options = parse(argv)
+    host = open_host(options.place)
+    host.start()  # first of all: importing torch takes longer than everything that follows
+    host.send(Load(options.model, options.device, options.settings))
+    try:
+        return _run(_with_display(options), host)
+    except ImportError as error:
+        print(missing_qt(error), file=sys.stderr)
+        return NO_QT
+    finally:
+        host.stop()
+
+
+def _with_display(options: Options) -> Options:
+    """What can be done with the display there is: a picture where no window can be shown."""
+    if options.screenshot is None:
+        problem = display_problem()
+        if not problem:
+            return options
+        picture = free_path(Path.cwd() / PICTURE)
+        print(f"{problem} Drawing offscreen instead, to {picture}.", file=sys.stderr, flush=True)
+        options = replace(options, screenshot=picture)
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    return options
+
+
+def _run(options: Options, host: Host) -> int:
+    """Show the window (or draw it offscreen) until it is closed."""
+    from PySide6.QtWidgets import QApplication
+
+    from gui.conductor import Conductor
+    from gui.engine_thread import EngineThread
+    from gui.faults import Faults
+    from gui.main_window import MainWindow
+    from gui.screenshot import Screenshot
+    from gui.settings_store import SettingsStore
+
+    application = QApplication([sys.argv[0]])
+    application.setApplicationName("Cyclograph")
+    application.setDesktopFileName("cyclograph")
+    store = SettingsStore.of_user() if options.screenshot is None else SettingsStore.forgetful()
+    window = MainWindow(store, options.theme or ("dark" if options.screenshot else None))
+    engine = EngineThread(host)
+    engine.adopt(Load(options.model, options.device, options.settings))
+    conductor = Conductor(window, engine, store, _first_generation(options, window, store.prompt))
+    faults = Faults()
+    faults.happened.connect(conductor.show_fault)
+    faults.interrupted.connect(window.close)
+    faults.install()
+    if options.screenshot is not None:
+        Screenshot(conductor, options.screenshot)
+    _place(window, options)
+    _quit_on_signals(window)
+    conductor.start()
+    try:
+        return application.exec()
+    finally:
+        conductor.stop()
+        faults.uninstall()
+        engine.shut_down()
+        window.deleteLater()
+        application.processEvents()
+
+
+def _first_generation(options: Options, window: "MainWindow", remembered: str) -> Generate:
+    """What is generated as soon as the model is loaded, and shown in the prompt panel."""
+    prompt = options.prompt if options.prompt is not None else remembered
+    if prompt:
+        window.prompt.set_text(prompt)
+    if options.screenshot is not None:
+        window.prompt.set_limit(options.steps or PICTURE_TOKENS, False)
+    elif options.steps is not None:
+        window.prompt.set_limit(options.steps, True)
+    shown = window.prompt.command(options.paused and options.screenshot is None)
+    return replace(shown, prompt=options.prompt if options.prompt is not None else shown.prompt)
+
+
+def _place(window: "MainWindow", options: Options) -> None:
+    size = options.size or (PICTURE_SIZE if options.screenshot else None)
+    if size:
+        window.resize(*size)
+    window.show()
+    if size:
+        window.arrange()
+
+
+def _quit_on_signals(window: "MainWindow") -> None:
+    """Ctrl-C and a polite kill close the window; the frame timer lets Python see them soon."""
+
+    def quit_(_number: int, _frame: FrameType | None) -> None:
+        window.close()
+
+    for name in ("SIGINT", "SIGTERM"):
+        signal.signal(getattr(signal, name), quit_)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

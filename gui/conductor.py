@@ -1,0 +1,363 @@
+"""Who tells whom: engine events to panels, wishes of the user to the engine, and the one timer that draws."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter_ns
+
+from PySide6.QtCore import QObject, Qt, QTimer, Slot
+
+from engine.protocol import (
+    CatalogueListed,
+    EngineEnded,
+    EngineState,
+    Failed,
+    Generate,
+    GenerationEnded,
+    ModelLoaded,
+    Progress,
+    SettingsChanged,
+)
+from engine.trace.phases import Role, StepKind
+from engine.trace.store import KINDS, Trace
+from gui.engine_thread import EngineThread
+from gui.frame_meter import FrameMeter
+from gui.main_window import MainWindow
+from gui.options import free_path
+from gui.panels.message_bar import Kind
+from gui.panels.model_picker import ModelPicker
+from gui.settings_store import SettingsStore
+from gui.shortcuts import ShortcutSheet
+
+FRAME_MS = 33
+NUMBERS_EVERY_NS = 250_000_000  # text that changes faster cannot be read
+PREFILL_SHOWN_AFTER_NS = 300_000_000
+PREFILL = KINDS.index(StepKind.PREFILL)
+BUSY = (EngineState.RUNNING, EngineState.PAUSED)
+
+
+class Conductor(QObject):
+    """Connects an engine to a window. `autorun`: what to generate as soon as the first model is loaded."""
+
+    def __init__(
+        self, window: MainWindow, engine: EngineThread, store: SettingsStore, autorun: Generate | None = None
+    ) -> None:
+        super().__init__(window)
+        self.window = window
+        self.engine = engine
+        self._store = store
+        self._autorun = autorun
+        self._autoruns = autorun is not None
+        self._clear_when_ended = False
+        self._picker: ModelPicker | None = None
+        self._working = False  # long work of the engine is under way (start, load)
+        self._next_numbers_ns = 0
+        self.meter = FrameMeter()
+        self._timer = QTimer(self)
+        self._timer.setTimerType(Qt.TimerType.PreciseTimer)
+        self._timer.setInterval(FRAME_MS)
+        self._timer.timeout.connect(self.frame)
+        self._connect_engine()
+        self._connect_panels()
+        self._connect_actions()
+        self._state_changed(engine.state)
+
+    def start(self) -> None:
+        """Begin to draw."""
+        self._timer.start()
+
+    def stop(self) -> None:
+        """Draw no more."""
+        self._timer.stop()
+
+    # ------------------------------------------------------------ frames
+
+    @Slot()
+    def frame(self) -> None:
+        """Take events, then bring up to date what they changed."""
+        self.engine.drain()
+        trace, navigation = self.engine.trace, self.window.navigation
+        if navigation.count != len(trace.steps):
+            navigation.trace_grew(len(trace.steps))
+        drew = [chart.refresh() for chart in self.window.charts]
+        drew.append(self.window.text.refresh())
+        now_ns = perf_counter_ns()
+        if now_ns >= self._next_numbers_ns:
+            self._next_numbers_ns = now_ns + NUMBERS_EVERY_NS
+            drew.append(self.show_numbers())
+        self.meter.frame(any(drew))
+
+    def show_numbers(self) -> bool:
+        """Bring the numbers up to date; whether the measurements changed."""
+        window, engine = self.window, self.engine
+        changed = window.measurements.refresh()
+        if changed:
+            window.switchboard.refresh_effects()
+        window.meter.show_costs(engine.trace, engine.last_observer, self.meter.cost())
+        window.meter.show_engine(engine.trace, engine.place, engine.started is not None)
+        self._show_prefill()
+        return changed
+
+    def _show_prefill(self) -> None:
+        """A long prompt shows how far it is."""
+        if self._working:
+            return
+        found = prefill_progress(self.engine.trace, perf_counter_ns())
+        if found and self.engine.state in BUSY:
+            self.window.progress.show_progress(*found)
+        else:
+            self.window.progress.hide()
+
+    # ------------------------------------------------------------ what the engine says
+
+    def _connect_engine(self) -> None:
+        engine = self.engine
+        engine.state_changed.connect(self._state_changed)
+        engine.trace_replaced.connect(self.window.set_trace)
+        engine.model_loaded.connect(self._model_loaded)
+        engine.progress.connect(self._progressed)
+        engine.failed.connect(self._failed)
+        engine.settings_changed.connect(self._settings_changed)
+        engine.generation_ended.connect(self._generation_ended)
+        engine.engine_ended.connect(self._engine_ended)
+        engine.catalogue.connect(self._catalogue)
+        engine.noted.connect(self._noted)
+
+    @Slot(object)
+    def _state_changed(self, state: EngineState | None) -> None:
+        window, actions = self.window, self.window.actions_
+        window.heading.show_state(state)
+        self._working = state in (EngineState.STARTING, EngineState.LOADING)
+        if not self._working:
+            window.progress.hide()
+        elif state is EngineState.STARTING:
+            window.progress.show_progress("starting the engine", None, False)
+        ready = state is EngineState.READY or state in BUSY
+        actions["run"].setEnabled(ready)
+        actions["run"].setText("Pause" if state is EngineState.RUNNING else "Run")
+        actions["run"].setIconText("Pause" if state is EngineState.RUNNING else "Run")
+        window.show_run_icon(state is EngineState.RUNNING)
+        actions["step"].setEnabled(ready)
+        actions["generate"].setEnabled(ready)
+        window.prompt.run_button.setEnabled(ready)
+        actions["stop"].setEnabled(state in BUSY)
+        if state in (None, EngineState.EMPTY):
+            window.model.show_nothing("Choose a model to begin." if state else "The engine is not running.")
+
+    @Slot(object)
+    def _model_loaded(self, loaded: ModelLoaded) -> None:
+        window, model = self.window, loaded.model
+        window.model.show_model(model)
+        window.heading.show_model(model)
+        window.prompt.suit_model(model.context_limit, model.random_weights)
+        window.switchboard.show_settings(loaded)
+        window.messages.withdraw("load")
+        window.messages.withdraw("engine")
+        window.setWindowTitle(f"{model.name} – Cyclograph")
+        self._store.remember_model(self.engine.wanted_model)
+        if self._autorun is not None:
+            command, self._autorun = self._autorun, None
+            self.engine.generate(command)
+
+    @Slot(object)
+    def _progressed(self, progress: Progress) -> None:
+        if self._working:
+            can_cancel = self.engine.state is EngineState.LOADING
+            self.window.progress.show_progress(progress.activity, progress.fraction, can_cancel)
+
+    @Slot(object)
+    def _failed(self, failed: Failed) -> None:
+        about = failed.command or "failed"
+        self.window.messages.show_message(Kind.ERROR, failed.sentence, failed.details, about=about)
+        if failed.command == "load":
+            self._autorun = None
+
+    @Slot(object)
+    def _settings_changed(self, event: SettingsChanged) -> None:
+        self.window.switchboard.show_change(event)
+        for change in event.changes:
+            if change.reason:
+                sentence = f"{change.key} = {change.requested} was asked for, {change.effective} is in force: {change.reason}"
+                self.window.messages.show_message(Kind.WARNING, sentence, about=f"setting {change.key}")
+
+    @Slot(object)
+    def _generation_ended(self, event: GenerationEnded) -> None:
+        if event.reason == "context full":
+            self._noted("The generation ended since the model's context is full.")
+        if self._clear_when_ended:
+            self._clear_when_ended = False
+            self.engine.clear()
+
+    @Slot(object)
+    def _engine_ended(self, event: EngineEnded) -> None:
+        again = ("Restart engine", self.engine.restart)
+        self.window.messages.show_message(Kind.ERROR, event.sentence, event.report, again, about="engine")
+
+    @Slot(object)
+    def _catalogue(self, listed: CatalogueListed) -> None:
+        if self._picker is not None:
+            self._picker.show_catalogue(listed)
+
+    @Slot(str)
+    def _noted(self, sentence: str) -> None:
+        self.window.messages.show_message(Kind.INFO, sentence, about="note")
+
+    @Slot(str, str)
+    def show_fault(self, sentence: str, details: str) -> None:
+        """Something failed that nobody foresaw."""
+        self.window.messages.show_message(Kind.ERROR, sentence, details)
+
+    # ------------------------------------------------------------ what the user wants
+
+    def _connect_panels(self) -> None:
+        window = self.window
+        window.model.pick_requested.connect(self.pick_model)
+        window.prompt.run_requested.connect(self.generate)
+        window.switchboard.change_requested.connect(self.engine.change)
+        window.progress.cancelled.connect(self._cancel)
+        window.navigation.follow_changed.connect(window.actions_["follow"].setChecked)
+        window.actions_["follow"].setChecked(window.navigation.follow)
+
+    def _connect_actions(self) -> None:
+        navigation = self.window.navigation
+        does: dict[str, Callable[[], object]] = {
+            "run": self.run_or_pause,
+            "step": self.single_step,
+            "stop": self.engine.stop,
+            "generate": self.generate,
+            "clear": self.clear,
+            "zoom_in": lambda: navigation.zoom(1 / 1.5, _middle(navigation.first, navigation.last)),
+            "zoom_out": lambda: navigation.zoom(1.5, _middle(navigation.first, navigation.last)),
+            "pan_left": lambda: navigation.pan(-navigation.span / 8),
+            "pan_right": lambda: navigation.pan(navigation.span / 8),
+            "show_all": navigation.show_all,
+            "previous": lambda: navigation.select_next(-1),
+            "next": lambda: navigation.select_next(1),
+            "slowest": self.select_slowest,
+            "deselect": self.deselect,
+            "role": lambda: navigation.set_role(Role((navigation.role + 1) % len(Role))),
+            "axis": self._switch_axis,
+            "pick": self.pick_model,
+            "prompt": self.window.prompt.focus_text,
+            "picture": self.save_picture,
+            "restart": self.engine.restart,
+            "shortcuts": self.show_shortcuts,
+        }
+        self._does = does
+        for name in does:
+            self.window.actions_[name].triggered.connect(self._act)
+        self.window.actions_["follow"].triggered.connect(navigation.set_follow)
+
+    @Slot()
+    def _act(self) -> None:
+        sender = self.sender()
+        if sender is not None:
+            self._does[sender.objectName()]()
+
+    def run_or_pause(self) -> None:
+        """Run from the prompt, pause, or go on, whichever makes sense now."""
+        if self.engine.state is EngineState.RUNNING:
+            self.engine.pause()
+        elif self.engine.state is EngineState.PAUSED:
+            self.engine.resume()
+        else:
+            self.generate()
+
+    def generate(self, paused: bool = False) -> None:
+        """Start a generation from the prompt panel."""
+        self.window.messages.withdraw("generate")
+        self.window.navigation.set_follow(True)
+        self.engine.generate(self.window.prompt.command(paused))
+
+    def single_step(self) -> None:
+        """Do one step; the first one of a generation where none is under way."""
+        if self.engine.state is EngineState.READY:
+            self.generate(True)
+        self.engine.single_step()
+
+    def clear(self) -> None:
+        """Drop what was measured, after ending what runs."""
+        if self.engine.state in BUSY:
+            self._clear_when_ended = True
+            self.engine.stop()
+        else:
+            self.engine.clear()
+
+    def select_slowest(self) -> None:
+        """Select the slowest decode step on screen."""
+        navigation, steps = self.window.navigation, self.engine.trace.steps
+        first, last = max(0, int(navigation.first)), min(len(steps), int(navigation.last))
+        walls = steps.wall_ns[first:last] * (steps.kind[first:last] != PREFILL)
+        if len(walls):
+            navigation.select(first + int(walls.argmax()))
+
+    def deselect(self) -> None:
+        """Let go of the selected step, or dismiss the latest message."""
+        if self.window.navigation.selected is not None:
+            self.window.navigation.select(None)
+        else:
+            self.window.messages.dismiss_latest()
+
+    def _switch_axis(self) -> None:
+        axes = list(type(self.window.navigation.latency_axis))
+        now = axes.index(self.window.navigation.latency_axis)
+        self.window.navigation.set_latency_axis(axes[(now + 1) % len(axes)])
+
+    def pick_model(self) -> None:
+        """Open the model picker."""
+        devices = self.engine.started.devices if self.engine.started else ()
+        picker = ModelPicker(devices, self._store.recent_models, self.window)
+        picker.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        picker.chosen.connect(self._load)
+        picker.destroyed.connect(self._picker_gone)
+        self._picker = picker
+        if self.engine.listed is not None:
+            picker.show_catalogue(self.engine.listed)
+        if self.engine.state is not None:
+            self.engine.list_models()
+        picker.open()
+
+    @Slot()
+    def _picker_gone(self) -> None:
+        self._picker = None
+
+    @Slot(str, str)
+    def _load(self, model: str, device: str) -> None:
+        self.window.messages.withdraw("load")
+        self.engine.load(model, device)
+
+    @Slot()
+    def _cancel(self) -> None:
+        if self._working:
+            self.engine.cancel_load()
+        else:
+            self.engine.stop()
+
+    def save_picture(self) -> None:
+        """Save a picture of the window in the working directory, under a name that is free."""
+        path = free_path(Path.cwd() / "cyclograph.png")
+        saved = self.window.grab().save(str(path))
+        where = f"A picture is in {path}." if saved else f"The picture could not be saved in {os.getcwd()}."
+        self.window.messages.show_message(Kind.INFO if saved else Kind.ERROR, where, about="picture")
+
+    def show_shortcuts(self) -> None:
+        """Open the sheet of keys."""
+        sheet = ShortcutSheet(self.window.actions_, self.window)
+        sheet.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        sheet.open()
+
+
+def _middle(first: float, last: float) -> float:
+    return (first + last) / 2
+
+
+def prefill_progress(trace: Trace, now_ns: int) -> tuple[str, float | None] | None:
+    """How far a prompt that takes long is: words and fraction; None when there is nothing to wait for."""
+    if not trace.generations or trace.generations[-1].ended is not None:
+        return None
+    generation = trace.generations[-1]
+    total = len(generation.started.prompt_ids)
+    done = int(trace.steps.prompt_tokens[generation.first_step : generation.end_step].sum())
+    if done >= total or now_ns - generation.started.submitted_ns < PREFILL_SHOWN_AFTER_NS:
+        return None
+    return f"prefill: {done:,} of {total:,} prompt tokens", done / total if done else None

@@ -1,0 +1,291 @@
+"""The window: layout, menus, actions, themes. What happens in it is conducted elsewhere (gui.conductor)."""
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import QSize, Qt, Signal
+from PySide6.QtGui import QActionGroup, QCloseEvent, QGuiApplication
+from PySide6.QtWidgets import (
+    QApplication,
+    QDockWidget,
+    QMainWindow,
+    QMenu,
+    QSizePolicy,
+    QSplitter,
+    QToolBar,
+    QVBoxLayout,
+    QWidget,
+)
+
+from engine.trace.store import Trace
+from gui import theme as themes
+from gui.actions import Actions
+from gui.charts.chart import Chart
+from gui.charts.latency import LatencyChart
+from gui.charts.layer_map import LayerMap
+from gui.charts.legend import PhaseLegend
+from gui.charts.step_timeline import StepTimeline
+from gui.charts.token_strip import TokenStrip
+from gui.icons import application_icon, icon
+from gui.navigation import Navigation
+from gui.panels.heading import Heading
+from gui.panels.measurements import MeasurementsPanel
+from gui.panels.message_bar import MessageBar
+from gui.panels.model import ModelPanel
+from gui.panels.progress_strip import ProgressStrip
+from gui.panels.prompt import PromptPanel
+from gui.panels.status import ObserverMeter
+from gui.panels.switchboard import Switchboard
+from gui.panels.text import TextPanel
+from gui.settings_store import THEMES, VERSION, SettingsStore
+from gui.theme import Theme
+
+DEFAULT_SIZE = QSize(1440, 900)
+LEFT, RIGHT, BOTTOM = (
+    Qt.DockWidgetArea.LeftDockWidgetArea,
+    Qt.DockWidgetArea.RightDockWidgetArea,
+    Qt.DockWidgetArea.BottomDockWidgetArea,
+)
+
+
+class MainWindow(QMainWindow):
+    """All panels and charts, arranged. `closing` is emitted once, when the window is about to go."""
+
+    closing = Signal()
+    theme_changed = Signal(object)
+
+    def __init__(self, store: SettingsStore, theme_name: str | None = None) -> None:
+        super().__init__()
+        self._store = store
+        self._theme_name = theme_name or store.theme
+        self.theme = theme_named(self._theme_name)
+        self.setWindowTitle("Cyclograph")
+        self.setWindowIcon(application_icon())
+        self.setDockOptions(QMainWindow.DockOption.AllowNestedDocks | QMainWindow.DockOption.AllowTabbedDocks)
+        self.navigation = Navigation(self)
+        self.actions_ = Actions(self)
+        self._make_panels()
+        self.setCentralWidget(self._make_centre())
+        self._make_docks()
+        self._make_toolbar()
+        self._make_menus()
+        self.meter = ObserverMeter(self.statusBar())
+        self._first_state = self.saveState(VERSION)
+        self._connect()
+        self._restore()
+        self.set_theme(self._theme_name)
+
+    # ------------------------------------------------------------ what is in it
+
+    def _make_panels(self) -> None:
+        navigation = self.navigation
+        self.strip = TokenStrip(navigation)
+        self.latency = LatencyChart(navigation)
+        self.layer_map = LayerMap(navigation)
+        self.timeline = StepTimeline(navigation)
+        self.legend = PhaseLegend(navigation)
+        self.charts: Sequence[Chart] = (self.legend, self.strip, self.latency, self.layer_map, self.timeline)
+        self.text = TextPanel(navigation, self.theme)
+        self.model = ModelPanel()
+        self.prompt = PromptPanel()
+        self.measurements = MeasurementsPanel(self.theme)
+        self.switchboard = Switchboard()
+        self.messages = MessageBar(self.theme)
+        self.progress = ProgressStrip()
+        self.heading = Heading()
+
+    def _make_centre(self) -> QWidget:
+        self._splitter = QSplitter(Qt.Orientation.Vertical)
+        self._splitter.setChildrenCollapsible(False)
+        self._splitter.setHandleWidth(6)
+        for chart, share in ((self.strip, 5), (self.latency, 4), (self.layer_map, 4)):
+            self._splitter.addWidget(chart)
+            self._splitter.setStretchFactor(self._splitter.count() - 1, share)
+        centre = QWidget()
+        layout = QVBoxLayout(centre)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(self.messages)
+        layout.addWidget(self.progress)
+        layout.addWidget(self.legend)
+        layout.addWidget(self._splitter, 1)
+        return centre
+
+    def _make_docks(self) -> None:
+        self.setCorner(Qt.Corner.BottomLeftCorner, LEFT)
+        self.setCorner(Qt.Corner.BottomRightCorner, RIGHT)
+        self.docks = {
+            "model": self._dock("Model", self.model, LEFT),
+            "prompt": self._dock("Prompt", self.prompt, LEFT),
+            "text": self._dock("Text", self.text, LEFT),
+            "measurements": self._dock("Measurements", self.measurements, RIGHT),
+            "switchboard": self._dock("Switchboard", self.switchboard, RIGHT),
+            "timeline": self._dock("Step timeline", self.timeline, BOTTOM),
+        }
+
+    def _dock(self, title: str, widget: QWidget, area: Qt.DockWidgetArea) -> QDockWidget:
+        dock = QDockWidget(title, self)
+        dock.setObjectName(title)
+        dock.setWidget(widget)
+        self.addDockWidget(area, dock)
+        return dock
+
+    def _make_toolbar(self) -> None:
+        bar = QToolBar("Tools")
+        bar.setObjectName("tools")
+        bar.setMovable(False)
+        bar.setContextMenuPolicy(Qt.ContextMenuPolicy.PreventContextMenu)
+        bar.setIconSize(QSize(18, 18))
+        bar.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonIconOnly)
+        for name in ("run", "step", "stop", "", "clear", "follow", ""):
+            bar.addAction(self.actions_[name]) if name else bar.addSeparator()
+        bar.addWidget(self.heading)
+        spacer = QWidget()
+        spacer.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
+        bar.addWidget(spacer)
+        for name in ("pick", "picture", "theme", "shortcuts"):
+            bar.addAction(self.actions_[name])
+        for action in self.actions_.all():
+            if made := bar.widgetForAction(action):
+                made.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        run = bar.widgetForAction(self.actions_["run"])
+        run.setProperty("toolButtonStyle", Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        run.setMinimumWidth(96)
+        self.addToolBar(bar)
+
+    def _make_menus(self) -> None:
+        menus = {
+            "&Session": ("pick", "prompt", "", "picture", "", "restart", "quit"),
+            "&Run": ("run", "step", "stop", "generate", "", "clear"),
+            "&Charts": (
+                *("follow", "show_all", "zoom_in", "zoom_out", "pan_left", "pan_right", ""),
+                *("previous", "next", "slowest", "deselect", "", "role", "axis"),
+            ),
+        }
+        for title, names in menus.items():
+            menu = self.menuBar().addMenu(title)
+            for name in names:
+                menu.addAction(self.actions_[name]) if name else menu.addSeparator()
+        self._make_view_menu(self.menuBar().addMenu("&View"))
+        self.menuBar().addMenu("&Help").addAction(self.actions_["shortcuts"])
+        for action in self.actions_.all():
+            self.addAction(action)  # so that keys work whatever has the focus
+
+    def _make_view_menu(self, menu: QMenu) -> None:
+        for dock in self.docks.values():
+            menu.addAction(dock.toggleViewAction())
+        menu.addSeparator()
+        for title, chart in (("Token strip", self.strip), ("Latency", self.latency), ("Layer map", self.layer_map)):
+            action = menu.addAction(title)
+            action.setCheckable(True)
+            action.setChecked(True)
+            action.toggled.connect(chart.setVisible)
+        menu.addSeparator()
+        self._theme_group = QActionGroup(self)
+        for name in THEMES:
+            action = menu.addAction({"system": "Theme of the system"}.get(name, f"{name.capitalize()} theme"))
+            action.setCheckable(True)
+            action.setData(name)
+            self._theme_group.addAction(action)
+        menu.addSeparator()
+        menu.addAction(self.actions_["reset_layout"])
+
+    def _connect(self) -> None:
+        self.actions_["reset_layout"].triggered.connect(self.reset_layout)
+        self.actions_["theme"].triggered.connect(self.switch_theme)
+        self.actions_["quit"].triggered.connect(self.close)
+        self._theme_group.triggered.connect(self._theme_chosen)
+        QGuiApplication.styleHints().colorSchemeChanged.connect(self._system_theme_changed)
+
+    # ------------------------------------------------------------ themes
+
+    def set_theme(self, name: str) -> None:
+        """Use a theme: "dark", "light", or "system" to follow the desktop."""
+        self._theme_name = name
+        self.theme = theme_named(name)
+        application = QApplication.instance()
+        assert isinstance(application, QApplication)
+        themes.apply(application, self.theme)
+        self.actions_.set_theme(self.theme)
+        for part in (*self.charts, self.text, self.measurements, self.messages, self.heading):
+            part.set_theme(self.theme)
+        for action in self._theme_group.actions():
+            action.setChecked(action.data() == name)
+        self.theme_changed.emit(self.theme)
+
+    def show_run_icon(self, running: bool) -> None:
+        """The first button pauses while something runs."""
+        self.actions_["run"].setIcon(icon("pause" if running else "run", self.theme))
+
+    def switch_theme(self) -> None:
+        """From dark to light, or back."""
+        self._choose_theme("light" if self.theme.name == "dark" else "dark")
+
+    def _theme_chosen(self) -> None:
+        chosen = self._theme_group.checkedAction()
+        if chosen is not None:
+            self._choose_theme(str(chosen.data()))
+
+    def _choose_theme(self, name: str) -> None:
+        self._store.theme = name
+        self.set_theme(name)
+
+    def _system_theme_changed(self) -> None:
+        if self._theme_name == "system" and theme_named("system") is not self.theme:
+            self.set_theme("system")
+
+    # ------------------------------------------------------------ layout
+
+    def set_trace(self, trace: Trace) -> None:
+        """Show another trace everywhere."""
+        self.navigation.reset()
+        for part in (*self.charts, self.text, self.measurements, self.switchboard):
+            part.set_trace(trace)
+
+    def reset_layout(self) -> None:
+        """Arrange everything as at first."""
+        self._store.forget_layout()
+        self.restoreState(self._first_state, VERSION)
+        for dock in self.docks.values():
+            dock.setFloating(False)
+            dock.show()
+        for chart in (self.strip, self.latency, self.layer_map):
+            chart.show()
+        self.arrange()
+
+    def arrange(self) -> None:
+        """Give docks and charts their first sizes."""
+        docks, wide = self.docks, self.width() >= 1700
+        side = [docks["model"], docks["measurements"]]
+        self.resizeDocks(side, [380, 400] if wide else [308, 328], Qt.Orientation.Horizontal)
+        height = self.height()
+        left = [docks["model"], docks["prompt"], docks["text"]]
+        self.resizeDocks(left, [240, 190, max(160, height - 560)], Qt.Orientation.Vertical)
+        right = [docks["measurements"], docks["switchboard"]]
+        self.resizeDocks(right, [330, max(200, height - 460)], Qt.Orientation.Vertical)
+        self.resizeDocks([docks["timeline"]], [round(height * 0.21)], Qt.Orientation.Vertical)
+        self._splitter.setSizes([500, 380, 380])
+
+    def _restore(self) -> None:
+        geometry, layout, splitter = self._store.geometry, self._store.layout, self._store.splitter
+        if geometry is None or not self.restoreGeometry(geometry):
+            self.resize(self._size_that_fits())
+        self.arrange()
+        if layout is not None and self.restoreState(layout, VERSION) and splitter is not None:
+            self._splitter.restoreState(splitter)
+
+    def _size_that_fits(self) -> QSize:
+        screen = QGuiApplication.primaryScreen()
+        return DEFAULT_SIZE.boundedTo(screen.availableSize()) if screen else DEFAULT_SIZE
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        """Remember the layout, and let go."""
+        self._store.prompt = self.prompt.text
+        self._store.keep_layout(self.saveGeometry(), self.saveState(VERSION), self._splitter.saveState())
+        self._store.sync()
+        self.closing.emit()
+        super().closeEvent(event)
+
+
+def theme_named(name: str) -> Theme:
+    """A theme by its name; "system" is that of the desktop."""
+    return {"dark": themes.DARK, "light": themes.LIGHT}.get(name) or themes.system_theme()
