@@ -157,7 +157,8 @@ class ProcessHost:
                     stream.close()
 
     def _read_events(self) -> None:
-        assert self._process is not None and self._process.stdout is not None
+        assert self._process is not None
+        assert self._process.stdout is not None
         while (frame := read_frame(self._process.stdout)) is not None:
             self._events.extend(pickle.loads(frame))
         code = self._process.wait()
@@ -168,7 +169,8 @@ class ProcessHost:
 
     def _read_prints(self) -> None:
         """Keep the end of what the engine prints: where it dies, that says why."""
-        assert self._process is not None and self._process.stderr is not None
+        assert self._process is not None
+        assert self._process.stderr is not None
         while chunk := self._process.stderr.read1(8192):  # type: ignore[attr-defined]
             self._printed += chunk
             del self._printed[:-REPORT_BYTES]

@@ -27,8 +27,12 @@ ACTIONS = (
     ActionFacts("run", "Run", "Run", ("Space",), "run", "Run, pause, go on"),
     ActionFacts("step", "Single step", "Run", ("N",), "step", "Do one step, then wait"),
     ActionFacts("stop", "Stop", "Run", ("X",), "stop", "End this generation"),
-    ActionFacts("generate", "Run from the prompt", "Run", ("Ctrl+Return", "Ctrl+Enter"), "", "Begin a new generation"),
-    ActionFacts("clear", "Clear", "Run", ("L",), "clear", "Drop what was measured (a generation that runs is ended)"),
+    ActionFacts(
+        "generate", "Run from the prompt", "Run", ("Ctrl+Return", "Ctrl+Enter"), "", "Begin a new generation"
+    ),
+    ActionFacts(
+        "clear", "Clear", "Run", ("L",), "clear", "Drop what was measured (a generation that runs is ended)"
+    ),
     ActionFacts("follow", "Follow", "Charts", ("F",), "follow", "Keep the newest step on screen", True),
     ActionFacts("zoom_in", "Zoom in", "Charts", ("W", "+", "=")),
     ActionFacts("zoom_out", "Zoom out", "Charts", ("S", "-")),

@@ -19,19 +19,19 @@ from engine.protocol import (
     SettingsChanged,
 )
 from engine.trace.phases import Role, StepKind
-from engine.trace.store import KINDS, Trace
+from engine.trace.store import KINDS
 from gui.engine_thread import EngineThread
 from gui.frame_meter import FrameMeter
 from gui.main_window import MainWindow
 from gui.options import free_path
 from gui.panels.message_bar import Kind
 from gui.panels.model_picker import ModelPicker
+from gui.panels.progress_strip import prefill_progress
 from gui.settings_store import SettingsStore
 from gui.shortcuts import ShortcutSheet
 
 FRAME_MS = 33
 NUMBERS_EVERY_NS = 250_000_000  # text that changes faster cannot be read
-PREFILL_SHOWN_AFTER_NS = 300_000_000
 PREFILL = KINDS.index(StepKind.PREFILL)
 BUSY = (EngineState.RUNNING, EngineState.PAUSED)
 
@@ -177,8 +177,10 @@ class Conductor(QObject):
         self.window.switchboard.show_change(event)
         for change in event.changes:
             if change.reason:
-                sentence = f"{change.key} = {change.requested} was asked for, {change.effective} is in force: {change.reason}"
-                self.window.messages.show_message(Kind.WARNING, sentence, about=f"setting {change.key}")
+                asked = f"{change.key} = {change.requested} was asked for, {change.effective} is in force"
+                self.window.messages.show_message(
+                    Kind.WARNING, f"{asked}: {change.reason}", about=f"setting {change.key}"
+                )
 
     @Slot(object)
     def _generation_ended(self, event: GenerationEnded) -> None:
@@ -349,15 +351,3 @@ class Conductor(QObject):
 
 def _middle(first: float, last: float) -> float:
     return (first + last) / 2
-
-
-def prefill_progress(trace: Trace, now_ns: int) -> tuple[str, float | None] | None:
-    """How far a prompt that takes long is: words and fraction; None when there is nothing to wait for."""
-    if not trace.generations or trace.generations[-1].ended is not None:
-        return None
-    generation = trace.generations[-1]
-    total = len(generation.started.prompt_ids)
-    done = int(trace.steps.prompt_tokens[generation.first_step : generation.end_step].sum())
-    if done >= total or now_ns - generation.started.submitted_ns < PREFILL_SHOWN_AFTER_NS:
-        return None
-    return f"prefill: {done:,} of {total:,} prompt tokens", done / total if done else None

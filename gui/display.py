@@ -1,4 +1,4 @@
-"""Whether a window can be shown here. Qt aborts the whole program where it cannot, so this asks before Qt is started."""
+"""Whether a window can be shown here: asked before Qt is started, since Qt aborts the program where none can."""
 
 import ctypes
 import os

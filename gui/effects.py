@@ -41,7 +41,9 @@ class Effects:
                 together = tuple(
                     c.key for c in marks[place].event.changes if c.key != key and self._changed(place, c.key)
                 )
-                return MeasuredEffect(marks[place], change, self._before(place, key), together, self._effect(place))
+                return MeasuredEffect(
+                    marks[place], change, self._before(place, key), together, self._effect(place)
+                )
         return None
 
     def _before(self, place: int, key: str) -> object:

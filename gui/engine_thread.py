@@ -120,7 +120,9 @@ class EngineThread(QObject):
         self._load = None
         self.restart(reload=False)
         if self.place == "thread":
-            self.noted.emit("An engine in this process cannot be interrupted: it is restarted when the load is over.")
+            self.noted.emit(
+                "An engine in this process cannot be interrupted: it is restarted when the load is over."
+            )
         else:
             self.noted.emit("Loading was cancelled; choose a model to go on.")
 
@@ -166,7 +168,11 @@ class EngineThread(QObject):
             raise ValueError(f"An engine lives in a process or in a thread, not in '{place}'.")
         self._moved_at_ns = perf_counter_ns() if place != self.place else None
         self._generate_again = self._moved_at_ns is not None and self.state is EngineState.RUNNING
-        load = Load(self._load.model, self._load.device, self._settings_to_load()) if reload and self._load else None
+        load = (
+            Load(self._load.model, self._load.device, self._settings_to_load())
+            if reload and self._load
+            else None
+        )
         self._next = (place, load)
         self._close_host()
         self._enter(None)
@@ -202,8 +208,9 @@ class EngineThread(QObject):
         took = bool(self._waiting)
         deadline_ns = perf_counter_ns() + BUDGET_NS
         while self._waiting:
-            for _ in range(min(LOOK_EVERY, len(self._waiting))):
-                self._take(self._waiting.popleft())
+            for _ in range(LOOK_EVERY):
+                if self._waiting:  # a slot may have taken or dropped some
+                    self._take(self._waiting.popleft())
             if perf_counter_ns() > deadline_ns:
                 break
         return took
@@ -215,7 +222,9 @@ class EngineThread(QObject):
         try:
             self.trace.append(event)
         except (KeyError, ValueError) as error:
-            sentence = f"A message of the engine made no sense ({error}) and was left out; restart the engine."
+            sentence = (
+                f"A message of the engine made no sense ({error}) and was left out; restart the engine."
+            )
             self.failed.emit(Failed(perf_counter_ns(), sentence, repr(event)))
         self._tell(event)
 
@@ -261,7 +270,9 @@ class EngineThread(QObject):
     def _mark_move(self, loaded: ModelLoaded, cost_ns: int) -> None:
         """The engine lives elsewhere now: a mark like that of any other setting, and a sentence."""
         change = SettingChange(PLACE, self.place, self.place)
-        self._take(SettingsChanged(loaded.at_ns, 0, (change,), cost_ns, loaded.configuration, loaded.effective))
+        self._take(
+            SettingsChanged(loaded.at_ns, 0, (change,), cost_ns, loaded.configuration, loaded.effective)
+        )
         where = "a process of its own" if self.place == "process" else "this process, beside the window"
         self.noted.emit(f"The engine now lives in {where}; restarting it took {cost_ns / 1e9:.1f} s.")
 

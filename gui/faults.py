@@ -58,12 +58,15 @@ class Faults(QObject):
         print(details, file=sys.stderr, end="")
         path = self._write(details)
         where = f" A report is in {path}." if path else ""
-        self.happened.emit(f"Something failed in the window ({kind.__name__}: {error}); it goes on.{where}", details)
+        self.happened.emit(
+            f"Something failed in the window ({kind.__name__}: {error}); it goes on.{where}", details
+        )
 
     def _write(self, details: str) -> Path | None:
         """Write a report where reports are kept; None where that is not possible."""
         now = datetime.now(UTC)
-        text = f"cyclograph {__version__}, Python {platform.python_version()}, {platform.platform()}\n{now}\n\n{details}"
+        program = f"cyclograph {__version__}, Python {platform.python_version()}, {platform.platform()}"
+        text = f"{program}\n{now}\n\n{details}"
         for directory in self._directories():
             try:
                 directory.mkdir(parents=True, exist_ok=True)

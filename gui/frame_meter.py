@@ -28,7 +28,9 @@ class FrameMeter:
     """
 
     def __init__(self) -> None:
-        self._frames: deque[tuple[int, int, bool]] = deque()  # wall at its end, processor time, whether it drew
+        self._frames: deque[tuple[int, int, bool]] = (
+            deque()
+        )  # wall at its end, processor time, whether it drew
         self._begin: tuple[int, int] | None = None
         self._drew = False
 

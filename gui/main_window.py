@@ -1,6 +1,7 @@
 """The window: layout, menus, actions, themes. What happens in it is conducted elsewhere (gui.conductor)."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from PySide6.QtCore import QSize, Qt, Signal
 from PySide6.QtGui import QActionGroup, QCloseEvent, QGuiApplication
@@ -27,6 +28,7 @@ from gui.charts.step_timeline import StepTimeline
 from gui.charts.token_strip import TokenStrip
 from gui.icons import application_icon, icon
 from gui.navigation import Navigation
+from gui.panels.dock_title import DockTitle
 from gui.panels.heading import Heading
 from gui.panels.measurements import MeasurementsPanel
 from gui.panels.message_bar import MessageBar
@@ -47,6 +49,14 @@ LEFT, RIGHT, BOTTOM = (
 )
 
 
+class _Themed(Protocol):
+    def set_theme(self, theme: Theme) -> None: ...
+
+
+class _Measured(Protocol):
+    def set_trace(self, trace: Trace) -> None: ...
+
+
 class MainWindow(QMainWindow):
     """All panels and charts, arranged. `closing` is emitted once, when the window is about to go."""
 
@@ -58,6 +68,7 @@ class MainWindow(QMainWindow):
         self._store = store
         self._theme_name = theme_name or store.theme
         self.theme = theme_named(self._theme_name)
+        _apply(self.theme)  # before there are widgets, so that they are made with the right fonts
         self.setWindowTitle("Cyclograph")
         self.setWindowIcon(application_icon())
         self.setDockOptions(QMainWindow.DockOption.AllowNestedDocks | QMainWindow.DockOption.AllowTabbedDocks)
@@ -113,6 +124,7 @@ class MainWindow(QMainWindow):
     def _make_docks(self) -> None:
         self.setCorner(Qt.Corner.BottomLeftCorner, LEFT)
         self.setCorner(Qt.Corner.BottomRightCorner, RIGHT)
+        self._titles: list[DockTitle] = []
         self.docks = {
             "model": self._dock("Model", self.model, LEFT),
             "prompt": self._dock("Prompt", self.prompt, LEFT),
@@ -125,6 +137,10 @@ class MainWindow(QMainWindow):
     def _dock(self, title: str, widget: QWidget, area: Qt.DockWidgetArea) -> QDockWidget:
         dock = QDockWidget(title, self)
         dock.setObjectName(title)
+        heading = DockTitle(title, dock)
+        self._titles.append(heading)
+        dock.setTitleBarWidget(heading)
+        widget.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         dock.setWidget(widget)
         self.addDockWidget(area, dock)
         return dock
@@ -174,7 +190,11 @@ class MainWindow(QMainWindow):
         for dock in self.docks.values():
             menu.addAction(dock.toggleViewAction())
         menu.addSeparator()
-        for title, chart in (("Token strip", self.strip), ("Latency", self.latency), ("Layer map", self.layer_map)):
+        for title, chart in (
+            ("Token strip", self.strip),
+            ("Latency", self.latency),
+            ("Layer map", self.layer_map),
+        ):
             action = menu.addAction(title)
             action.setCheckable(True)
             action.setChecked(True)
@@ -202,11 +222,10 @@ class MainWindow(QMainWindow):
         """Use a theme: "dark", "light", or "system" to follow the desktop."""
         self._theme_name = name
         self.theme = theme_named(name)
-        application = QApplication.instance()
-        assert isinstance(application, QApplication)
-        themes.apply(application, self.theme)
+        _apply(self.theme)
         self.actions_.set_theme(self.theme)
-        for part in (*self.charts, self.text, self.measurements, self.messages, self.heading):
+        themed: list[_Themed] = [*self.charts, self.text, self.measurements, self.messages, self.heading]
+        for part in (*themed, *self._titles):
             part.set_theme(self.theme)
         for action in self._theme_group.actions():
             action.setChecked(action.data() == name)
@@ -238,7 +257,8 @@ class MainWindow(QMainWindow):
     def set_trace(self, trace: Trace) -> None:
         """Show another trace everywhere."""
         self.navigation.reset()
-        for part in (*self.charts, self.text, self.measurements, self.switchboard):
+        parts: list[_Measured] = [*self.charts, self.text, self.measurements, self.switchboard]
+        for part in parts:
             part.set_trace(trace)
 
     def reset_layout(self) -> None:
@@ -263,7 +283,7 @@ class MainWindow(QMainWindow):
         right = [docks["measurements"], docks["switchboard"]]
         self.resizeDocks(right, [330, max(200, height - 460)], Qt.Orientation.Vertical)
         self.resizeDocks([docks["timeline"]], [round(height * 0.21)], Qt.Orientation.Vertical)
-        self._splitter.setSizes([500, 380, 380])
+        self._splitter.setSizes([560, 340, 340])
 
     def _restore(self) -> None:
         geometry, layout, splitter = self._store.geometry, self._store.layout, self._store.splitter
@@ -284,6 +304,12 @@ class MainWindow(QMainWindow):
         self._store.sync()
         self.closing.emit()
         super().closeEvent(event)
+
+
+def _apply(theme: Theme) -> None:
+    application = QApplication.instance()
+    assert isinstance(application, QApplication)
+    themes.apply(application, theme)
 
 
 def theme_named(name: str) -> Theme:

@@ -38,7 +38,9 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, without the usage."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"{message[:1].upper()}{message[1:]}; `{self.prog} --help` lists what there is.\n")
+        self.exit(
+            BAD_INPUT, f"{message[:1].upper()}{message[1:]}; `{self.prog} --help` lists what there is.\n"
+        )
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
@@ -79,9 +81,17 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--device", default="auto", help="auto, cpu, cuda:0, mps, … (default: %(default)s)")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting from the start")
     add("--place", choices=("process", "thread"), default="process", help="where the engine lives")
-    add("--theme", choices=("dark", "light", "system"), help="default: what was chosen last, at first the system's")
+    add(
+        "--theme",
+        choices=("dark", "light", "system"),
+        help="default: what was chosen last, at first the system's",
+    )
     add("--size", metavar="WIDTHxHEIGHT", help="of the window, for example 1440x900")
-    add("--screenshot", metavar="FILE", help="draw offscreen, generate, save a picture of the window there (PNG)")
+    add(
+        "--screenshot",
+        metavar="FILE",
+        help="draw offscreen, generate, save a picture of the window there (PNG)",
+    )
     add("--steps", type=int, metavar="N", help=f"new tokens (with --screenshot: {PICTURE_TOKENS} by default)")
     add("--paused", action="store_true", help="wait before the first step")
     add("--version", action="version", version=f"cyclograph {__version__}")
@@ -117,7 +127,7 @@ def _picture_path(text: str) -> Path:
 
 
 def read_prompt(prompt: str) -> str:
-    """The prompt, or the text of the file that @FILE names. Raises ValueError, with one sentence, where it cannot be."""
+    """The prompt, or the text of the file that @FILE names. Raises ValueError with one sentence."""
     if not prompt.startswith("@"):
         return prompt
     path = Path(prompt[1:]).expanduser()
@@ -126,7 +136,9 @@ def read_prompt(prompt: str) -> str:
     except UnicodeDecodeError as error:
         raise ValueError(f"the prompt file {path} is not UTF-8 text: save it as UTF-8") from error
     except OSError as error:
-        raise ValueError(f"the prompt file {path} cannot be read ({(error.strerror or str(error)).lower()})") from error
+        raise ValueError(
+            f"the prompt file {path} cannot be read ({(error.strerror or str(error)).lower()})"
+        ) from error
 
 
 def free_path(wanted: Path) -> Path:

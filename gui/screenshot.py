@@ -43,10 +43,12 @@ class Screenshot(QObject):
     def _ended(self, event: GenerationEnded) -> None:
         if event.reason == "failed":
             return  # a Failed has said why
-        navigation = self._conductor.window.navigation
-        self._conductor.frame()
-        navigation.select(typical_step(self._conductor.engine.trace))
+        QTimer.singleShot(SETTLING_MS // 4, self, self._select)
         self._settling.start()
+
+    @Slot()
+    def _select(self) -> None:
+        self._conductor.window.navigation.select(typical_step(self._conductor.engine.trace))
 
     @Slot(object)
     def _failed(self, event: Failed) -> None:

@@ -33,7 +33,7 @@ class SettingsStore:
 
     @property
     def theme(self) -> str:
-        """"dark", "light" or "system"."""
+        """ "dark", "light" or "system"."""
         stored = self._text("theme", "system")
         return stored if stored in THEMES else "system"
 

@@ -41,7 +41,9 @@ def _rows(group: str, actions: Actions) -> list[tuple[str, str]]:
     rows = []
     for facts in ACTIONS:
         if facts.group == group and facts.keys:
-            keys = [k.toString(QKeySequence.SequenceFormat.NativeText) for k in actions[facts.name].shortcuts()]
+            keys = [
+                k.toString(QKeySequence.SequenceFormat.NativeText) for k in actions[facts.name].shortcuts()
+            ]
             rows.append(("  ".join(dict.fromkeys(keys)), facts.tip or facts.text))
     return rows
 

@@ -76,7 +76,8 @@ class TokenDocument:
         return (
             len(self._begins) == len(trace.tokens)
             and self._prompts == len(trace.generations)
-            and self._tails == self._prompts - (1 if trace.generations and not trace.generations[-1].ended else 0)
+            and self._tails
+            == self._prompts - (1 if trace.generations and not trace.generations[-1].ended else 0)
         )
 
     def write(self) -> None:
@@ -86,7 +87,7 @@ class TokenDocument:
         cursor.movePosition(QTextCursor.MoveOperation.End)
         cursor.beginEditBlock()
         room = AT_ONCE
-        for begin, end in pairwise(self._borders()):
+        for _, end in pairwise(self._borders()):
             room = self._write_tokens(cursor, end, room)
             if len(self._begins) < end:
                 break
@@ -100,7 +101,9 @@ class TokenDocument:
 
     def _first_token(self, generation: int) -> int:
         first = self._trace.generations[generation].first_step
-        return self._trace.tokens_of(first).start if first < len(self._trace.steps) else len(self._trace.tokens)
+        return (
+            self._trace.tokens_of(first).start if first < len(self._trace.steps) else len(self._trace.tokens)
+        )
 
     def _write_tokens(self, cursor: QTextCursor, end: int, room: int) -> int:
         tokens = self._trace.tokens
@@ -155,7 +158,9 @@ class TokenDocument:
         count = int(known.sum())
         if count:
             middle = self._rolling.of(0.5)[-count:]
-            for place, value, usual in zip(known.nonzero()[0].tolist(), itl[known].tolist(), middle.tolist(), strict=True):
+            for place, value, usual in zip(
+                known.nonzero()[0].tolist(), itl[known].tolist(), middle.tolist(), strict=True
+            ):
                 levels[place] = tint_of(value / usual) if usual > 0 else NEUTRAL
         self._levels += levels
 

@@ -64,6 +64,10 @@ class StepScale:
         """The place on the step axis under pixel x."""
         return self.first + (x - self.left) / self.pixels_per_step
 
+    def bucket_at(self, x: int) -> int:
+        """The bucket whose column holds pixel x."""
+        return math.ceil(self.step_at(x + 1) / self.bucket) - 1
+
     def buckets(self, count: int) -> range:
         """The buckets that are on screen and hold some of `count` steps."""
         size = self.bucket

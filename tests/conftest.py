@@ -93,11 +93,10 @@ def nothing_unexpected_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[N
 
 
 @pytest.fixture(autouse=True)
-def one_torch_thread() -> Iterator[None]:
+def one_torch_thread() -> None:
     """Tests share two cores; and a test that changes the number of threads does not change it for the next."""
     import sys
 
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(1)
-    yield

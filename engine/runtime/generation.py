@@ -113,7 +113,7 @@ class Generation:
         return torch.tensor([ids], dtype=torch.long, device=self._live.device)
 
     def _forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """Logits of the last position, shape (1, vocabulary)."""
+        """Logits, shape (1, positions kept, vocabulary)."""
         live = self._live
         if live.cache_kind == "none":
             arguments: dict[str, Any] = {"use_cache": False}
@@ -127,7 +127,7 @@ class Generation:
             live.recorder.end()
         if live.cache_argument == "state":  # RWKV hands its state back instead of updating a cache
             self.context.cache = output.state
-        logits: torch.Tensor = output.logits[:, -1]
+        logits: torch.Tensor = output.logits
         return logits
 
     def _await_device(self) -> None:
@@ -142,7 +142,7 @@ class Generation:
         recorder.begin(self._sample_code)
         if self._chooser.decoding is not self._live.decoding:
             self._chooser = Chooser(self._live.decoding, self._live.device)
-        self._chosen = self._chooser.choose(logits, context.ids)
+        self._chosen = self._chooser.choose(logits[:, -1], context.ids)
         recorder.end()
         recorder.begin(self._transfer_code)
         id = int(self._chosen.item())

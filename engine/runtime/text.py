@@ -131,7 +131,10 @@ class _WindowStream:
     """
 
     def __init__(
-        self, decode: Callable[[list[int]], str], token: Callable[[int], str | None], prompt_ids: Sequence[int]
+        self,
+        decode: Callable[[list[int]], str],
+        token: Callable[[int], str | None],
+        prompt_ids: Sequence[int],
     ) -> None:
         self._decode = decode
         self._token = token

@@ -8,6 +8,8 @@ from array import array
 from collections.abc import Iterator
 from time import perf_counter_ns
 
+import torch
+
 from engine.protocol import (
     Choice,
     Configuration,
@@ -32,6 +34,7 @@ from engine.runtime.live import LiveModel
 from engine.runtime.models.loading import load_model
 from engine.runtime.session import Emit, Flush
 from engine.runtime.settings import ALL
+from engine.runtime.settings.execution import default_threads
 from engine.runtime.settings.resolve import apply_changes, apply_defaults
 from engine.runtime.telemetry import MemorySampler, Observer
 from engine.trace.phases import StepKind
@@ -63,6 +66,9 @@ class Workbench:
 
     def _load(self, command: Load) -> LiveModel:
         begin_ns = perf_counter_ns()
+        torch.set_num_threads(
+            default_threads()
+        )  # before anything is tried: with every core taken, trials crawl
         precision = dict(command.settings).get("precision")
         loaded = load_model(
             command.model, command.device, str(precision) if precision else None, self._progress

@@ -157,8 +157,9 @@ class LatencyChart(StepPlot):
         left, right = scale.x(columns.begin), scale.x(columns.end)
         right = np.maximum(right, left + 1)
         self._draw_arrivals(painter, plot, columns, left, right)
-        self._draw_line_of(painter, columns, columns.p95, left, right, 1)
-        self._draw_line_of(painter, columns, columns.median, left, right, 2)
+        thin = max(1, round(self.devicePixelRatioF()))
+        self._draw_line_of(painter, columns, columns.p95, left, right, thin)
+        self._draw_line_of(painter, columns, columns.median, left, right, 2 * thin)
         painter.restore()
 
     def _y(self, values: Float) -> Int32:

@@ -24,7 +24,7 @@ class PhaseLegend(Chart):
     def __init__(self, navigation: Navigation, parent: QWidget | None = None) -> None:
         super().__init__(navigation, parent)
         self._reset()
-        policy = QSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        policy = QSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
         policy.setHeightForWidth(True)
         self.setSizePolicy(policy)
 

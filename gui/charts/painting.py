@@ -8,7 +8,7 @@ from PySide6.QtCore import QRect, Qt
 from PySide6.QtGui import QBrush, QColor, QFont, QFontMetrics, QPainter
 from shiboken6 import Shiboken
 
-from gui.theme import number_font, text_font
+from gui.theme import fonts, number_font, text_font
 
 Int32 = npt.NDArray[np.int32]
 
@@ -47,12 +47,19 @@ def draw_text(
     """One line of text, centred vertically in `rect` and shortened to its width."""
     painter.setFont(font)
     painter.setPen(QColor(color))
-    shown = QFontMetrics(font).elidedText(text, Qt.TextElideMode.ElideRight, rect.width())
-    painter.drawText(rect, align | Qt.AlignmentFlag.AlignVCenter | Qt.TextFlag.TextSingleLine, shown)
+    if _advance(text, font.family(), font.pixelSize(), font.weight()) > rect.width():
+        text = QFontMetrics(font).elidedText(text, Qt.TextElideMode.ElideRight, rect.width())
+    painter.drawText(rect, align | Qt.AlignmentFlag.AlignVCenter | Qt.TextFlag.TextSingleLine, text)
+
+
+def text_width(text: str, pixels: int, numbers: bool = False) -> int:
+    """Pixels that a text takes in the font for words, or in the one for numbers."""
+    families = fonts()
+    return _advance(text, families.numbers if numbers else families.text, pixels, QFont.Weight.Normal) + 1
 
 
 @lru_cache(maxsize=4096)
-def text_width(text: str, pixels: int, numbers: bool = False) -> int:
-    """Pixels that a text takes in the font for words, or in the one for numbers."""
-    font = number_font(pixels) if numbers else text_font(pixels)
-    return QFontMetrics(font).horizontalAdvance(text) + 1
+def _advance(text: str, family: str, pixels: int, weight: int) -> int:
+    font = text_font(pixels) if family == fonts().text else number_font(pixels)
+    font.setWeight(QFont.Weight(weight))
+    return QFontMetrics(font).horizontalAdvance(text)

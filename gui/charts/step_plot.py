@@ -74,11 +74,10 @@ class StepPlot(Chart):
     def _step_under(self, x: float) -> int | None:
         """The step drawn at x: the slowest of its bucket."""
         scale, plot = self.device_scale(), self._device_plot()
-        place = x * self.devicePixelRatioF()
-        step = int(scale.step_at(place))
-        if not plot.left() <= place <= plot.right() or not 0 <= step < len(self._trace.steps):
+        place = int(x * self.devicePixelRatioF())
+        bucket = scale.bucket_at(place)
+        if not plot.left() <= place <= plot.right() or bucket not in scale.buckets(len(self._trace.steps)):
             return None
-        bucket = step // scale.bucket
         found = slowest(self._trace.steps.wall_ns, scale.bucket, range(bucket, bucket + 1))
         return int(found[0]) if len(found) else None
 
@@ -109,13 +108,17 @@ class StepPlot(Chart):
         plot = self.plot_rect()
         self._find_marks()
         painter.fillRect(plot, QColor(self._theme.plot))
-        self._draw_y_axis(painter, plot)
         self._draw_x_axis(painter, plot)
+        if self._empty_sentence():
+            return  # a scale without values would be made up
+        self._draw_y_axis(painter, plot)
         self._draw_header(painter, QRect(LEFT, 0, plot.width(), self.header))
         if self.mark_rows:
             self._draw_mark_texts(painter, plot)
-        if not self._empty_sentence():
-            self._draw_data(painter, self.device_scale().buckets(len(self._trace.steps)))
+        self._draw_data(painter, self.device_scale().buckets(len(self._trace.steps)))
+
+    def _empty_area(self) -> QRect:
+        return self.plot_rect()
 
     def _draw_newest(self, painter: QPainter, drawn: int) -> QRect:
         scale = self.device_scale()
@@ -159,7 +162,7 @@ class StepPlot(Chart):
 
     def _draw_grid(self, painter: QPainter, area: QRect) -> None:
         color = QColor(self._theme.grid)
-        for tick in self._y_ticks():
+        for tick in self._y_ticks()[1:]:  # the axis stands at zero
             painter.fillRect(area.x(), max(self._y_of(tick), self.plot_rect().top()), area.width(), 1, color)
 
     def _draw_y_axis(self, painter: QPainter, plot: QRect) -> None:

@@ -26,6 +26,8 @@ SENTENCE, LEDGER, BOTTOM = 26, 26, 22
 ROW_MOST, ROW_LEAST, GROUP_ROW = 48, 14, 18
 LIVE_INTERVAL_NS = 200_000_000  # the newest step changes at most five times a second, so that it can be read
 CLOSEST_NS = 500.0
+NARROWEST = 14  # pixels in which a label can be
+GAP_FROM = 4  # spans this wide (pixels) leave one pixel between them
 
 
 class StepTimeline(Chart):
@@ -59,6 +61,8 @@ class StepTimeline(Chart):
     def _reset(self) -> None:
         self._step: int | None = None
         self._spans: list[Span] = []
+        self._rows = 1  # how deep spans nest
+        self._places = np.zeros((0, 3))  # begin, end (ns) and depth of each span
         self._wall_ns = 1
         self._begin, self._end = 0.0, 1.0  # what of the step is on screen, ns from its begin
         self._hovered = None
@@ -80,6 +84,9 @@ class StepTimeline(Chart):
         zoomed = (self._begin, self._end) != (0.0, float(self._wall_ns))
         self._step, self._hovered = step, None
         self._spans = self._trace.spans(step)
+        self._rows = 1 + max((s.depth for s in self._spans), default=0)
+        places = [(s.begin_ns, s.begin_ns + s.duration_ns, s.depth) for s in self._spans]
+        self._places = np.array(places, np.float64).reshape(-1, 3)
         self._wall_ns = max(1, int(self._trace.steps.wall_ns[step]))
         if not zoomed or self._begin >= self._wall_ns:
             self._begin, self._end = 0.0, float(self._wall_ns)
@@ -100,6 +107,9 @@ class StepTimeline(Chart):
         top = SENTENCE + LEDGER
         return QRect(LEFT, top, max(1, self.width() - LEFT - RIGHT), max(1, self.height() - top - BOTTOM))
 
+    def _empty_area(self) -> QRect:
+        return self.lane_rect()
+
     def span_rect(self, span: Span) -> QRect:
         """Where a span is drawn, in widget coordinates; at least one pixel wide."""
         lane = self.lane_rect()
@@ -116,8 +126,7 @@ class StepTimeline(Chart):
         return self._begin + (x - lane.left()) / lane.width() * (self._end - self._begin)
 
     def _row_height(self) -> int:
-        rows = 1 + max((s.depth for s in self._spans), default=0)
-        return min(ROW_MOST, max(ROW_LEAST, (self.lane_rect().height() - GROUP_ROW) // rows))
+        return min(ROW_MOST, max(ROW_LEAST, (self.lane_rect().height() - GROUP_ROW) // self._rows))
 
     # ------------------------------------------------------------ drawing
 
@@ -200,9 +209,7 @@ class StepTimeline(Chart):
             )
 
     def _draw_spans(self, painter: QPainter) -> None:
-        boxes = np.array([self.span_rect(s).getCoords() for s in self._spans], np.int32).reshape(-1, 4)
-        boxes[:, 2:] += 1
-        boxes[:, 2] -= (boxes[:, 2] - boxes[:, 0]) >= 4  # neighbours that are wide enough leave a gap
+        boxes = self._boxes()
         phases = np.array([s.name.phase for s in self._spans])
         frames = np.array([is_frame(s) for s in self._spans], np.bool_)
         self._draw_boxes(painter, boxes[frames], QColor(self._theme.hover))
@@ -212,7 +219,7 @@ class StepTimeline(Chart):
         for phase in np.unique(phases[~frames]):
             chosen = boxes[~frames & (phases == phase)]
             self._draw_boxes(painter, chosen, self._theme.color(Phase(int(phase))))
-        self._draw_labels(painter)
+        self._draw_labels(painter, boxes)
         layer = self._navigation.layer
         if layer is not None:
             painter.setPen(QColor(self._theme.selection))
@@ -225,13 +232,25 @@ class StepTimeline(Chart):
     def _draw_boxes(self, painter: QPainter, boxes: Int32, color: QColor) -> None:
         fill_rects(painter, boxes[:, 0], boxes[:, 1], boxes[:, 2], boxes[:, 3], color)
 
-    def _draw_labels(self, painter: QPainter) -> None:
+    def _boxes(self) -> Int32:
+        """Left, top, right, bottom (right and bottom outside) of all spans, as `span_rect` has them: (spans, 4)."""
+        lane, row = self.lane_rect(), self._row_height()
+        pixels = lane.width() / (self._end - self._begin)
+        # far outside of the lane it does not matter where; a QRect holds only 32 bits
+        x = np.clip(np.rint((self._places[:, :2] - self._begin) * pixels), -10_000, 30_000) + lane.left()
+        right = np.maximum(x[:, 1], x[:, 0] + 1)
+        right -= right - x[:, 0] >= GAP_FROM
+        top = lane.top() + GROUP_ROW + self._places[:, 2] * row
+        return np.stack((x[:, 0], top, right, top + row - 1), axis=1).astype(np.int32)
+
+    def _draw_labels(self, painter: QPainter, boxes: Int32) -> None:
         lane = self.lane_rect()
         painter.setFont(themes.text_font(11))
-        for span in self._spans:
-            box = self.span_rect(span).intersected(lane)
-            if box.width() < 18 or box.height() < 12:
-                continue
+        left = np.maximum(boxes[:, 0], lane.left())
+        widths = np.minimum(boxes[:, 2], lane.right() + 1) - left
+        for i in np.flatnonzero(widths >= NARROWEST).tolist():
+            span = self._spans[i]
+            box = QRect(int(left[i]), int(boxes[i, 1]), int(widths[i]), int(boxes[i, 3] - boxes[i, 1]))
             label = next((t for t in span_labels(span) if text_width(t, 11) <= box.width() - 6), "")
             if label:
                 ground = QColor(self._theme.hover) if is_frame(span) else self._theme.color(span.name.phase)

@@ -17,7 +17,7 @@ CAP = 3  # height of the sign that a bar goes on above the axis
 
 
 class TokenStrip(StepPlot):
-    """Every step as a bar of its phases, from the bottom in the order of `STACK`; unattributed time on top."""
+    """Every step as a bar of its phases, from the bottom in the order of STACK; unattributed time on top."""
 
     header = 4
     mark_rows = 2

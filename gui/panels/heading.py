@@ -76,5 +76,6 @@ class Heading(QWidget):
         }.get(self._state, theme.muted)
         self._pill.setStyleSheet(
             f"color: {color}; background: {theme.raised}; border: 1px solid {color}; border-radius: 11px;"
-            " padding: 3px 10px; font-size: 11px; font-weight: 600; letter-spacing: 1px; qproperty-alignment: AlignCenter;"
+            " padding: 3px 10px; font-size: 11px; font-weight: 600; letter-spacing: 1px;"
+            " qproperty-alignment: AlignCenter;"
         )

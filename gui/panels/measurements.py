@@ -1,4 +1,4 @@
-"""The measurements: headline numbers, the other metrics, and where the time of a step goes. Every number explains itself."""
+"""The measurements: headline numbers, the other metrics, and where the time of a step goes."""
 
 from PySide6.QtCore import QRectF, QSize, Qt
 from PySide6.QtGui import QColor, QPainter, QPaintEvent
@@ -29,7 +29,7 @@ SCOPES = ("latest run", "all runs")
 
 
 class MeasurementsPanel(QWidget):
-    """Numbers of the latest generation, or of all. `refresh` is called four times a second, so that they can be read."""
+    """Numbers of the latest generation, or of all. `refresh` is called four times a second."""
 
     def __init__(self, theme: Theme) -> None:
         super().__init__()

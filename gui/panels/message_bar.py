@@ -61,8 +61,9 @@ class MessageBar(QWidget):
 
     def messages(self) -> list["Message"]:
         """What is shown, latest first."""
-        items = (self._layout.itemAt(place).widget() for place in range(self._layout.count()))
-        return [item for item in items if isinstance(item, Message)]
+        items = (self._layout.itemAt(place) for place in range(self._layout.count()))
+        widgets = (item.widget() for item in items if item is not None)
+        return [widget for widget in widgets if isinstance(widget, Message)]
 
     def set_theme(self, theme: Theme) -> None:
         """Take other colours."""
@@ -95,7 +96,12 @@ class Message(QFrame):
     dismissed = Signal()
 
     def __init__(
-        self, kind: Kind, sentence: str, details: str, action: tuple[str, Callable[[], None]] | None, about: str
+        self,
+        kind: Kind,
+        sentence: str,
+        details: str,
+        action: tuple[str, Callable[[], None]] | None,
+        about: str,
     ) -> None:
         super().__init__()
         self.kind, self.sentence, self.details, self.about = kind, sentence, details, about

@@ -28,7 +28,9 @@ class ModelPicker(QDialog):
 
     chosen = Signal(str, str)
 
-    def __init__(self, devices: tuple[DeviceFacts, ...], recent: list[str], parent: QWidget | None = None) -> None:
+    def __init__(
+        self, devices: tuple[DeviceFacts, ...], recent: list[str], parent: QWidget | None = None
+    ) -> None:
         super().__init__(parent)
         self.setWindowTitle("Choose a model")
         self.resize(760, 460)
@@ -132,9 +134,11 @@ class ModelPicker(QDialog):
         elif index.isValid():
             text = f"Load {self.choice}."
         elif typed:
-            text = f"Nothing listed matches. Load takes “{typed}” as a directory, or as a hub id to be fetched."
+            text = (
+                f"Nothing listed matches. Load takes “{typed}” as a directory, or as a hub id to be fetched."
+            )
         elif self._items.rowCount():
-            text = "Presets have real architectures and sizes with random weights: honest for timing, without a download."
+            text = "Presets have real architectures and sizes and random weights: honest for timing, no download."
         else:
             text = "Asking the engine what there is…"
         self._hint.setText(text)
@@ -159,7 +163,11 @@ def _device_box(devices: tuple[DeviceFacts, ...]) -> QComboBox:
     box.addItem("automatic", "auto")
     for facts in devices:
         box.addItem(f"{facts.device} · {units.size(facts.available_bytes)} free", facts.device)
-        box.setItemData(box.count() - 1, f"{facts.label}, {units.size(facts.memory_bytes)} in all", Qt.ItemDataRole.ToolTipRole)
+        box.setItemData(
+            box.count() - 1,
+            f"{facts.label}, {units.size(facts.memory_bytes)} in all",
+            Qt.ItemDataRole.ToolTipRole,
+        )
     return box
 
 

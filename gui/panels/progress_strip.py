@@ -3,7 +3,10 @@
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QProgressBar
 
+from engine.trace.store import Trace
 from gui.panels.widgets import button, label, set_text
+
+PREFILL_SHOWN_AFTER_NS = 300_000_000
 
 
 class ProgressStrip(QFrame):
@@ -43,3 +46,15 @@ class ProgressStrip(QFrame):
             self._bar.setValue(round(min(max(fraction, 0.0), 1.0) * 1000))
         self._cancel.setVisible(can_cancel)
         self.show()
+
+
+def prefill_progress(trace: Trace, now_ns: int) -> tuple[str, float | None] | None:
+    """How far a prompt that takes long is: words and fraction; None when there is nothing to wait for."""
+    if not trace.generations or trace.generations[-1].ended is not None:
+        return None
+    generation = trace.generations[-1]
+    total = len(generation.started.prompt_ids)
+    done = int(trace.steps.prompt_tokens[generation.first_step : generation.end_step].sum())
+    if done >= total or now_ns - generation.started.submitted_ns < PREFILL_SHOWN_AFTER_NS:
+        return None
+    return f"prefill: {done:,} of {total:,} prompt tokens", done / total if done else None

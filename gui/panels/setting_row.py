@@ -163,7 +163,9 @@ class SettingRow(QWidget):
             spin = real
         spin.setKeyboardTracking(False)
         spin.setFixedWidth(104)
-        spin.setToolTip(f"{facts.expected} ({facts.minimum:g} to {facts.maximum:g} {facts.unit})".replace(" )", ")"))
+        spin.setToolTip(
+            f"{facts.expected} ({facts.minimum:g} to {facts.maximum:g} {facts.unit})".replace(" )", ")")
+        )
         return spin
 
     def _place(self, value: SettingValue) -> int:
@@ -248,7 +250,9 @@ def effect_tip(measured: MeasuredEffect, name: Callable[[object], str]) -> str:
     before = f"{name(measured.before)} → " if measured.before is not None else ""
     lines = [f"{before}{name(change.effective)}, before step {measured.mark.step}"]
     if effect.ratio is None or effect.low is None or effect.high is None:
-        lines.append("Too few steady decode steps on both sides yet: no number is shown before there are 64 each.")
+        lines.append(
+            "Too few steady decode steps on both sides yet: no number is shown before there are 64 each."
+        )
     else:
         lines.append(
             f"Median time of a decode step, after / before: {effect.ratio:.3f}×"

@@ -3,6 +3,7 @@
 from itertools import groupby
 
 from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QPalette
 from PySide6.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from engine.protocol import Configuration, ModelLoaded, SettingFacts, SettingsChanged, SettingValue
@@ -37,8 +38,10 @@ class Switchboard(QWidget):
         self._explanation.setContentsMargins(12, 6, 12, 6)
         self._explanation.setFixedHeight(62)
         line = QFrame()
-        line.setFrameShape(QFrame.Shape.HLine)
+        line.setFrameShape(QFrame.Shape.NoFrame)
         line.setFixedHeight(1)
+        line.setBackgroundRole(QPalette.ColorRole.Mid)
+        line.setAutoFillBackground(True)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
@@ -55,10 +58,12 @@ class Switchboard(QWidget):
         layout.setContentsMargins(12, 6, 12, 12)
         layout.setSpacing(9)
         self.rows = {}
-        for family, members in groupby(_by_family(loaded), lambda facts: facts.family):
-            title = label(family.upper(), "section")
-            title.setContentsMargins(0, 6, 0, 0)
-            layout.addWidget(title)
+        for family, group in groupby(_by_family(loaded), lambda facts: facts.family):
+            members = list(group)
+            if len(members) > 1:  # a family of one needs no title over its label
+                title = label(family.upper(), "section")
+                title.setContentsMargins(0, 6, 0, 0)
+                layout.addWidget(title)
             for facts in members:
                 made = SettingRow(facts)
                 made.wished.connect(self._wish)

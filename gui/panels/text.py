@@ -10,7 +10,9 @@ from gui.panels.widgets import label, row
 from gui.theme import Theme, text_font
 from gui.token_document import NEUTRAL, TokenDocument, swatches, text_between
 
-MEANING = "Each token is tinted by its latency against the median of the 64 before it. A click selects its step."
+MEANING = (
+    "Each token is tinted by its latency against the median of the 64 before it. A click selects its step."
+)
 
 
 class TextPanel(QWidget):
@@ -86,7 +88,9 @@ class TokenView(QPlainTextEdit):
         self.setFont(text_font(14))
         self.setPlaceholderText("What the model writes appears here.")
         self.setFrameShape(QPlainTextEdit.Shape.NoFrame)
-        self.setStyleSheet("QPlainTextEdit { border: none; border-radius: 0; background: transparent; padding: 4px 8px; }")
+        self.setStyleSheet(
+            "QPlainTextEdit { border: none; border-radius: 0; background: transparent; padding: 4px 8px; }"
+        )
         self.setToolTip(MEANING)
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         self._pressed_at = -1
@@ -103,13 +107,14 @@ class TokenView(QPlainTextEdit):
         style = QTextCharFormat()
         style.setBackground(QColor(theme.selection))
         style.setForeground(QColor(theme.background))
-        selection.cursor, selection.format = cursor, style  # type: ignore[attr-defined]
+        selection.cursor, selection.format = cursor, style
         self.setExtraSelections([selection])
         place = QTextCursor(self.document())
         place.setPosition(span[1])
-        if not self.viewport().rect().contains(self.cursorRect(place)):
+        line = self.cursorRect(place)
+        if line.top() < 0 or line.bottom() > self.viewport().height():
             self.setTextCursor(place)
-            self.centerCursor()
+            self.ensureCursorVisible()
 
     def createMimeDataFromSelection(self) -> QMimeData:
         """The selected text without the breaks that only this view put in."""

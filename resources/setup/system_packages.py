@@ -1,4 +1,4 @@
-"""Finds the system libraries and fonts that a window needs and a bare Linux lacks; installs them where that is possible.
+"""Finds the system libraries and fonts that a window needs and a bare Linux lacks; installs them where possible.
 
 Run by `make` with the environment's Python. As root with apt the packages are installed without asking, otherwise the
 exact command is printed. What is missing is found out by loading it, not by a list of what should be there.

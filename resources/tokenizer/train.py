@@ -35,7 +35,9 @@ WORD_DIVISOR = 150  # an occurrence of a dictionary word for each so many in the
 
 def main() -> None:
     """Parse the command line, train, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sources", type=Path, help="a directory that has the packages already")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent)
     arguments = parser.parse_args()
@@ -94,7 +96,9 @@ def standard_library() -> Iterator[str]:
     root = Path(sysconfig.get_path("stdlib"))
     for path in sorted(root.rglob("*.py")):
         parts = path.relative_to(root).parts
-        if {"test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "encodings"} & set(parts):
+        if {"test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "encodings"} & set(
+            parts
+        ):
             continue
         text = path.read_text(encoding="utf-8", errors="ignore")
         if "topics" in path.name:  # the language reference: prose from beginning to end

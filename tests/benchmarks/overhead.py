@@ -2,6 +2,7 @@
 
 import argparse
 import statistics
+from itertools import pairwise
 from time import perf_counter_ns
 
 import torch
@@ -86,7 +87,7 @@ def measure(model: str, rounds: int, tokens: int) -> None:
 def decode_seconds(generation: Generation) -> float:
     """Median time from one decode step to the next, in seconds, as a consumer of the loop sees it."""
     times = [perf_counter_ns() for _ in generation]
-    gaps = [after - before for before, after in zip(times, times[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(times)]
     return statistics.median(gaps[4:]) / 1e9
 
 

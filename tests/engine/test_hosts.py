@@ -133,7 +133,8 @@ def test_an_engine_ends_when_its_front_end_is_gone() -> None:
     host.start()
     events: list[Event] = []
     wait_for(host, events, lambda event: isinstance(event, StateChanged) and event.state is EngineState.EMPTY)
-    assert host._process is not None and host._process.stdin is not None
+    assert host._process is not None
+    assert host._process.stdin is not None
     host._process.stdin.close()  # as the death of the window would
     assert host._process.wait(PATIENCE_S) == 0
     host.kill()

@@ -21,7 +21,29 @@ from engine.trace.ledger import END, SpanName
 from engine.trace.phases import Phase, StepKind
 from engine.trace.store import Trace
 
-WORDS = ["the", "instrument", "draws", "every", "step", "of", "a", "model", "while", "it", "runs", ",", "一", "二", "三", "and", "says", "where", "time", "went", "\n"]
+WORDS = [
+    "the",
+    "instrument",
+    "draws",
+    "every",
+    "step",
+    "of",
+    "a",
+    "model",
+    "while",
+    "it",
+    "runs",
+    ",",
+    "一",
+    "二",
+    "三",
+    "and",
+    "says",
+    "where",
+    "time",
+    "went",
+    "\n",
+]
 ATTENTION_KINDS = ("eager", "sdpa", "eager", "flex")
 BASE: Configuration = (("attention", "eager"), ("cache", "dynamic"), ("precision", "float32"))
 
@@ -118,7 +140,11 @@ def events(steps: int, shape: Shape | None = None) -> Iterator[Event]:
         stamps = now + np.concatenate([[0], np.cumsum(row.astype(np.int64))])
         now = int(stamps[-1]) + 5_000
         last_chunk = place == shape.chunks - 1
-        tokens = () if prefill and not last_chunk else (Token(index % 997, WORDS[index % len(WORDS)] + " ", int(stamps[-2])),)
+        tokens = (
+            ()
+            if prefill and not last_chunk
+            else (Token(index % 997, WORDS[index % len(WORDS)] + " ", int(stamps[-2])),)
+        )
         context += 256 if prefill else 1
         yield StepEnded(
             index, index // shape.generation_steps, StepKind.PREFILL if prefill else StepKind.DECODE, configuration, 1,

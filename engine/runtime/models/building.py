@@ -1,7 +1,6 @@
 """Builds a preset: created where it will run and in the dtype it will have, filled with seeded random weights."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,8 +8,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from engine.runtime.models.presets import Preset, preset_settings
-
-Report = Callable[[str, float | None], None]
+from engine.runtime.models.progress import Report
 
 SEED = 20_240_607
 #: Standard deviation of a matrix is GAIN / √width. From about 1 on, what the layers add outweighs the embedding of the

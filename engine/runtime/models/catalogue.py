@@ -58,7 +58,9 @@ def _shortage(least_bytes: int, device: str, available: int) -> str:
     needed = required_bytes(least_bytes)
     if needed <= available:
         return ""
-    return f"It needs {gigabytes(needed)}, and {device} has {gigabytes(available)} free: choose a smaller model."
+    return (
+        f"It needs {gigabytes(needed)}, and {device} has {gigabytes(available)} free: choose a smaller model."
+    )
 
 
 def _cached_entries(device: str, available: int) -> Iterator[CatalogueEntry]:
@@ -74,7 +76,9 @@ def _cached_directories() -> list[tuple[str, Path]]:
     if not hub.cache_directory().is_dir():
         return []
     repositories = huggingface_hub.scan_cache_dir(hub.cache_directory()).repos
-    models = sorted((repo for repo in repositories if repo.repo_type == "model"), key=lambda repo: repo.repo_id)
+    models = sorted(
+        (repo for repo in repositories if repo.repo_type == "model"), key=lambda repo: repo.repo_id
+    )
     newest = [
         (repo.repo_id, max(repo.revisions, key=lambda revision: revision.last_modified).snapshot_path)
         for repo in models

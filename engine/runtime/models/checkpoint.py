@@ -22,7 +22,9 @@ from engine.runtime.models.errors import ModelError, first_line, listed
 def read_config(name: str, directory: Path) -> PreTrainedConfig:
     """The configuration, as transformers understands it. Raises ModelError."""
     try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            directory, local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:  # configurations validate themselves in many ways
         raise _bad_config(name, directory, error) from error
     return config
@@ -93,11 +95,15 @@ def _sentence(name: str, directory: Path, device: torch.device, error: Exception
     if isinstance(error, PermissionError):
         return f"A file of model '{name}' in '{directory}' cannot be read ({error.strerror}): check its permissions."
     if "conversion" in text:
-        return f"The weights in '{directory}' do not fit its config.json: get a complete copy of model '{name}'."
+        return (
+            f"The weights in '{directory}' do not fit its config.json: get a complete copy of model '{name}'."
+        )
     return f"Model '{name}' cannot be loaded ({first_line(error)}): get '{directory}' again or choose another model."
 
 
-def _check_report(name: str, directory: Path, model: PreTrainedModel, report: dict[str, Any]) -> tuple[str, ...]:
+def _check_report(
+    name: str, directory: Path, model: PreTrainedModel, report: dict[str, Any]
+) -> tuple[str, ...]:
     """Raise ModelError for weights that do not fit; a warning for those that no part of the model uses."""
     surplus = sorted(report["unexpected_keys"])
     problems = [
@@ -111,7 +117,11 @@ def _check_report(name: str, directory: Path, model: PreTrainedModel, report: di
             f" get a complete copy of '{directory}'.",
             "\n".join(f"{key}: {value}" for key, value in report.items() if value),
         )
-    return (f"The model does not use {len(surplus)} tensors of its checkpoint: {listed(surplus)}.",) if surplus else ()
+    return (
+        (f"The model does not use {len(surplus)} tensors of its checkpoint: {listed(surplus)}.",)
+        if surplus
+        else ()
+    )
 
 
 def _problem(what: str, keys: Iterable[str]) -> list[str]:
@@ -129,7 +139,9 @@ def _shape(shape: Iterable[int]) -> str:
 
 def extra_layers(model: torch.nn.Module, keys: Iterable[str]) -> list[str]:
     """Those keys that would belong to a list of layers, were it longer: the model would run without them."""
-    lengths = {path: len(module) for path, module in model.named_modules() if isinstance(module, torch.nn.ModuleList)}
+    lengths = {
+        path: len(module) for path, module in model.named_modules() if isinstance(module, torch.nn.ModuleList)
+    }
     return [key for key in keys if _beyond(key, lengths)]
 
 

@@ -16,6 +16,10 @@ def first_line(error: BaseException) -> str:
     """The first line of what an error says, shortened, without a final full stop; its kind when it says nothing."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
+    if text.endswith(":") and len(lines) > 1:
+        text = f"{text} {lines[1]}"
+    if isinstance(error, KeyError):  # it says nothing but the key
+        text = f"unknown or missing: {text}"
     return (text if len(text) <= 200 else text[:197] + "…").rstrip(".:")
 
 

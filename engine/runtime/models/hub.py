@@ -20,7 +20,7 @@ from engine.runtime.models.errors import ModelError, first_line, listed
 from engine.runtime.models.kinds import check_kind
 from engine.runtime.models.memory import gigabytes
 from engine.runtime.models.presets import PRESETS
-from engine.runtime.models.quiet import Report, download_bar
+from engine.runtime.models.progress import Report, download_bar
 from engine.runtime.models.weights import INDEX_FILE, PICKLES, SINGLE_FILE, read_json
 
 CONFIG_FILE = "config.json"
@@ -123,13 +123,19 @@ def explained(model: str, error: Exception) -> ModelError:
         case errors.RepositoryNotFoundError():
             sentence = f"There is no model '{model}', neither as a preset, nor as a directory, nor on the hub: {hint}"
         case errors.LocalEntryNotFoundError() | errors.OfflineModeIsEnabled():
-            sentence = f"Model '{model}' is neither a preset nor in the local cache, and {_no_network()}: {hint}"
+            sentence = (
+                f"Model '{model}' is neither a preset nor in the local cache, and {_no_network()}: {hint}"
+            )
         case errors.EntryNotFoundError():
             sentence = f"'{model}' on the hub has no {CONFIG_FILE}: choose a model in Hugging Face form."
         case PermissionError():
-            sentence = f"The cache {cache_directory()} cannot be used ({error.strerror}): check its permissions."
+            sentence = (
+                f"The cache {cache_directory()} cannot be used ({error.strerror}): check its permissions."
+            )
         case _:
-            sentence = f"Model '{model}' could not be looked up on the hub ({first_line(error)}): try again later."
+            sentence = (
+                f"Model '{model}' could not be looked up on the hub ({first_line(error)}): try again later."
+            )
     return ModelError(sentence, repr(error))
 
 
@@ -154,7 +160,9 @@ def cached_names() -> list[str]:
 
 
 def _remote_files(model: str) -> tuple[str, list[RemoteFile]]:
-    info = huggingface_hub.HfApi(endpoint=constants.ENDPOINT).model_info(model, files_metadata=True, timeout=10)
+    info = huggingface_hub.HfApi(endpoint=constants.ENDPOINT).model_info(
+        model, files_metadata=True, timeout=10
+    )
     return info.sha or "main", [RemoteFile(file.rfilename, file.size or 0) for file in info.siblings or []]
 
 
@@ -190,8 +198,8 @@ def _wanted_weights(model: str, here: dict[str, RemoteFile], get: Callable[[str]
     if pickles:
         raise ModelError(
             f"Model '{model}' has its weights only as pickle files ({listed(pickles)}), which can run code when they"
-            " are read, so they are refused: choose a model with safetensors, or convert this one where you trust it, with"
-            " AutoModelForCausalLM.from_pretrained(…).save_pretrained(…) of transformers."
+            " are read, so they are refused: choose a model with safetensors, or convert this one where you trust it,"
+            " with AutoModelForCausalLM.from_pretrained(…).save_pretrained(…) of transformers."
         )
     raise ModelError(f"Model '{model}' has no safetensors weights on the hub: choose another model.")
 

@@ -16,7 +16,8 @@ _UNKNOWN = (
 )
 _NO_TYPE = "The configuration of '{name}' names no model_type: get a complete copy of the model, in Hugging Face form."
 _WRONG_KIND = (
-    "Model '{name}' ({kind}) is {what}; so far only decoder-only language models can be run: choose one of those."
+    "Model '{name}' ({kind}) is {what}; so far only decoder-only language models can be run:"
+    " choose one of those."
 )
 
 

@@ -22,7 +22,8 @@ from engine.runtime.models.errors import ModelError, first_line
 from engine.runtime.models.kinds import check_kind
 from engine.runtime.models.memory import check_fits
 from engine.runtime.models.presets import PRESETS, Preset
-from engine.runtime.models.quiet import Report, quietly
+from engine.runtime.models.progress import Report
+from engine.runtime.models.quiet import quietly
 from engine.runtime.models.tokenizer_files import built_in_tokenizer, read_tokenizer
 from engine.runtime.models.weights import inspect_weights, read_json, unreadable
 
@@ -84,7 +85,9 @@ def load_model(request: str, device: str, dtype: str | None, progress: Report) -
     """
     place = pick_device(device)
     if dtype is not None and dtype not in DTYPES:
-        raise ModelError(f"'{dtype}' is no precision a model can be loaded in: choose one of {', '.join(DTYPES)}.")
+        raise ModelError(
+            f"'{dtype}' is no precision a model can be loaded in: choose one of {', '.join(DTYPES)}."
+        )
     name = request.strip()
     with quietly(progress):
         loaded = _load(name, place, dtype, progress)
@@ -137,7 +140,9 @@ def _local_directory(name: str) -> Path | None:
         if path.is_dir():
             os.listdir(path)  # a directory may exist and still be closed to us
             if not (path / hub.CONFIG_FILE).is_file():
-                raise ModelError(f"The directory '{path}' has no config.json: name a model in Hugging Face form.")
+                raise ModelError(
+                    f"The directory '{path}' has no config.json: name a model in Hugging Face form."
+                )
             return path
         if path.exists():
             raise ModelError(f"'{path}' is a file: name the directory in which the model's files are.")
@@ -203,9 +208,13 @@ def _choose_dtype(
         return getattr(torch, requested), ()
     checkpoint = declared if isinstance(declared, torch.dtype) else getattr(torch, stored or "float32")
     if device.type == "cpu" and checkpoint is torch.float16:
-        return torch.float32, ("The checkpoint is float16, which CPUs are slow at: it was loaded in float32.",)
+        return torch.float32, (
+            "The checkpoint is float16, which CPUs are slow at: it was loaded in float32.",
+        )
     if device.type == "cpu" and checkpoint is torch.bfloat16 and not _cpu_has_bfloat16():
-        return checkpoint, ("This processor has no bfloat16 instructions: prefill is much slower than in float32.",)
+        return checkpoint, (
+            "This processor has no bfloat16 instructions: prefill is much slower than in float32.",
+        )
     return checkpoint, ()
 
 

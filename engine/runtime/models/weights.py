@@ -40,7 +40,9 @@ class Weights:
         if width is None:
             return self.stored_bytes
         floating = sum(count for dtype, count in self.elements.items() if dtype in DTYPE_NAMES)
-        stored = sum(count * _stored_width(dtype) for dtype, count in self.elements.items() if dtype in DTYPE_NAMES)
+        stored = sum(
+            count * _stored_width(dtype) for dtype, count in self.elements.items() if dtype in DTYPE_NAMES
+        )
         return self.stored_bytes - stored + floating * width
 
     @property
@@ -162,7 +164,9 @@ def _damaged(file: Path, details: str) -> ModelError:
 def unreadable(path: Path, error: OSError) -> ModelError:
     """What a file or directory says that the system does not let us read."""
     reason = error.strerror or type(error).__name__
-    return ModelError(f"'{path}' cannot be read ({reason}): check its permissions and try again.", repr(error))
+    return ModelError(
+        f"'{path}' cannot be read ({reason}): check its permissions and try again.", repr(error)
+    )
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -21,16 +21,14 @@ class Threads:
 
     def probe(self, live: LiveModel) -> SettingFacts:
         """One thread up to all that this process may use; by default one core is left to the window."""
-        usable = usable_processors()
-        physical = min(psutil.cpu_count(logical=False) or usable, usable)
         return SettingFacts(
             key=self.key,
             family="execution",
             label="CPU threads",
             kind="integer",
-            default=max(1, physical - 1),
+            default=default_threads(),
             minimum=1,
-            maximum=max(usable, torch.get_num_threads()),
+            maximum=max(usable_processors(), torch.get_num_threads()),
             unit="threads",
             expected="More threads shorten prefill; decoding stops gaining once memory is the limit,"
             " and with all cores busy the window disturbs the measurement.",
@@ -46,6 +44,12 @@ class Threads:
         if count is None:
             raise SettingRefused(reason)
         torch.set_num_threads(int(count))
+
+
+def default_threads() -> int:
+    """One thread less than there are physical cores: the window has a core of its own then."""
+    usable = usable_processors()
+    return max(1, min(psutil.cpu_count(logical=False) or usable, usable) - 1)
 
 
 def usable_processors() -> int:

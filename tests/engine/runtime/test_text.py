@@ -13,7 +13,24 @@ from transformers import PreTrainedTokenizerFast
 from engine.runtime.models.tokenizer_files import built_in_tokenizer
 from engine.runtime.text import REPLACEMENT, TextStream
 
-WORDS = ("the", "time", "of", "every", "token", "un", "##known", "##s", "时", "间", "한", ".", ",", "n", "'", "##t")
+WORDS = (
+    "the",
+    "time",
+    "of",
+    "every",
+    "token",
+    "un",
+    "##known",
+    "##s",
+    "时",
+    "间",
+    "한",
+    ".",
+    ",",
+    "n",
+    "'",
+    "##t",
+)
 TEXTS = (
     "The time of every token.",
     "大型语言模型的推理过程可以分为两个阶段。龘靐齉",
@@ -36,9 +53,20 @@ def llama_style() -> Any:
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     pieces += ["▁", *"abcdefghijklmnopqrstuvwxyz.,", "▁the", "▁time", "▁of", "的", "时"]
     pieces += ["▁t", "th", "▁th", "ti", "▁ti", "me", "▁o"]
-    merges = [("▁", "t"), ("▁t", "h"), ("▁th", "e"), ("▁t", "i"), ("m", "e"), ("▁ti", "me"), ("▁", "o"), ("▁o", "f")]
+    merges = [
+        ("▁", "t"),
+        ("▁t", "h"),
+        ("▁th", "e"),
+        ("▁t", "i"),
+        ("m", "e"),
+        ("▁ti", "me"),
+        ("▁", "o"),
+        ("▁o", "f"),
+    ]
     vocabulary = {piece: id for id, piece in enumerate(pieces)}
-    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer = Tokenizer(
+        models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    )
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
@@ -48,8 +76,14 @@ def llama_style() -> Any:
 
 @cache
 def metaspace() -> Any:
-    scores = [("<unk>", 0.0), ("▁", -2.0), *((character, -3.0) for character in "abcdefghijklmnopqrstuvwxyz.,时间")]
-    tokenizer = Tokenizer(models.Unigram([*scores, ("▁the", -1.0), ("▁time", -1.0)], unk_id=0, byte_fallback=False))
+    scores = [
+        ("<unk>", 0.0),
+        ("▁", -2.0),
+        *((character, -3.0) for character in "abcdefghijklmnopqrstuvwxyz.,时间"),
+    ]
+    tokenizer = Tokenizer(
+        models.Unigram([*scores, ("▁the", -1.0), ("▁time", -1.0)], unk_id=0, byte_fallback=False)
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
     return _wrapped(tokenizer, special=[])
@@ -74,7 +108,9 @@ class SlowTokenizer:
 
     SPLIT = (b"the ", b"\xe6\x97", b"\xb6", b"\xf0\x9f", b"\x91\x8d", b"x")
 
-    def decode(self, ids: Sequence[int], skip_special_tokens: bool, clean_up_tokenization_spaces: bool) -> str:
+    def decode(
+        self, ids: Sequence[int], skip_special_tokens: bool, clean_up_tokenization_spaces: bool
+    ) -> str:
         assert not skip_special_tokens
         assert not clean_up_tokenization_spaces
         return b"".join(self.SPLIT[id] for id in ids).decode("utf-8", "replace")

@@ -8,7 +8,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from engine.protocol import ModelFacts
 from engine.runtime.models.errors import ModelError
 from engine.runtime.models.loading import LoadedModel, load_model
 from engine.runtime.models.tokenizer_files import built_in_tokenizer
@@ -79,8 +78,3 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     return cache
-
-
-def facts(loaded: LoadedModel) -> ModelFacts:
-    """Its facts."""
-    return loaded.facts(1)

@@ -1,14 +1,16 @@
 """Presets are the models that they say they are, made where and as they will run, and refused where they do not fit."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from engine.runtime.models import memory
-from engine.runtime.models.building import GAIN
-from engine.runtime.models.loading import LoadedModel
+from engine.runtime.models.building import GAIN, build_preset
+from engine.runtime.models.loading import LoadedModel, load_model
 from engine.runtime.models.presets import DEFAULT_PRESET, PRESETS, Preset, preset_settings
 from engine.runtime.models.tokenizer_files import built_in_tokenizer
 
@@ -37,19 +39,25 @@ def test_no_preset_ends_by_itself(preset: Preset) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_parameters_are_made_in_the_dtype_and_buffers_stay_exact(load: Callable[..., LoadedModel], dtype: str) -> None:
+def test_parameters_are_made_in_the_dtype_and_buffers_stay_exact(
+    load: Callable[..., LoadedModel], dtype: str
+) -> None:
     model = load("tiny", dtype).model
     assert {p.dtype for p in model.parameters()} == {getattr(torch, dtype)}
     assert not any(p.requires_grad for p in model.parameters())
     assert not model.training
     frequencies = model.model.rotary_emb.inv_freq
     assert frequencies.dtype is torch.float32
-    assert torch.equal(frequencies, 1.0 / 10_000.0 ** (torch.arange(0, 16, 2, dtype=torch.int64).float() / 16))
+    assert torch.equal(
+        frequencies, 1.0 / 10_000.0 ** (torch.arange(0, 16, 2, dtype=torch.int64).float() / 16)
+    )
 
 
 def test_llama3_frequencies_are_scaled() -> None:
     preset = PRESETS["llama-3.2-1b"]
-    config = AutoConfig.for_model(preset.model_type, **{**preset_settings(preset), "num_hidden_layers": 1})
+    config = AutoConfig.for_model(
+        preset.model_type, **{**preset_settings(preset), "vocab_size": 8, "num_hidden_layers": 1}
+    )
     with torch.device("cpu"):
         rotary = AutoModelForCausalLM.from_config(config).model.rotary_emb
     # the slowest rotation is slowed down by the whole factor, the fastest not at all
@@ -70,8 +78,16 @@ def test_weights_are_seeded_and_random(load: Callable[..., LoadedModel]) -> None
 
 def test_facts_of_a_preset(load: Callable[..., LoadedModel]) -> None:
     facts = load("tiny").facts(123)
-    assert (facts.name, facts.architecture, facts.dtype, facts.device) == ("tiny", "LlamaForCausalLM", "float32", "cpu")
-    assert (facts.parameters, facts.weight_bytes) == (PRESETS["tiny"].parameters, 4 * PRESETS["tiny"].parameters)
+    assert (facts.name, facts.architecture, facts.dtype, facts.device) == (
+        "tiny",
+        "LlamaForCausalLM",
+        "float32",
+        "cpu",
+    )
+    assert (facts.parameters, facts.weight_bytes) == (
+        PRESETS["tiny"].parameters,
+        4 * PRESETS["tiny"].parameters,
+    )
     assert facts.layer_names == ("model.layers.0", "model.layers.1")
     assert (facts.hidden_size, facts.vocabulary, facts.context_limit) == (64, 16_384, 8_192)
     assert facts.random_weights
@@ -94,10 +110,6 @@ def test_greedy_text_is_varied(load: Callable[..., LoadedModel], name: str) -> N
 @pytest.mark.parametrize(("preset", "tied"), [("gpt2-124m", True), ("llama-3.1-8b", False)])
 def test_ids_beyond_the_tokenizer_are_never_chosen(preset: str, tied: bool) -> None:
     """On models of the presets' architectures, cut down to a size for tests: their vocabularies stay whole."""
-    from dataclasses import replace
-
-    from engine.runtime.models.building import build_preset
-
     small = {"n_layer": 1, "n_embd": 32, "n_head": 2, "hidden_size": 32, "num_hidden_layers": 1}
     small |= {"intermediate_size": 32, "num_attention_heads": 2, "num_key_value_heads": 1}
     whole = PRESETS[preset]
@@ -126,8 +138,6 @@ def test_too_little_memory_is_told_before_anything_is_made(
 
 
 def test_progress_is_the_share_of_parameters_filled() -> None:
-    from engine.runtime.models.loading import load_model
-
     heard: list[tuple[str, float | None]] = []
     load_model("tiny", "cpu", None, lambda activity, fraction: heard.append((activity, fraction)))
     fractions = [fraction for _, fraction in heard if fraction is not None]
@@ -137,10 +147,8 @@ def test_progress_is_the_share_of_parameters_filled() -> None:
     assert fractions[0] == pytest.approx(16_384 * 64 / PRESETS["tiny"].parameters)
 
 
-def test_a_container_limit_counts(tmp_path: object) -> None:
-    from pathlib import Path
-
-    group = Path(str(tmp_path))
+def test_a_container_limit_counts(tmp_path: Path) -> None:
+    group = tmp_path
     (group / "memory.max").write_text("1000\n")
     (group / "memory.current").write_text("700\n")
     (group / "memory.stat").write_text("anon 500\ninactive_file 150\n")

@@ -11,10 +11,12 @@ CHINESE = "大型语言模型的推理过程可以分为两个阶段：预填充
 
 def test_its_size() -> None:
     assert len(built_in_tokenizer()) == 16_384
-    assert (files("resources") / "tokenizer" / "tokenizer.json").stat().st_size < 1_500_000  # type: ignore[attr-defined]
+    assert len((files("resources") / "tokenizer" / "tokenizer.json").read_bytes()) < 1_500_000
 
 
-@pytest.mark.parametrize("text", [CHINESE, "def f(x):\n    return x\n", "👩‍👩‍👧‍👦 e\u0301 한국어", "", " a  b "])
+@pytest.mark.parametrize(
+    "text", [CHINESE, "def f(x):\n    return x\n", "👩‍👩‍👧‍👦 e\u0301 한국어", "", " a  b "]
+)
 def test_text_survives(text: str) -> None:
     tokenizer = built_in_tokenizer()
     assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=False) == text

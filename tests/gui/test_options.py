@@ -1,0 +1,77 @@
+"""The command line: what is given is understood, what makes no sense gets one sentence and code 2."""
+
+from pathlib import Path
+
+import pytest
+
+from gui.options import BAD_INPUT, free_path, parse
+
+
+def test_nothing_is_needed() -> None:
+    options = parse([])
+    assert options.model == "llama-30m"
+    assert options.place == "process"
+    assert options.screenshot is None
+
+
+def test_everything_is_understood(tmp_path: Path) -> None:
+    prompt = tmp_path / "prompt.txt"
+    prompt.write_text("写一首诗", encoding="utf-8")
+    options = parse(
+        ["--model", "m", "--prompt", f"@{prompt}", "--device", "cpu", "--set", "b=2", "--set", "a=x", "--theme", "light"]
+        + ["--size", "1920x1080", "--screenshot", str(tmp_path / "a.png"), "--steps", "7", "--place", "thread"]
+    )
+    assert options.prompt == "写一首诗"
+    assert options.settings == (("a", "x"), ("b", "2"))
+    assert options.size == (1920, 1080)
+    assert options.steps == 7
+    assert options.place == "thread"
+
+
+def test_the_place_may_be_given_as_a_setting() -> None:
+    options = parse(["--set", "engine_place=thread"])
+    assert options.place == "thread"
+    assert options.settings == ()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--size", "wide"], "'wide'"),
+        (["--size", "10x10"], "10x10"),
+        (["--set", "precision"], "key=value"),
+        (["--prompt", "@/nowhere/at all"], "/nowhere/at all"),
+        (["--theme", "pink"], "pink"),
+        (["--steps", "0"], "at least one"),
+        (["--steps", "many"], "many"),
+        (["--screenshot", "picture.jpg"], ".png"),
+        (["--screenshot", "/nowhere/picture.png"], "/nowhere"),
+        (["--colour", "red"], "--colour"),
+        (["--set", "engine_place=cloud"], "cloud"),
+    ],
+)
+def test_nonsense_gets_one_sentence(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(arguments)
+    assert ended.value.code == BAD_INPUT
+    told = capsys.readouterr().err
+    assert said in told
+    assert len(told.strip().splitlines()) == 1
+
+
+def test_a_prompt_file_that_is_not_text_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "prompt.bin"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SystemExit):
+        parse(["--prompt", f"@{path}"])
+    assert "UTF-8" in capsys.readouterr().err
+
+
+def test_a_picture_never_overwrites(tmp_path: Path) -> None:
+    wanted = tmp_path / "cyclograph.png"
+    assert free_path(wanted) == wanted
+    wanted.touch()
+    (tmp_path / "cyclograph-2.png").touch()
+    assert free_path(wanted) == tmp_path / "cyclograph-3.png"

@@ -1,0 +1,84 @@
+"""Sentences and labels."""
+
+from engine.protocol import SettingChange, SettingsChanged
+from engine.trace.ledger import Span, SpanName
+from engine.trace.phases import Phase
+from gui import view_texts as texts
+from tests.gui import synthetic
+
+
+def test_a_step_in_one_sentence() -> None:
+    trace = synthetic.trace(10, synthetic.Shape(layers=2, chunks=2))
+    sentence = texts.step_sentence(trace, 5)
+    assert sentence.startswith("step 5 · decode · ")
+    assert sentence.endswith("context 516 · “of␣”")
+    assert "256 prompt tokens" in texts.step_sentence(trace, 0)
+
+
+def test_the_ledger_sums_to_the_wall_time() -> None:
+    trace = synthetic.trace(10, synthetic.Shape(layers=2))
+    entries = texts.ledger(trace, 7)
+    assert sum(e.ns for e in entries) == trace.steps.wall_ns[7]
+    assert Phase.ATTENTION_CORE not in [e.phase for e in entries]
+
+
+def test_a_ledger_line_that_is_too_long_says_other() -> None:
+    entries = [
+        texts.LedgerEntry(Phase.ATTENTION, 6_000_000, 0.6),
+        texts.LedgerEntry(Phase.MLP, 3_000_000, 0.3),
+        texts.LedgerEntry(Phase.STOP, 1_000_000, 0.1),
+    ]
+    wide = texts.fitting_ledger(entries, 1000, len)
+    assert [text for text, *_ in wide] == ["attention 6.00", "MLP 3.00", "stop 1.00"]
+    narrow = texts.fitting_ledger(entries, 75, len)
+    assert [(text, phase) for text, phase, _ in narrow] == [
+        ("attention 6.00", Phase.ATTENTION),
+        ("other 4.00", None),
+    ]
+
+
+def test_configurations_are_named_by_what_changed() -> None:
+    a, b = (("cache", "dynamic"), ("precision", "float32")), (("cache", "static"), ("precision", "float32"))
+    assert texts.configuration_labels([a, b, a]) == ["as started", "cache static"]
+    assert texts.configuration_labels([]) == []
+
+
+def test_labels_are_staggered_and_never_overlap() -> None:
+    assert texts.place_labels([0, 10, 20, 60], [50, 50, 50, 50], 2, 1000) == [
+        (0, 0),
+        (10, 1),
+        (20, -1),
+        (60, 0),
+    ]
+    assert texts.place_labels([90], [50], 2, 100) == [(50, 0)]
+
+
+def test_a_change_says_what_was_asked_and_why_not() -> None:
+    change = SettingChange("attention", "flash", "sdpa", "no flash kernel here")
+    event = SettingsChanged(0, 3, (change,), 2_000_000, 1, ())
+    assert texts.change_sentences(event) == [
+        "attention → sdpa (asked: flash): no flash kernel here",
+        "the switch took 2.00 ms",
+    ]
+
+
+def test_groups_are_runs_of_outermost_spans() -> None:
+    def span(phase: Phase, depth: int, begin: int, end: int) -> Span:
+        return Span(SpanName(phase, -1, "x"), depth, begin, end - begin)
+
+    spans = [
+        span(Phase.EMBED, 0, 1, 5),
+        span(Phase.NORM, 0, 6, 20),
+        span(Phase.ATTENTION, 1, 7, 12),
+        span(Phase.HEAD, 0, 21, 30),
+        span(Phase.SAMPLE, 0, 31, 35),
+        span(Phase.STOP, 0, 36, 40),
+    ]
+    assert texts.group_spans(spans) == [texts.GroupSpan("forward", 1, 30), texts.GroupSpan("decode", 31, 40)]
+
+
+def test_spans_have_shorter_names_for_less_room() -> None:
+    attention = Span(SpanName(Phase.ATTENTION, 7, "self_attn"), 1, 0, 1)
+    assert texts.span_labels(attention) == ("L07 attention", "attention")
+    assert texts.span_labels(Span(SpanName(Phase.NORM, 7, "layer"), 0, 0, 1)) == ("L07", "7")
+    assert texts.span_labels(Span(SpanName(Phase.NORM, -1, "layers"), 0, 0, 1)) == ("layers",)
