@@ -59,9 +59,11 @@ def _run(options: Options, host: Host) -> int:
     from gui.engine_thread import EngineThread
     from gui.faults import Faults
     from gui.main_window import MainWindow
-    from gui.screenshot import Screenshot
+    from gui.screenshot import Screenshot, hush_offscreen
     from gui.settings_store import SettingsStore
 
+    if options.screenshot is not None:
+        hush_offscreen()
     application = QApplication([sys.argv[0]])
     application.setApplicationName("Cyclograph")
     application.setDesktopFileName("cyclograph")

@@ -4,7 +4,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PySide6.QtCore import QCoreApplication, QObject, QTimer, Slot
+from PySide6.QtCore import (
+    QCoreApplication,
+    QMessageLogContext,
+    QObject,
+    QtMsgType,
+    QTimer,
+    Slot,
+    qInstallMessageHandler,
+)
 
 from engine.protocol import EngineEnded, Failed, GenerationEnded
 from engine.trace.metrics import Measured
@@ -21,6 +29,16 @@ PRINTED = (
     *("output_throughput", "decode_throughput", "prefill_throughput"),
     *("forward_share", "attention_share", "decode_share", "unattributed"),
 )
+
+
+def hush_offscreen() -> None:
+    """Leave out what the offscreen platform says at every change of a window's limits; say the rest as ever."""
+    qInstallMessageHandler(_say)
+
+
+def _say(_kind: QtMsgType, _context: QMessageLogContext, message: str) -> None:
+    if "propagateSizeHints" not in message:
+        print(message, file=sys.stderr)
 
 
 class Screenshot(QObject):

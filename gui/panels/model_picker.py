@@ -3,6 +3,7 @@
 from PySide6.QtCore import QSortFilterProxyModel, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QStandardItem, QStandardItemModel
 from PySide6.QtWidgets import (
+    QApplication,
     QComboBox,
     QDialog,
     QFileDialog,
@@ -185,7 +186,8 @@ def _row_of(entry: CatalogueEntry) -> list[QStandardItem]:
     items[0].setData(entry.reason, REASON_ROLE)
     for place, item in enumerate(items):
         item.setToolTip(entry.reason or entry.remark)
-        item.setEnabled(not entry.reason)
+        if entry.reason:  # it can be pointed at, to read why it does not fit
+            item.setForeground(QApplication.palette().placeholderText())
         if 1 <= place <= 3:
             item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
     return items

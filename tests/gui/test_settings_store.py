@@ -31,7 +31,7 @@ def test_what_was_kept_comes_back(tmp_path: Path) -> None:
     [
         b"\x00\xff\x01",
         b"[General]\ntheme=pink\nrecent_models=@Invalid()\ngeometry=text\nlayout=7\nlayout_version=99\n",
-        b"theme=@Variant(\\0\\0\\0\\x7f)\nprompt=@ByteArray(abc)\nlayout=@ByteArray()\nlayout_version=1\n",
+        b"theme=@ByteArray(abc)\nprompt=@ByteArray(abc)\nlayout=@ByteArray()\nlayout_version=1\n",
     ],
 )
 def test_garbage_is_ignored(tmp_path: Path, garbage: bytes) -> None:

@@ -145,7 +145,7 @@ def test_what_probing_offers_keeps_the_tokens_of_every_family(family_of_all: str
         ("gpt_neo", "kv_cache", "static", "other results"),
         ("bloom", "attention", "sdpa", "brings its own attention"),
         ("gpt_oss", "attention", "flex", "attention sinks"),
-        ("gemma2", "attention", "sdpa", "does not support"),
+        ("gpt_oss", "attention", "sdpa", "does not support"),
     ],
 )
 def test_what_is_impossible_is_refused_for_the_true_reason(

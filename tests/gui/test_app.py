@@ -1,0 +1,90 @@
+"""The program from outside: a picture without a display, and one sentence for what cannot be."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from PySide6.QtGui import QImage
+
+from gui import display
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the program without a display, from a directory."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "gui", *arguments],
+        cwd=directory,
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems always have a display")
+def test_without_a_display_it_draws_a_picture_and_prints_the_summary(tmp_path: Path) -> None:
+    (tmp_path / "cyclograph.png").write_bytes(b"precious")
+    ended = run(tmp_path, "--steps", "8", "--set", "threads=1")
+    assert ended.returncode == 0, ended.stderr
+    assert "no display" in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+    path = tmp_path / "cyclograph-2.png"
+    assert ended.stdout.splitlines()[0] == str(path)
+    assert "time to first token" in ended.stdout
+    assert (tmp_path / "cyclograph.png").read_bytes() == b"precious"
+    picture = QImage(str(path))
+    assert (picture.width(), picture.height()) == (1440, 900)
+    shades = {picture.pixel(x, y) for x in range(0, 1440, 7) for y in range(0, 900, 7)}
+    assert len(shades) > 50
+    assert not [c for c in psutil.Process().children() if "serve" in c.cmdline()]
+
+
+def test_a_model_that_does_not_exist_is_one_sentence_and_code_2(tmp_path: Path) -> None:
+    ended = run(tmp_path, "--model", str(tmp_path), "--screenshot", "a.png")
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    assert str(tmp_path) in ended.stderr
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_the_window_never_imports_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys, gui.app, gui.conductor, gui.screenshot, gui.faults;"
+        "bad = {'torch', 'transformers', 'engine.runtime'} & set(sys.modules);"
+        "sys.exit(f'imported {bad}' if bad else 0)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_missing_libraries_are_named_with_the_command() -> None:
+    told = display.missing_qt(ImportError("libEGL.so.1: cannot open shared object file"))
+    assert "libEGL.so.1" in told
+    assert "sudo apt-get install -y" in told
+    assert "libegl1" in told
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems always have a display")
+def test_a_display_that_does_not_answer_is_noticed_before_qt_aborts(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("QT_QPA_PLATFORM", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DISPLAY", ":77")
+    problem = display.display_problem()
+    assert ":77" in problem or "library is missing" in problem
+    monkeypatch.delenv("DISPLAY")
+    assert "no display" in display.display_problem()
+    monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
+    assert display.display_problem() == ""

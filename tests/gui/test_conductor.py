@@ -1,0 +1,396 @@
+"""The wiring, with a scripted engine: who tells whom, and what the window shows of it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QTextCursor
+from PySide6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
+
+from engine.protocol import (
+    CatalogueEntry,
+    CatalogueListed,
+    Change,
+    Choice,
+    EngineEnded,
+    EngineState,
+    EngineStarted,
+    Failed,
+    Generate,
+    GenerationEnded,
+    ListModels,
+    Load,
+    ModelLoaded,
+    ObserverReport,
+    Pause,
+    Progress,
+    Resume,
+    SettingChange,
+    SettingFacts,
+    SettingsChanged,
+    SingleStep,
+    StateChanged,
+    Stop,
+)
+from gui.actions import ACTIONS
+from gui.conductor import Conductor
+from gui.panels.model_picker import ModelPicker
+from gui.settings_store import SettingsStore
+from gui.shortcuts import ShortcutSheet
+from tests.gui import synthetic
+from tests.gui.building import Hosts, ScriptedHost, build
+from tests.gui.conftest import settle
+
+pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSizeHints", extend=True)
+
+ATTENTION = SettingFacts(
+    "attention",
+    "attention",
+    "Attention kernel",
+    "choice",
+    "eager",
+    (Choice("eager", "eager", "", "the reference"), Choice("sdpa", "SDPA"), Choice("flash", "Flash", "needs a GPU")),
+    expected="the same text at another speed",
+)
+DECODING = SettingFacts(
+    "decoding", "decoding", "Choice of token", "choice", "greedy", (Choice("greedy", "Greedy"), Choice("sample", "Sampling"))
+)
+TEMPERATURE = SettingFacts("temperature", "decoding", "Temperature", "number", 1.0, minimum=0.1, maximum=2.0, increment=0.05)
+THREADS = SettingFacts("threads", "execution", "CPU threads", "integer", 1, minimum=1, maximum=4)
+
+
+def loaded() -> ModelLoaded:
+    made = synthetic.loaded(4)
+    effective = (("attention", "eager"), ("decoding", "greedy"), ("temperature", 1.0), ("threads", 1))
+    return ModelLoaded(0, made.model, (ATTENTION, DECODING, TEMPERATURE, THREADS), 0, effective)
+
+
+@pytest.fixture
+def hosts() -> Hosts:
+    return Hosts()
+
+
+@pytest.fixture
+def conductor(qapp: QApplication, hosts: Hosts) -> Iterator[Conductor]:
+    made = build(hosts("process"), hosts, load=Load("preset"))
+    made.window.show()
+    yield made
+    made.stop()
+    made.window.close()
+    made.window.deleteLater()
+    settle(qapp)
+
+
+@pytest.fixture
+def host(conductor: Conductor, hosts: Hosts) -> ScriptedHost:
+    return hosts.opened[0]
+
+
+def say(conductor: Conductor, host: ScriptedHost, *events: object) -> None:
+    host.events = list(events)  # type: ignore[arg-type]
+    conductor.frame()
+    conductor.show_numbers()
+
+
+def ready(conductor: Conductor, host: ScriptedHost, steps: int = 60) -> None:
+    events = synthetic.events(steps, synthetic.Shape(layers=4)) if steps else ()
+    say(conductor, host, loaded(), *events, StateChanged(0, EngineState.READY))
+
+
+def test_space_runs_pauses_and_goes_on(conductor: Conductor, host: ScriptedHost, qtbot: QtBot) -> None:
+    ready(conductor, host)
+    conductor.window.prompt.set_text("Hello")
+    for state, expected in (
+        (EngineState.READY, Generate),
+        (EngineState.RUNNING, Pause),
+        (EngineState.PAUSED, Resume),
+    ):
+        say(conductor, host, StateChanged(0, state))
+        qtbot.keyClick(conductor.window, Qt.Key.Key_Space)
+        assert isinstance(host.sent[-1], expected)
+    assert conductor.window.actions_["run"].text() == "Run"
+    assert [c.prompt for c in host.sent if isinstance(c, Generate)] == ["Hello"]
+
+
+def test_space_in_the_prompt_is_a_space(conductor: Conductor, host: ScriptedHost, qtbot: QtBot) -> None:
+    ready(conductor, host)
+    editor = conductor.window.prompt._text
+    conductor.window.activateWindow()
+    editor.setFocus()
+    editor.moveCursor(QTextCursor.MoveOperation.End)
+    before = conductor.window.prompt.text
+    for key in (Qt.Key.Key_Space, Qt.Key.Key_N, Qt.Key.Key_L):
+        qtbot.keyClick(editor, key)
+    assert conductor.window.prompt.text == before + " nl"
+    assert host.sent == []
+
+
+def test_step_begins_a_generation_on_hold_and_steps(conductor: Conductor, host: ScriptedHost) -> None:
+    ready(conductor, host)
+    conductor.window.actions_["step"].trigger()
+    first, second = host.sent[-2:]
+    assert isinstance(first, Generate)
+    assert first.paused
+    assert second == SingleStep()
+
+
+def test_actions_that_make_no_sense_are_off(conductor: Conductor, host: ScriptedHost) -> None:
+    actions = conductor.window.actions_
+    assert not actions["run"].isEnabled()
+    ready(conductor, host)
+    assert actions["run"].isEnabled()
+    assert not actions["stop"].isEnabled()
+    say(conductor, host, StateChanged(0, EngineState.RUNNING))
+    actions["stop"].trigger()
+    assert host.sent[-1] == Stop()
+
+
+def test_clearing_a_run_ends_it_first(conductor: Conductor, host: ScriptedHost) -> None:
+    ready(conductor, host)
+    say(conductor, host, StateChanged(0, EngineState.RUNNING))
+    conductor.window.actions_["clear"].trigger()
+    assert host.sent[-1] == Stop()
+    assert len(conductor.engine.trace.steps) == 60
+    say(conductor, host, GenerationEnded(0, 0, "stopped"), StateChanged(0, EngineState.READY))
+    assert len(conductor.engine.trace.steps) == 0
+    assert conductor.window.navigation.count == 0
+
+
+def test_a_click_on_a_word_a_bar_and_a_key_select_the_same_step(
+    conductor: Conductor, host: ScriptedHost, qtbot: QtBot
+) -> None:
+    ready(conductor, host)
+    window = conductor.window
+    window.text._clicked(window.text._written.span_of(range(10, 11))[0])  # type: ignore[index]
+    step = int(conductor.engine.trace.tokens.step[10])
+    assert window.navigation.selected == step
+    qtbot.keyClick(window, Qt.Key.Key_Period)
+    assert window.navigation.selected == step + 1
+    assert len(window.text.view.extraSelections()) == 1
+    conductor.frame()
+    assert window.timeline.step == step + 1
+    qtbot.keyClick(window, Qt.Key.Key_Escape)
+    assert window.navigation.selected is None
+    assert window.text.view.extraSelections() == []
+
+
+def test_the_slowest_step_on_screen_is_found(conductor: Conductor, host: ScriptedHost) -> None:
+    ready(conductor, host, 200)
+    conductor.window.actions_["slowest"].trigger()
+    selected = conductor.window.navigation.selected
+    steps = conductor.engine.trace.steps
+    assert selected is not None
+    assert steps.wall_ns[selected] == steps.wall_ns[4:].max()
+
+
+def test_nothing_is_drawn_when_nothing_changed(conductor: Conductor, host: ScriptedHost) -> None:
+    ready(conductor, host)
+    conductor.frame()
+    window = conductor.window
+    assert not any(chart.refresh() for chart in window.charts)
+    assert not window.text.refresh()
+    assert not window.measurements.refresh()
+
+
+def test_a_killed_engine_leaves_the_window_and_the_trace(
+    conductor: Conductor, host: ScriptedHost, hosts: Hosts
+) -> None:
+    ready(conductor, host)
+    say(conductor, host, EngineEnded(0, "The engine was killed.", -9, "the end"))
+    (message,) = conductor.window.messages.messages()
+    assert message.sentence == "The engine was killed."
+    assert conductor.window.heading.text == "NO ENGINE"
+    assert len(conductor.engine.trace.steps) == 60
+    message.action_button.click()
+    assert hosts.opened[1].sent == [Load("preset")]
+    say(conductor, hosts.opened[1], loaded(), StateChanged(0, EngineState.READY))
+    assert conductor.window.messages.messages() == []
+    assert conductor.window.heading.text == "READY"
+
+
+def test_failures_are_shown_not_asked(conductor: Conductor, host: ScriptedHost) -> None:
+    for number in range(5):
+        say(conductor, host, Failed(0, f"Problem {number}.", "details", "generate" if number < 2 else ""))
+    sentences = [m.sentence for m in conductor.window.messages.messages()]
+    assert sentences[0] == "Problem 4."
+    assert len(sentences) <= 3
+    assert conductor.window.messages.dismiss_latest()
+
+
+def test_loading_shows_progress_and_can_be_cancelled(
+    conductor: Conductor, host: ScriptedHost, hosts: Hosts
+) -> None:
+    say(conductor, host, StateChanged(0, EngineState.LOADING), Progress(0, "reading weights", 0.5))
+    progress = conductor.window.progress
+    assert progress.isVisible()
+    assert progress.text == "reading weights"
+    progress.cancelled.emit()
+    assert host.ended == "killed"
+    assert len(hosts.opened) == 2
+    assert hosts.opened[1].sent == []
+    say(conductor, hosts.opened[1], StateChanged(0, EngineState.EMPTY))
+    assert not progress.isVisible()
+
+
+def test_a_switch_is_wished_for_and_shown_when_it_is_in_force(conductor: Conductor, host: ScriptedHost) -> None:
+    ready(conductor, host)
+    board = conductor.window.switchboard
+    segments = board.rows["attention"].control
+    segments.buttons[1].click()  # type: ignore[attr-defined]
+    assert host.sent[-1] == Change((("attention", "sdpa"),))
+    assert segments.buttons[0].isChecked(), "the engine has not said so yet"  # type: ignore[attr-defined]
+    effective = tuple(sorted({**dict(loaded().effective), "attention": "sdpa"}.items()))
+    change = SettingChange("attention", "sdpa", "sdpa")
+    say(conductor, host, SettingsChanged(0, 60, (change,), 1000, 1, effective))
+    assert segments.buttons[1].isChecked()  # type: ignore[attr-defined]
+
+
+def test_a_refused_switch_says_why(conductor: Conductor, host: ScriptedHost) -> None:
+    ready(conductor, host)
+    change = SettingChange("attention", "sdpa", "eager", "it is broken today")
+    say(conductor, host, SettingsChanged(0, 60, (change,), 1000, 1, loaded().effective))
+    row = conductor.window.switchboard.rows["attention"]
+    assert "it is broken today" in row._refusal.text()
+    assert row._refusal.isVisibleTo(row)
+    assert "it is broken today" in conductor.window.messages.messages()[0].sentence
+
+
+def test_what_is_impossible_is_off_with_its_reason(conductor: Conductor, host: ScriptedHost) -> None:
+    ready(conductor, host)
+    board = conductor.window.switchboard
+    row = board.rows["attention"]
+    flash = row.control.buttons[2]  # type: ignore[attr-defined]
+    assert not flash.isEnabled()
+    assert flash.toolTip() == "needs a GPU"
+    row.control.pointed.emit(2)  # type: ignore[attr-defined]
+    assert "needs a GPU" in board.explanation
+    assert "needs a GPU" in row.explanation
+
+
+def test_sampling_numbers_are_off_while_greedy(conductor: Conductor, host: ScriptedHost) -> None:
+    ready(conductor, host)
+    board = conductor.window.switchboard
+    assert not board.rows["temperature"].control.isEnabled()
+    effective = tuple(sorted({**dict(loaded().effective), "decoding": "sample"}.items()))
+    change = SettingChange("decoding", "sample", "sample")
+    say(conductor, host, SettingsChanged(0, 60, (change,), 1000, 1, effective))
+    assert board.rows["temperature"].control.isEnabled()
+    board.rows["temperature"].control.setValue(0.7)  # type: ignore[attr-defined]
+    assert host.sent[-1] == Change((("temperature", 0.7),))
+
+
+def test_every_number_explains_itself(conductor: Conductor, host: ScriptedHost) -> None:
+    ready(conductor, host)
+    for measured in ("ttft", "itl_p50", "stalls"):
+        shown = conductor.window.measurements.measured[measured]
+        assert shown.metric.formula in gui_explanation(conductor, measured)
+    conductor.window.measurements._scope.buttons[1].click()
+    assert conductor.window.measurements.measured["steps"].value == 60
+
+
+def gui_explanation(conductor: Conductor, key: str) -> str:
+    panel = conductor.window.measurements
+    if key in panel._values:
+        return panel._values[key].toolTip()
+    return panel._headlines[key].toolTip()
+
+
+def test_the_status_bar_shows_what_measuring_costs(conductor: Conductor, host: ScriptedHost) -> None:
+    ready(conductor, host)
+    say(conductor, host, ObserverReport(0, 100, 60.0, 4000.0))
+    meter = conductor.window.meter
+    middle = sorted(conductor.engine.trace.steps.wall_ns[4:].tolist())[28]
+    assert f"{100 * 10_000 / middle:.2g}"[:3] in meter._instrument.text()
+    assert "100 marks" in meter._instrument.toolTip()
+    assert "own process" not in meter._engine.text(), "no engine has said that it started"
+    say(conductor, host, EngineStarted(0, 1, 1, (), (), "cpu", 2))
+    assert "own process · 1 thread" in meter._engine.text()
+
+
+def test_the_picker_lists_searches_and_says_what_does_not_fit(
+    conductor: Conductor, host: ScriptedHost, qtbot: QtBot, qapp: QApplication
+) -> None:
+    ready(conductor, host)
+    conductor.window.actions_["pick"].trigger()
+    assert host.sent[-1] == ListModels()
+    picker = conductor.window.findChild(ModelPicker)
+    assert picker is not None
+    entries = (
+        CatalogueEntry("llama-30m", "preset", "Llama", 32_000_000, 128_000_000, 8192),
+        CatalogueEntry("llama-8b", "preset", "Llama", 8_000_000_000, 16_000_000_000, 8192, "", "needs 16 GiB"),
+    )
+    say(conductor, host, CatalogueListed(0, entries))
+    picker.search.setText("8b")
+    assert picker.choice == "", "what does not fit is not loaded"
+    assert "needs 16 GiB" in picker._hint.text()
+    picker.search.setText("30m")
+    assert picker.choice == "llama-30m"
+    picker.search.setText("some/hub-id")
+    assert picker.choice == "some/hub-id"
+    qtbot.keyClick(picker.search, Qt.Key.Key_Return)
+    assert host.sent[-1] == Load("some/hub-id", "auto")
+    settle(qapp)
+
+
+def test_all_keys_are_on_the_sheet_and_no_key_means_two_things(conductor: Conductor, qapp: QApplication) -> None:
+    keys = [key for facts in ACTIONS for key in facts.keys]
+    assert len(keys) == len(set(keys))
+    conductor.window.actions_["shortcuts"].trigger()
+    sheet = conductor.window.findChild(ShortcutSheet)
+    assert sheet is not None
+    sheet.close()
+    settle(qapp)
+
+
+def test_themes_switch_and_are_remembered(qapp: QApplication, hosts: Hosts, tmp_path: Path) -> None:
+    store = SettingsStore.of_file(tmp_path / "a.ini")
+    conductor = build(hosts("process"), hosts, store)
+    window = conductor.window
+    ready(conductor, hosts.opened[0])
+    window.show()
+    assert window.theme.name == "dark"
+    window.actions_["theme"].trigger()
+    conductor.frame()
+    assert window.theme.name == "light"
+    assert store.theme == "light"
+    window.docks["text"].hide()
+    window.close()
+    window.deleteLater()
+    settle(qapp)
+    again = build(hosts("process"), hosts, store).window
+    assert again.docks["text"].isHidden()
+    again.reset_layout()
+    assert not again.docks["text"].isHidden()
+    again.deleteLater()
+    settle(qapp)
+
+
+def test_a_garbled_layout_is_no_obstacle(qapp: QApplication, hosts: Hosts, tmp_path: Path) -> None:
+    (tmp_path / "a.ini").write_text(
+        "[General]\nlayout_version=1\nlayout=@ByteArray(garbage)\ngeometry=@ByteArray(garbage)\nsplitter=@ByteArray(x)\n"
+    )
+    window = build(hosts("process"), hosts, SettingsStore.of_file(tmp_path / "a.ini")).window
+    assert window.width() > 600
+    window.deleteLater()
+    settle(qapp)
+
+
+def test_the_first_model_runs_by_itself_once(qapp: QApplication, hosts: Hosts) -> None:
+    conductor = build(hosts("process"), hosts, autorun=Generate("go"))
+    host = hosts.opened[0]
+    for _ in range(2):
+        say(conductor, host, loaded(), StateChanged(0, EngineState.READY))
+    assert host.sent == [Generate("go")]
+    conductor.window.deleteLater()
+    settle(qapp)
+
+
+def test_a_picture_is_saved_beside_others(
+    conductor: Conductor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        conductor.window.actions_["picture"].trigger()
+    assert sorted(p.name for p in tmp_path.glob("*.png")) == ["cyclograph-2.png", "cyclograph.png"]
