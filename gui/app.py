@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from multiprocessing import freeze_support
 from pathlib import Path
@@ -19,18 +19,20 @@ if TYPE_CHECKING:
     from gui.main_window import MainWindow
 
 NO_QT = 3
+INTERRUPTED = 130
 PICTURE = "cyclograph.png"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program; returns its exit code: 0, 2 for bad input, 3 where Qt is missing."""
+    """Run the program; returns its exit code: 0, 2 for bad input, 3 where Qt is missing, 130 after an early Ctrl-C."""
     freeze_support()
     options = parse(argv)
+    interruption = Interruption()
     host = open_host(options.place)
     host.start()  # first of all: importing torch takes longer than everything that follows
     host.send(Load(options.model, options.device, options.settings))
     try:
-        return _run(_with_display(options), host)
+        return _run(_with_display(options), host, interruption)
     except ImportError as error:
         print(missing_qt(error), file=sys.stderr)
         return NO_QT
@@ -51,8 +53,9 @@ def _with_display(options: Options) -> Options:
     return options
 
 
-def _run(options: Options, host: Host) -> int:
+def _run(options: Options, host: Host, interruption: "Interruption") -> int:
     """Show the window (or draw it offscreen) until it is closed."""
+    from PySide6.QtCore import Qt
     from PySide6.QtWidgets import QApplication
 
     from gui.conductor import Conductor
@@ -79,10 +82,14 @@ def _run(options: Options, host: Host) -> int:
     if options.screenshot is not None:
         Screenshot(conductor, options.screenshot)
     _place(window, options)
-    _quit_on_signals(window)
+    # A window may be closed before exec() has begun, where quit() would be lost: it is posted instead.
+    window.closing.connect(application.quit, Qt.ConnectionType.QueuedConnection)
+    interruption.close = window.close
+    if interruption.asked:
+        window.close()
     conductor.start()
     try:
-        return application.exec()
+        return INTERRUPTED if interruption.asked else application.exec()
     finally:
         conductor.stop()
         faults.uninstall()
@@ -113,14 +120,23 @@ def _place(window: "MainWindow", options: Options) -> None:
         window.arrange()
 
 
-def _quit_on_signals(window: "MainWindow") -> None:
-    """Ctrl-C and a polite kill close the window; the frame timer lets Python see them soon."""
+class Interruption:
+    """Ctrl-C and a polite kill: they close the window, or are remembered until there is one.
 
-    def quit_(_number: int, _frame: FrameType | None) -> None:
-        window.close()
+    Nothing is raised, since an exception in the middle of an import or of Qt's work leaves either in pieces. The frame
+    timer of the window lets Python see a signal soon.
+    """
 
-    for name in ("SIGINT", "SIGTERM"):
-        signal.signal(getattr(signal, name), quit_)
+    def __init__(self) -> None:
+        self.asked = False
+        self.close: Callable[[], object] | None = None
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, self._take)
+
+    def _take(self, _number: int, _frame: FrameType | None) -> None:
+        self.asked = True
+        if self.close is not None:
+            self.close()
 
 
 if __name__ == "__main__":

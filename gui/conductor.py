@@ -9,6 +9,7 @@ from PySide6.QtCore import QObject, Qt, QTimer, Slot
 
 from engine.protocol import (
     CatalogueListed,
+    Configuration,
     EngineEnded,
     EngineState,
     Failed,
@@ -94,7 +95,7 @@ class Conductor(QObject):
         if changed:
             window.switchboard.refresh_effects()
         window.meter.show_costs(engine.trace, engine.last_observer, self.meter.cost())
-        window.meter.show_engine(engine.trace, engine.place, engine.started is not None)
+        window.meter.show_engine(engine.trace, engine.place, engine.state)
         self._show_prefill()
         return changed
 
@@ -141,8 +142,14 @@ class Conductor(QObject):
         actions["generate"].setEnabled(ready)
         window.prompt.run_button.setEnabled(ready)
         actions["stop"].setEnabled(state in BUSY)
-        if state in (None, EngineState.EMPTY):
-            window.model.show_nothing("Choose a model to begin." if state else "The engine is not running.")
+        if not ready:
+            window.model.show_hint(self._why_not_ready(state))
+
+    def _why_not_ready(self, state: EngineState | None) -> str:
+        wanted = self.engine.wanted_model
+        if self._working:
+            return f"{wanted} is being loaded." if wanted else "The engine is starting."
+        return "Choose a model to begin." if state else "The engine is not running."
 
     @Slot(object)
     def _model_loaded(self, loaded: ModelLoaded) -> None:
@@ -151,6 +158,7 @@ class Conductor(QObject):
         window.heading.show_model(model)
         window.prompt.suit_model(model.context_limit, model.random_weights)
         window.switchboard.show_settings(loaded)
+        self._show_precision(loaded.effective)
         window.messages.withdraw("load")
         window.messages.withdraw("engine")
         window.setWindowTitle(f"{model.name} – Cyclograph")
@@ -175,12 +183,19 @@ class Conductor(QObject):
     @Slot(object)
     def _settings_changed(self, event: SettingsChanged) -> None:
         self.window.switchboard.show_change(event)
+        self._show_precision(event.effective)
         for change in event.changes:
             if change.reason:
                 asked = f"{change.key} = {change.requested} was asked for, {change.effective} is in force"
                 self.window.messages.show_message(
                     Kind.WARNING, f"{asked}: {change.reason}", about=f"setting {change.key}"
                 )
+
+    def _show_precision(self, effective: Configuration) -> None:
+        model = self.engine.trace.model
+        if model is not None:
+            precision = dict(effective).get("precision", model.dtype)
+            self.window.heading.show_precision(model, str(precision))
 
     @Slot(object)
     def _generation_ended(self, event: GenerationEnded) -> None:

@@ -8,8 +8,8 @@ from PySide6.QtCore import (
     QCoreApplication,
     QMessageLogContext,
     QObject,
-    QtMsgType,
     QTimer,
+    QtMsgType,
     Slot,
     qInstallMessageHandler,
 )

@@ -58,7 +58,7 @@ def text_width(text: str, pixels: int, numbers: bool = False) -> int:
     return _advance(text, families.numbers if numbers else families.text, pixels, QFont.Weight.Normal) + 1
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _advance(text: str, family: str, pixels: int, weight: int) -> int:
     font = text_font(pixels) if family == fonts().text else number_font(pixels)
     font.setWeight(QFont.Weight(weight))

@@ -52,8 +52,12 @@ class Heading(QWidget):
     def show_model(self, model: ModelFacts) -> None:
         """Show what is loaded."""
         set_text(self._model, model.name)
-        set_text(self._facts, f"{model.dtype} on {model.device}")
+        self.show_precision(model, model.dtype)
         self._badge.setVisible(model.random_weights)
+
+    def show_precision(self, model: ModelFacts, dtype: str) -> None:
+        """Show in which precision the model runs now."""
+        set_text(self._facts, f"{dtype} on {model.device}")
 
     def set_theme(self, theme: Theme) -> None:
         """Take other colours."""

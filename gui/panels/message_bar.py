@@ -29,7 +29,7 @@ class MessageBar(QWidget):
         super().__init__()
         self._theme = theme
         self._layout = QVBoxLayout(self)
-        self._layout.setContentsMargins(8, 8, 8, 0)
+        self._layout.setContentsMargins(8, 8, 8, 4)
         self._layout.setSpacing(6)
         self.hide()
 

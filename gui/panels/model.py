@@ -30,7 +30,7 @@ class ModelPanel(QWidget):
         self._pick = button("Choose…")
         self._pick.clicked.connect(self.pick_requested)
         self._pick.setToolTip("Choose another model (Ctrl+O)")
-        self._hint = label("Choose a model to begin.", "muted", wrap=True)
+        self._hint = label("The engine is starting.", "muted", wrap=True)
         self._form = QFormLayout()
         self._form.setContentsMargins(0, 0, 0, 0)
         self._form.setHorizontalSpacing(12)
@@ -60,13 +60,10 @@ class ModelPanel(QWidget):
         self._warnings.setText("\n".join(model.warnings))
         self._warnings.setVisible(bool(model.warnings))
 
-    def show_nothing(self, hint: str) -> None:
-        """Show that there is no model, and why."""
-        set_text(self._name, "no model")
+    def show_hint(self, hint: str) -> None:
+        """Say why no model is ready. The facts of the one before stay, as its trace does."""
         set_text(self._hint, hint)
         self._hint.show()
-        for widget in (self._badge, self._facts, self._warnings):
-            widget.hide()
 
     def _value(self, name: str, tip: str) -> QLabel:
         if name not in self._values:
@@ -90,7 +87,11 @@ def model_facts(model: ModelFacts) -> list[tuple[str, str, str]]:
             units.count(model.parameters),
             f"{model.parameters:,} parameters; tied ones are counted once",
         ),
-        ("weights", f"{units.size(model.weight_bytes)} · {model.dtype}", f"{model.weight_bytes:,} bytes"),
+        (
+            "weights",
+            f"{units.size(model.weight_bytes)} · {model.dtype}",
+            f"{model.weight_bytes:,} bytes, as loaded",
+        ),
         (
             "layers × width",
             f"{len(model.layer_names)} × {model.hidden_size}",

@@ -34,7 +34,7 @@ class ModelPicker(QDialog):
     ) -> None:
         super().__init__(parent)
         self.setWindowTitle("Choose a model")
-        self.resize(760, 460)
+        self.resize(880, 480)
         self._recent = recent
         self.search = QLineEdit()
         self.search.setPlaceholderText("Search, or type a directory or a hub id such as Qwen/Qwen2.5-0.5B")
@@ -64,6 +64,7 @@ class ModelPicker(QDialog):
         view.setModel(self._filter)
         view.setRootIsDecorated(False)
         view.setUniformRowHeights(True)
+        view.setStyleSheet("QTreeView::item { padding: 4px 6px; }")
         view.setEditTriggers(QTreeView.EditTrigger.NoEditTriggers)
         view.setAllColumnsShowFocus(True)
         header = view.header()
@@ -173,7 +174,7 @@ def _device_box(devices: tuple[DeviceFacts, ...]) -> QComboBox:
 
 
 def _row_of(entry: CatalogueEntry) -> list[QStandardItem]:
-    remark = entry.reason or " · ".join(filter(None, (entry.kind, entry.architecture, entry.remark)))
+    remark = entry.reason or " · ".join(filter(None, (entry.kind, entry.remark)))
     texts = (
         entry.name,
         units.count(entry.parameters or None),
@@ -185,7 +186,7 @@ def _row_of(entry: CatalogueEntry) -> list[QStandardItem]:
     items[0].setData(entry.name, NAME_ROLE)
     items[0].setData(entry.reason, REASON_ROLE)
     for place, item in enumerate(items):
-        item.setToolTip(entry.reason or entry.remark)
+        item.setToolTip("\n".join(filter(None, (entry.architecture, entry.remark, entry.reason))))
         if entry.reason:  # it can be pointed at, to read why it does not fit
             item.setForeground(QApplication.palette().placeholderText())
         if 1 <= place <= 3:

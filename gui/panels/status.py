@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PySide6.QtWidgets import QLabel, QStatusBar
 
-from engine.protocol import ObserverReport
+from engine.protocol import EngineState, ObserverReport
 from engine.trace.phases import StepKind
 from engine.trace.store import KINDS, Trace
 from gui import units
@@ -69,12 +69,12 @@ class ObserverMeter:
             " core. Over the last two seconds, painting included. When nothing changes nothing is drawn."
         )
 
-    def show_engine(self, trace: Trace, place: str, alive: bool) -> None:
+    def show_engine(self, trace: Trace, place: str, state: EngineState | None) -> None:
         """Show where the engine lives and what it holds."""
         threads = dict(trace.configuration).get("threads")
         where = {"process": "own process", "thread": "this process"}[place]
-        parts = [f"engine  {where}" if alive else "engine  not running"]
-        if alive and threads is not None:
+        parts = [f"engine  {where}" if state is not None else "engine  not running"]
+        if state is not None and threads is not None:
             parts.append(f"{threads} thread{'s' if threads != 1 else ''}")
         set_text(self._engine, " · ".join(parts))
         self._engine.setToolTip(

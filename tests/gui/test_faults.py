@@ -23,7 +23,9 @@ def fail() -> None:
     raise ValueError("this was to be expected")
 
 
-def test_a_fault_is_told_once_and_reported(faults: Faults, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fault_is_told_once_and_reported(
+    faults: Faults, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     told: list[tuple[str, str]] = []
     faults.happened.connect(lambda sentence, details: told.append((sentence, details)))
     for _ in range(3):

@@ -18,8 +18,8 @@ def test_everything_is_understood(tmp_path: Path) -> None:
     prompt = tmp_path / "prompt.txt"
     prompt.write_text("写一首诗", encoding="utf-8")
     options = parse(
-        ["--model", "m", "--prompt", f"@{prompt}", "--device", "cpu", "--set", "b=2", "--set", "a=x", "--theme", "light"]
-        + ["--size", "1920x1080", "--screenshot", str(tmp_path / "a.png"), "--steps", "7", "--place", "thread"]
+        f"--model m --prompt @{prompt} --device cpu --set b=2 --set a=x --theme light --size 1920x1080"
+        f" --screenshot {tmp_path}/a.png --steps 7 --place thread".split()
     )
     assert options.prompt == "写一首诗"
     assert options.settings == (("a", "x"), ("b", "2"))
@@ -61,7 +61,9 @@ def test_nonsense_gets_one_sentence(
     assert len(told.strip().splitlines()) == 1
 
 
-def test_a_prompt_file_that_is_not_text_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_prompt_file_that_is_not_text_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "prompt.bin"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SystemExit):

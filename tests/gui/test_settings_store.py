@@ -11,7 +11,7 @@ from gui.settings_store import LONGEST_PROMPT, RECENT, SettingsStore
 def test_what_was_kept_comes_back(tmp_path: Path) -> None:
     store = SettingsStore.of_file(tmp_path / "a.ini")
     store.theme = "light"
-    store.prompt = "第一行\nsecond, with = and ; and \"quotes\""
+    store.prompt = '第一行\nsecond, with = and ; and "quotes"'
     store.remember_model("one")
     store.remember_model("two")
     store.remember_model("one")
@@ -21,7 +21,11 @@ def test_what_was_kept_comes_back(tmp_path: Path) -> None:
     assert again.theme == "light"
     assert again.prompt == store.prompt
     assert again.recent_models == ["one", "two"]
-    assert (again.geometry, again.layout, again.splitter) == (QByteArray(b"g"), QByteArray(b"l"), QByteArray(b"s"))
+    assert (again.geometry, again.layout, again.splitter) == (
+        QByteArray(b"g"),
+        QByteArray(b"l"),
+        QByteArray(b"s"),
+    )
     again.forget_layout()
     assert again.layout is None
 
