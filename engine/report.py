@@ -186,8 +186,8 @@ def _model_line(event: ModelLoaded) -> str:
     model = event.model
     weights = "random weights" if model.random_weights else "trained weights"
     return (
-        f"{model.name}: {model.architecture}, {model.parameters / 1e6:,.1f} M parameters, {model.dtype} on {model.device},"
-        f" {weights}, context {model.context_limit:,}, ready after {model.load_ns / 1e9:.1f} s"
+        f"{model.name}: {model.architecture}, {model.parameters / 1e6:,.1f} M parameters,"
+        f" {model.dtype} on {model.device}, {weights}, context {model.context_limit:,}, ready after {model.load_ns / 1e9:.1f} s"
     )
 
 

@@ -45,7 +45,7 @@ class LiveModel:
 
     `cache_argument`: the name under which `forward` takes the cache; `keeps_logits`: it takes `logits_to_keep`, so that
     a prefill projects its last position only. `cache_kind`: "none", "dynamic", "static".
-    `context`: the running generation's, None between generations. `stash`: parameters in other dtypes, for the way back.
+    `context`: the running generation's, None between generations. `stash`: parameters in other dtypes, to go back.
     """
 
     model: PreTrainedModel

@@ -131,7 +131,9 @@ class Session:
             self._fail(error.sentence, error.details, "load")
             self._enter(EngineState.EMPTY)
         except Exception as error:
-            sentence = f"The model '{command.model}' could not be made ready: {first_line(error)}. Choose another model."
+            sentence = (
+                f"The model '{command.model}' could not be made ready: {first_line(error)}. Choose another."
+            )
             self._fail(sentence, traceback.format_exc(), "load")
             self._enter(EngineState.EMPTY)
         else:
@@ -236,4 +238,7 @@ def step_sentence(error: Exception) -> str:
         )
     if "CUDA error" in text or "device-side assert" in text:
         return f"The device failed ({text}); what was measured is kept. Restart the engine to use the device again."
-    return f"The step failed ({text}); the generation ended and what was measured is kept. Change the setting and run again."
+    return (
+        f"The step failed ({text}); the generation ended and what was measured is kept."
+        " Change the setting and run again."
+    )

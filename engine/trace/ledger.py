@@ -94,7 +94,7 @@ class Layout:
         return 1 + max((n.layer for n in self.names), default=-1)
 
     def phases_ns(self, stamps: Int64) -> Int64:
-        """Wall time of each phase: stamps (steps, stamp_count) ns to (steps, PHASE_COUNT) ns. Rows sum to the wall time."""
+        """Wall time of each phase: (steps, stamp_count) ns to (steps, PHASE_COUNT) ns. Rows sum to the wall time."""
         return self._phase_sum(np.diff(stamps, axis=1))
 
     def layers_ns(self, stamps: Int64) -> Int64:

@@ -71,8 +71,8 @@ class Steps:
 
     wall_ns (n): begin to end. phases_ns (n, PHASE_COUNT): sums to wall_ns. layers_ns (n, layers, 3): attention, MLP,
     rest; zeros where the detail did not tell layers apart. itl_ns (n): gap between this step's arrival of text and
-    the one before in its generation without the time held by the user, NO_LATENCY where there is none. held_ns (n): time before the step
-    that the user held the engine. first_token, token_count (n): its rows in `Trace.tokens`.
+    the one before in its generation without the time held by the user, NO_LATENCY where there is none. held_ns (n):
+    time before the step that the user held the engine. first_token, token_count (n): its rows in `Trace.tokens`.
     """
 
     def __init__(self, layers: int) -> None:

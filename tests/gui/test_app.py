@@ -1,8 +1,10 @@
 """The program from outside: a picture without a display, and one sentence for what cannot be."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -88,3 +90,23 @@ def test_a_display_that_does_not_answer_is_noticed_before_qt_aborts(monkeypatch:
     assert "no display" in display.display_problem()
     monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
     assert display.display_problem() == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C of a child cannot be told apart there")
+def test_ctrl_c_ends_the_window_and_its_engine(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "QT_QPA_PLATFORM": "offscreen"}
+    window = subprocess.Popen(
+        [sys.executable, "-m", "gui"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (engines := psutil.Process(window.pid).children()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert engines, "no engine was started"
+        window.send_signal(signal.SIGINT)
+        _, told = window.communicate(timeout=60)
+    finally:
+        window.kill()
+    assert window.returncode in (0, 130)
+    assert "Traceback" not in told
+    assert not any(engine.is_running() for engine in engines)

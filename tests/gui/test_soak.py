@@ -46,9 +46,9 @@ def test_a_live_window_holds_memory_and_reference_counts_flat(qapp: QApplication
         generations += 1
         turn(qapp, lambda: bool(engine.trace.generations) and engine.trace.generations[-1].ended is not None)
         conductor.window.navigation.select(100)
-        turn(qapp, lambda until=time.monotonic() + 0.04: time.monotonic() > until)
+        pause(qapp)
         engine.clear()
-        turn(qapp, lambda until=time.monotonic() + 0.04: time.monotonic() > until)
+        pause(qapp)
         gc.collect()
         samples.append((time.monotonic() - begin, *_counts(host)))
     conductor.stop()
@@ -65,10 +65,16 @@ def test_a_live_window_holds_memory_and_reference_counts_flat(qapp: QApplication
 
 
 def turn(application: QApplication, done: Callable[[], bool]) -> None:
-    """Keep the window alive until something holds (pytest-qt's own waiting keeps references, which are counted here)."""
+    """Keep the window alive until something holds (pytest-qt's own waiting keeps references, which count here)."""
     while not done():
         application.processEvents()
         time.sleep(0.002)
+
+
+def pause(application: QApplication) -> None:
+    """A frame or two."""
+    end = time.monotonic() + 0.04
+    turn(application, lambda: time.monotonic() > end)
 
 
 def _counts(host: ProcessHost) -> tuple[int, int, int]:

@@ -167,7 +167,9 @@ def test_verdicts(low: float, high: float, verdict: Verdict) -> None:
 def test_effects_of_known_size(factor: float, spread: float, verdict: Verdict) -> None:
     measured = effect(noisy_steps(200, 1, spread=spread), factor * noisy_steps(200, 2, spread=spread))
     assert measured.verdict is verdict
-    assert measured.ratio is not None and measured.low is not None and measured.high is not None
+    assert measured.ratio is not None
+    assert measured.low is not None
+    assert measured.high is not None
     assert measured.low <= factor <= measured.high
     assert measured.low <= measured.ratio <= measured.high
 
