@@ -187,7 +187,8 @@ def _model_line(event: ModelLoaded) -> str:
     weights = "random weights" if model.random_weights else "trained weights"
     return (
         f"{model.name}: {model.architecture}, {model.parameters / 1e6:,.1f} M parameters,"
-        f" {model.dtype} on {model.device}, {weights}, context {model.context_limit:,}, ready after {model.load_ns / 1e9:.1f} s"
+        f" {model.dtype} on {model.device}, {weights},"
+        f" context {model.context_limit:,}, loaded in {model.load_ns / 1e9:.1f} s"
     )
 
 
