@@ -13,9 +13,8 @@ from typing import IO
 from engine.hosts import batch, read_frame, write_frame
 from engine.protocol import Command, Event, Shutdown, StepEnded
 
-FLUSH_EVERY_NS = (
-    15_000_000  # twice a frame of the window: events are never late on screen, and never one by one
-)
+FLUSH_EVERY_NS = 30_000_000  # once a frame of the window: what is sent sooner is not seen sooner
+
 
 
 class Outbox:
