@@ -36,7 +36,7 @@ class Switchboard(QWidget):
         self._explanation.setAlignment(Qt.AlignmentFlag.AlignTop)
         self._explanation.setStyleSheet("font-size: 11px;")
         self._explanation.setContentsMargins(12, 6, 12, 6)
-        self._explanation.setFixedHeight(62)
+        self._explanation.setFixedHeight(92)  # six lines: what is impossible has its reasons here
         line = QFrame()
         line.setFrameShape(QFrame.Shape.NoFrame)
         line.setFixedHeight(1)
