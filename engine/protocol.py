@@ -7,8 +7,7 @@ replay is the same stream from a file. Nothing measured reaches a screen on any 
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from engine.trace.ledger import SpanName
-from engine.trace.phases import StepKind
+from engine.trace.phases import SpanName, StepKind
 
 PROTOCOL_VERSION = 1
 

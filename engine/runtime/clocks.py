@@ -10,8 +10,8 @@ from time import perf_counter_ns
 
 import torch
 
-from engine.trace.ledger import END, SpanName
-from engine.trace.phases import Phase
+from engine.trace.ledger import END
+from engine.trace.phases import Phase, SpanName
 
 
 class StampRecorder:

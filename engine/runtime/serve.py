@@ -16,7 +16,6 @@ from engine.protocol import Command, Event, Shutdown, StepEnded
 FLUSH_EVERY_NS = 30_000_000  # once a frame of the window: what is sent sooner is not seen sooner
 
 
-
 class Outbox:
     """Collects events and sends them in batches, so that a step does not pay for a system call.
 

@@ -12,20 +12,11 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from engine.trace.phases import PHASE_COUNT, ROLE_OF, Phase, Role
+from engine.trace.phases import PHASE_COUNT, ROLE_OF, Phase, Role, SpanName
 
 Int64 = npt.NDArray[np.int64]
 
 END = 0  # the code of a stamp that ends the innermost open span; code k > 0 begins span k - 1
-
-
-@dataclass(frozen=True, slots=True)
-class SpanName:
-    """What a span is: its phase, its layer (-1 for none), and the name of the module or action it covers."""
-
-    phase: Phase
-    layer: int
-    name: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """The named parts of a step's time, the kinds of step, and the levels of detail: one meaning each, everywhere."""
 
+from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 
@@ -99,6 +100,15 @@ ROLE_OF: dict[Phase, Role] = {
     Phase.MIXER: Role.MLP,
     Phase.NORM: Role.REST,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class SpanName:
+    """What a span is: its phase, its layer (-1 for none), and the name of the module or action it covers."""
+
+    phase: Phase
+    layer: int
+    name: str
 
 
 class StepKind(StrEnum):

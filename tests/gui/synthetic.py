@@ -17,8 +17,8 @@ from engine.protocol import (
     StepEnded,
     Token,
 )
-from engine.trace.ledger import END, SpanName
-from engine.trace.phases import Phase, StepKind
+from engine.trace.ledger import END
+from engine.trace.phases import Phase, SpanName, StepKind
 from engine.trace.store import Trace
 
 WORDS = [

@@ -1,8 +1,8 @@
 """Sentences and labels."""
 
 from engine.protocol import SettingChange, SettingsChanged
-from engine.trace.ledger import Span, SpanName
-from engine.trace.phases import Phase
+from engine.trace.ledger import Span
+from engine.trace.phases import Phase, SpanName
 from gui import view_texts as texts
 from tests.gui import synthetic
 

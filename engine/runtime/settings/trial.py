@@ -21,7 +21,8 @@ _MESSAGE_LENGTH = 200
 #: beyond a window.
 _RESERVED = 512
 
-#: Layers that a trial runs at least: where kinds of layers alternate, all of them are among so many.
+#: Layers that a trial runs at least, where a configuration does not say which kinds of layers it has: where kinds
+#: alternate, all of them are among so many.
 _LAYERS = 4
 
 
@@ -91,8 +92,10 @@ def _is_plain(live: LiveModel) -> bool:
 
 
 def _enough_layers(live: LiveModel) -> int:
-    kinds = list(getattr(live.model.config.get_text_config(decoder=True), "layer_types", None) or ())
-    return max([_LAYERS, *(kinds.index(kind) + 1 for kind in kinds)])
+    kinds = getattr(live.model.config.get_text_config(decoder=True), "layer_types", None)
+    if not kinds:
+        return 2 if len({type(block.module) for block in live.anatomy.blocks}) == 1 else _LAYERS
+    return max(list(kinds).index(kind) + 1 for kind in kinds)
 
 
 def _runs(live: LiveModel) -> bool:

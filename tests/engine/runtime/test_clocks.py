@@ -11,8 +11,8 @@ from engine.runtime.anatomy import Anatomy
 from engine.runtime.clocks import StampRecorder
 from engine.runtime.generation import Generation, Limits
 from engine.runtime.live import LiveModel
-from engine.trace.ledger import Layout, SpanName
-from engine.trace.phases import Detail, Phase, Role, StepKind
+from engine.trace.ledger import Layout
+from engine.trace.phases import Detail, Phase, Role, SpanName, StepKind
 from tests.engine.runtime.live_models import byte_tokenizer
 
 FACTS = ModelFacts("fake", "Fake", 0, 0, "float32", "cpu", ("0",), 1, 256, 64, True, "bytes", 0)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.trace.ledger import END, Layout, Span, SpanName
-from engine.trace.phases import PHASE_COUNT, Phase, Role
+from engine.trace.ledger import END, Layout, Span
+from engine.trace.phases import PHASE_COUNT, Phase, Role, SpanName
 
 ATTENTION = SpanName(Phase.ATTENTION, 0, "attn")
 CORE = SpanName(Phase.ATTENTION_CORE, 0, "core")

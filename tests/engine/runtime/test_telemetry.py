@@ -1,0 +1,61 @@
+"""What surrounds the model: described as it is, sampled seldom, and the cost of measuring measured."""
+
+import pytest
+
+from engine.protocol import Event, MemorySampled, ObserverReport
+from engine.runtime.clocks import StampRecorder
+from engine.runtime.telemetry import (
+    REPORT_EVERY_NS,
+    SAMPLE_EVERY_NS,
+    MemorySampler,
+    Observer,
+    describe_engine,
+    measure_mark_cost_ns,
+)
+from tests.engine.runtime.live_models import Bench, family_checkpoint
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(family_checkpoint("llama", tmp_path_factory.mktemp("llama")))
+
+
+def test_an_engine_is_described() -> None:
+    started = describe_engine()
+    assert dict(started.versions)["torch"][0].isdigit()
+    assert started.devices[0].device == "cpu"
+    assert 0 < started.devices[0].available_bytes <= started.devices[0].memory_bytes
+    assert started.cores >= 1
+
+
+def test_memory_is_sampled_at_most_four_times_a_second(bench: Bench) -> None:
+    events: list[Event] = []
+    sampler = MemorySampler(bench.workbench.live)
+    for now_ns in range(10**9, 10**9 + 2 * SAMPLE_EVERY_NS, SAMPLE_EVERY_NS // 5):
+        sampler.after_step(events.append, now_ns)
+    assert len(events) == 2
+    (first, _) = events
+    assert isinstance(first, MemorySampled)
+    assert first.process_bytes is not None
+    assert first.process_bytes > first.weight_bytes > 0
+    assert first.device_allocated_bytes is None  # absent, not zero
+
+
+def test_a_mark_costs_something_but_less_than_a_step_could_notice() -> None:
+    cost_ns = measure_mark_cost_ns(StampRecorder())
+    assert 10 < cost_ns < 50_000
+
+
+def test_the_observer_reports_the_mean_cost_of_handing_over(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.runtime import telemetry
+
+    observer = Observer(bench.workbench.recorder)
+    events: list[Event] = []
+    times = iter([1_000, REPORT_EVERY_NS + 2_000, 3 * REPORT_EVERY_NS])
+    monkeypatch.setattr(telemetry, "perf_counter_ns", lambda: next(times))
+    observer.after_step(events.append, 40, 400)  # 600 ns, reported at once
+    observer.after_step(events.append, 42, REPORT_EVERY_NS + 1_000)  # 1,000 ns, reported
+    assert [event.emit_ns_per_step for event in events if isinstance(event, ObserverReport)] == [600, 1_000]
+    assert [event.marks_per_step for event in events if isinstance(event, ObserverReport)] == [40, 42]
