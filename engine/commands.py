@@ -25,6 +25,7 @@ from engine.protocol import (
     Load,
     ModelLoaded,
     SettingsChanged,
+    SettingsProbed,
     Shutdown,
     StateChanged,
     StepEnded,
@@ -249,13 +250,18 @@ def list_models(options: argparse.Namespace) -> int:
 
 def list_settings(options: argparse.Namespace) -> int:
     """Print what can be switched for a model here."""
-    loaded = ask(Load(options.model, options.device), ModelLoaded)
-    print_settings(loaded, options.json, sys.stdout)
+    seen: list[Event] = []
+    probed = ask(Load(options.model, options.device), SettingsProbed, seen)
+    (loaded,) = (event for event in seen if isinstance(event, ModelLoaded))
+    print_settings(probed.settings, loaded.effective, options.json, sys.stdout)
     return 0
 
 
-def ask(command: Command, kind: type[Answer]) -> Answer:
-    """Start an engine for one command and return the event that answers it. Raises BadInput where it fails."""
+def ask(command: Command, kind: type[Answer], seen: list[Event] | None = None) -> Answer:
+    """Start an engine for one command and return the event that answers it; `seen` gathers all events.
+
+    Raises BadInput where the command fails.
+    """
     from engine.runtime.session import run_session
 
     commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
@@ -263,13 +269,16 @@ def ask(command: Command, kind: type[Answer]) -> Answer:
     problems: list[str] = []
 
     def take(event: Event) -> None:
+        if seen is not None:
+            seen.append(event)
         if isinstance(event, kind):
             answers.append(event)
         elif isinstance(event, Failed):
             problems.append(event.sentence)
+        if isinstance(event, kind | Failed):
+            commands.put(Shutdown())
 
     commands.put(command)
-    commands.put(Shutdown())
     run_session(commands, take, place="thread")
     if not answers:
         raise BadInput(

@@ -242,6 +242,14 @@ class ModelLoaded:
 
 
 @dataclass(frozen=True, slots=True)
+class SettingsProbed:
+    """What is possible is known better: what would have kept the first token waiting has been tried now, while idle."""
+
+    at_ns: int
+    settings: tuple[SettingFacts, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CatalogueListed:
     """The models there are, as asked for by ListModels."""
 
@@ -381,6 +389,7 @@ Event = (
     | StateChanged
     | Progress
     | ModelLoaded
+    | SettingsProbed
     | CatalogueListed
     | LayoutDefined
     | GenerationStarted

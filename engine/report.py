@@ -7,6 +7,7 @@ from typing import Any, Protocol, TextIO
 
 from engine.protocol import (
     CatalogueEntry,
+    Configuration,
     Event,
     GenerationEnded,
     GenerationStarted,
@@ -14,6 +15,7 @@ from engine.protocol import (
     ModelLoaded,
     ObserverReport,
     Progress,
+    SettingFacts,
     SettingsChanged,
     StepEnded,
 )
@@ -233,10 +235,12 @@ def catalogue_line(entry: CatalogueEntry) -> str:
     return f"{entry.name:<36} {entry.kind:<8} {size}  {entry.reason or entry.remark}".rstrip()
 
 
-def print_settings(loaded: ModelLoaded, as_lines: bool, out: TextIO) -> None:
+def print_settings(
+    settings: Iterable[SettingFacts], configuration: Configuration, as_lines: bool, out: TextIO
+) -> None:
     """What can be switched: JSON lines, or a text with the reasons for what cannot."""
-    effective = dict(loaded.effective)
-    for facts in loaded.settings:
+    effective = dict(configuration)
+    for facts in settings:
         if as_lines:
             print(
                 json.dumps({**asdict(facts), "effective": effective[facts.key]}, ensure_ascii=False), file=out

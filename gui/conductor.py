@@ -119,6 +119,7 @@ class Conductor(QObject):
         engine.progress.connect(self._progressed)
         engine.failed.connect(self._failed)
         engine.settings_changed.connect(self._settings_changed)
+        engine.settings_probed.connect(self._settings_probed)
         engine.generation_ended.connect(self._generation_ended)
         engine.engine_ended.connect(self._engine_ended)
         engine.catalogue.connect(self._catalogue)
@@ -196,6 +197,11 @@ class Conductor(QObject):
         if model is not None:
             precision = dict(effective).get("precision", model.dtype)
             self.window.heading.show_precision(model, str(precision))
+
+    @Slot(object)
+    def _settings_probed(self, loaded: ModelLoaded) -> None:
+        self.window.switchboard.show_settings(loaded)
+        self.window.switchboard.show_configuration(self.engine.trace.configuration)
 
     @Slot(object)
     def _generation_ended(self, event: GenerationEnded) -> None:

@@ -7,6 +7,7 @@ Nothing here waits: `drain` is called by the window's frame timer and takes what
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from time import perf_counter_ns
 
 from PySide6.QtCore import QObject, Signal
@@ -34,6 +35,7 @@ from engine.protocol import (
     Resume,
     SettingChange,
     SettingsChanged,
+    SettingsProbed,
     SettingValue,
     SingleStep,
     StateChanged,
@@ -61,6 +63,7 @@ class EngineThread(QObject):
     progress = Signal(object)  # Progress
     failed = Signal(object)  # Failed
     settings_changed = Signal(object)  # SettingsChanged
+    settings_probed = Signal(object)  # ModelLoaded, with what is possible now
     generation_started = Signal(object)  # GenerationStarted
     generation_ended = Signal(object)  # GenerationEnded
     observer = Signal(object)  # ObserverReport
@@ -241,6 +244,8 @@ class EngineThread(QObject):
                 self.failed.emit(event)
             case SettingsChanged():
                 self.settings_changed.emit(event)
+            case SettingsProbed() if self.loaded is not None:
+                self._settings_probed(self.loaded, event)
             case GenerationStarted():
                 self.generation_started.emit(event)
             case GenerationEnded():
@@ -266,6 +271,12 @@ class EngineThread(QObject):
         if self._generate_again and self._generate is not None:
             self._generate_again = False
             self._send(self._generate)
+
+    def _settings_probed(self, loaded: ModelLoaded, event: SettingsProbed) -> None:
+        """Tell only of what is new: mostly everything was possible that was offered before it was tried."""
+        if event.settings != loaded.settings:
+            self.loaded = replace(loaded, settings=event.settings)
+            self.settings_probed.emit(self.loaded)
 
     def _mark_move(self, loaded: ModelLoaded, cost_ns: int) -> None:
         """The engine lives elsewhere now: a mark like that of any other setting, and a sentence."""

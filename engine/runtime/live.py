@@ -45,6 +45,7 @@ class LiveModel:
 
     `cache_argument`: the name under which `forward` takes the cache; `keeps_logits`: it takes `logits_to_keep`, so that
     a prefill projects its last position only. `cache_kind`: "none", "dynamic", "static".
+    `untried`: settings some of whose choices have not been tried yet, since that takes long.
     `context`: the running generation's, None between generations. `stash`: parameters in other dtypes, to go back.
     """
 
@@ -63,4 +64,5 @@ class LiveModel:
     prefill_chunk: int = 512
     decoding: Decoding = field(default_factory=Decoding)
     context: Context | None = None
+    untried: set[str] = field(default_factory=set)
     stash: dict[torch.dtype, dict[str, torch.Tensor]] = field(default_factory=dict)

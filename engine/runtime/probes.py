@@ -83,6 +83,19 @@ class _Installer:
 
     def install(self, model: PreTrainedModel, anatomy: Anatomy, detail: Detail) -> None:
         by_layer = detail is not Detail.PHASE
+        if detail is Detail.CORE or not anatomy.complete:
+            self._around(
+                anatomy
+            )  # else "before" and "after the layers" tell the same phases apart with fewer marks
+        self._parts(anatomy.blocks, by_layer)
+        if by_layer:
+            self._layers(anatomy.blocks)
+        if self.probes.core_available:
+            self._core(anatomy.blocks)
+        self._places(model, anatomy, None if by_layer else self._single(Phase.NORM, "layers"))
+
+    def _around(self, anatomy: Anatomy) -> None:
+        """Spans for each module and function that works before or after the layers."""
         for part in anatomy.embeddings:
             self._part(part, self._single(Phase.EMBED, part.name))
         for part in anatomy.head:
@@ -90,12 +103,6 @@ class _Installer:
         for preparation in anatomy.preparations:
             wrap = partial(self.wrappers.guarded, code=self._single(Phase.EMBED, preparation.name))
             self.probes.replace(preparation.holder, preparation.name, wrap)
-        self._parts(anatomy.blocks, by_layer)
-        if by_layer:
-            self._layers(anatomy.blocks)
-        if self.probes.core_available:
-            self._core(anatomy.blocks)
-        self._places(model, anatomy, None if by_layer else self._single(Phase.NORM, "layers"))
 
     # ------------------------------------------------------------ which code
 

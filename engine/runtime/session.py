@@ -33,6 +33,9 @@ from engine.protocol import (
 if TYPE_CHECKING:
     from engine.runtime.workbench import Run, Workbench
 
+#: Longer than a window takes to start the generation that it wants as soon as its model is loaded.
+IDLE_S = 0.5
+
 Emit = Callable[[Event], None]
 Flush = Callable[[], None]
 
@@ -71,11 +74,21 @@ class Session:
                 if self._commands.empty():
                     continue
                 self._held = True
-            else:
-                self._flush()
-            self._take(self._commands.get())
+            self._take(self._next_command())
         self._unload()
         self._flush()
+
+    def _next_command(self) -> Command:
+        """The next command, waited for; an engine that nobody needs for a while tries what it has put off."""
+        if self._run is None or self._state is not EngineState.RUNNING:
+            self._flush()
+        if self._workbench is not None and self._state is EngineState.READY and not self._workbench.is_tried:
+            try:
+                return self._commands.get(timeout=IDLE_S)
+            except queue.Empty:
+                self._workbench.try_rest()
+                self._flush()
+        return self._commands.get()
 
     def _start(self) -> None:
         self._emit(StateChanged(perf_counter_ns(), EngineState.STARTING))

@@ -23,6 +23,7 @@ from engine.protocol import (
     SettingChange,
     SettingFacts,
     SettingsChanged,
+    SettingsProbed,
     SettingValue,
     StepEnded,
 )
@@ -86,6 +87,7 @@ class Workbench:
         )
 
     def _probe(self) -> tuple[SettingFacts, ...]:
+        self.live.untried.add("attention")
         facts = []
         for done, setting in enumerate(ALL):
             self._progress(f"trying setting {setting.key}", done / len(ALL))
@@ -94,6 +96,19 @@ class Workbench:
         detail = next(setting for setting in ALL if setting.key == "detail")
         detail.apply(self.live, detail.current(self.live))
         return (*facts, place_facts(self._place))
+
+    @property
+    def is_tried(self) -> bool:
+        """Whether everything that is offered has been tried."""
+        return not self.live.untried
+
+    def try_rest(self) -> None:
+        """Try what was left out so that the first token would come soon. Call it while nothing is generated."""
+        waiting = set(self.live.untried)
+        self.live.untried.clear()
+        again = {setting.key: setting.probe(self.live) for setting in ALL if setting.key in waiting}
+        self.facts = tuple(again.get(facts.key, facts) for facts in self.facts)
+        self.emit(SettingsProbed(perf_counter_ns(), self.facts))
 
     def _progress(self, activity: str, fraction: float | None) -> None:
         self.emit(Progress(perf_counter_ns(), activity, fraction))

@@ -5,6 +5,7 @@ A switch takes `set_attn_implementation` and torch's global SDPA flags, so that 
 own.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,8 @@ from engine.runtime.settings.trial import agree, first_layers, first_sentence, r
 
 #: A prompt, a chunk of it behind what is cached (that needs a mask), a decode step.
 _TRIAL_SIZES = (2, 2, 1)
+#: Tried only when chosen, or when the engine is idle: what it imports would keep the first token waiting.
+SLOW_TO_TRY = frozenset({"flex"})
 NO_ATTENTION = "This model has no attention layers, so there is no attention kernel to choose."
 _ENABLE = {
     "math": flags.enable_math_sdp,
@@ -61,7 +64,12 @@ class Attention:
         """Each kernel computes a few tokens on a throwaway cache, and has to agree with eager attention."""
         before = str(self.current(live))
         whole = "" if _has_attention(live) else NO_ATTENTION
-        reasons = dict.fromkeys(KERNELS, whole) if whole else self._try_all(live, before)
+        reasons = dict.fromkeys(KERNELS, whole)
+        if not whole:
+            reasons |= {value: _why_fixed(live, value) for value in SLOW_TO_TRY}
+            reasons |= self._try(
+                live, before, KERNELS.keys() - (SLOW_TO_TRY if self.key in live.untried else ())
+            )
         return SettingFacts(
             key=self.key,
             family="attention",
@@ -76,12 +84,13 @@ class Attention:
             reason=whole,
         )
 
-    def _try_all(self, live: LiveModel, before: str) -> dict[str, str]:
+    def _try(self, live: LiveModel, before: str, values: Iterable[str]) -> dict[str, str]:
+        """Why each kernel is impossible ("": it is not), tried on a few tokens; `before` is in force again then."""
         # Where there is no eager attention, what the model was loaded with is the measure.
         put(live, before if _why_fixed(live, "eager") else "eager")
         with first_layers(live):
             reference = run_trial(live, _TRIAL_SIZES)
-            reasons = {value: why_not(live, value, reference) for value in KERNELS}
+            reasons = {value: why_not(live, value, reference) for value in values}
         put(live, before)
         return reasons
 
@@ -102,6 +111,8 @@ class Attention:
         if value == before:
             return
         reason = _why_fixed(live, str(value))
+        if not reason and value in SLOW_TO_TRY and self.key in live.untried:
+            reason = self._try(live, before, (str(value),))[str(value)]
         if not reason and str(live.model.dtype) != f"torch.{live.facts.dtype.removeprefix('torch.')}":
             reason = why_not(live, str(value), None)
             put(live, before)

@@ -18,7 +18,8 @@ class Setting(Protocol):
     def probe(self, live: LiveModel) -> SettingFacts:
         """What is possible on this model and machine, tried for real where that is cheap, with reasons where not.
 
-        Leaves the live model as it was. Called once, after loading, with no generation running.
+        Leaves the live model as it was. Called after loading, with no generation running. While its key is in
+        `live.untried`, what takes long to try may be left to `apply`, and to a second call once the engine is idle.
         """
         ...
 

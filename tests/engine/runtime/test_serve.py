@@ -60,8 +60,9 @@ def test_a_front_end_that_does_not_read_stops_no_step() -> None:
 
 def test_a_front_end_that_is_gone_ends_the_writing_quietly() -> None:
     reading, writing = os.pipe()
-    outbox = Outbox(os.fdopen(writing, "wb"))
+    outbox = Outbox(os.fdopen(writing, "wb", buffering=0))
     os.close(reading)
     outbox.emit(step(0))
     outbox.close()
+    outbox._stream.close()
     assert not outbox._writer.is_alive()

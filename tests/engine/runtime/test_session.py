@@ -19,7 +19,9 @@ from engine.protocol import (
     ModelLoaded,
     Pause,
     Resume,
+    SettingFacts,
     SettingsChanged,
+    SettingsProbed,
     Shutdown,
     SingleStep,
     StateChanged,
@@ -223,3 +225,35 @@ def test_a_model_that_fails_in_the_middle_ends_its_generation_only(
     assert "99 GiB" in failed.details
     assert [event.reason for event in of(events, GenerationEnded)] == ["failed", "length"]
     assert len(of(events, StepEnded)) == 3 + 2
+
+
+def test_what_is_slow_to_try_is_tried_when_the_engine_is_idle(tmp_path: Path) -> None:
+    def answer(event: Event, send: Callable[[Command], None]) -> None:
+        if isinstance(event, SettingsProbed):
+            send(Generate("abc", 2))
+        end_with_generation(event, send)
+
+    events = play([Load(str(family_checkpoint("gpt_oss", tmp_path)), "cpu")], answer)
+    (loaded,), (probed,) = of(events, ModelLoaded), of(events, SettingsProbed)
+    assert flex_reason(loaded.settings) == ""
+    assert "attention sinks" in flex_reason(probed.settings)
+    assert [facts.key for facts in probed.settings] == [facts.key for facts in loaded.settings]
+    assert len(of(events, StepEnded)) == 2
+
+
+def flex_reason(settings: tuple[SettingFacts, ...]) -> str:
+    attention = next(facts for facts in settings if facts.key == "attention")
+    return next(choice.reason for choice in attention.choices if choice.value == "flex")
+
+
+def test_what_was_not_tried_yet_is_tried_when_it_is_chosen(tmp_path: Path) -> None:
+    def answer(event: Event, send: Callable[[Command], None]) -> None:
+        end_with_generation(event, send)
+        if isinstance(event, StepEnded) and event.index == 2:
+            send(Change((("attention", "flex"),)))
+
+    events = play([Load(str(family_checkpoint("gpt_oss", tmp_path)), "cpu"), Generate("abc", 6)], answer)
+    (mark,) = of(events, SettingsChanged)
+    assert mark.changes[0].effective == "eager"
+    assert "attention sinks" in mark.changes[0].reason
+    assert len(of(events, StepEnded)) == 6

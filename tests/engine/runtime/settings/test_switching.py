@@ -173,7 +173,7 @@ def test_nonsense_is_refused_by_every_setting_and_changes_nothing(key: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("family_of_all", "layers"), [("llama", 4), ("gemma3", 6), ("falcon_h1", 9), ("gpt2", 4)]
+    ("family_of_all", "layers"), [("llama", 2), ("gemma3", 6), ("falcon_h1", 9), ("gpt2", 2)]
 )
 def test_a_trial_of_a_deep_model_runs_its_first_layers_and_puts_all_back(
     family_of_all: str, layers: int
