@@ -42,8 +42,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=24)
     parser.add_argument("--tokens", type=int, default=48)
+    parser.add_argument("--models", nargs="+", default=["llama-30m", "tiny"])
     options = parser.parse_args()
-    for model in ("llama-30m", "tiny"):
+    for model in options.models:
         measure(model, options.rounds, options.tokens)
 
 
