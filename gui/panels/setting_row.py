@@ -239,7 +239,7 @@ def effect_text(measured: MeasuredEffect | None) -> tuple[str, str]:
         return "", "muted"
     effect = measured.effect
     if effect.ratio is None:
-        return "measuring…" if effect.count else "", "muted"
+        return "too few steps yet" if effect.count else "", "muted"
     roles = {Verdict.FASTER: "good", Verdict.SLOWER: "danger"}
     return f"{units.ratio(effect.ratio)} {effect.verdict}", roles.get(effect.verdict, "muted")
 
