@@ -4,6 +4,7 @@ An engine turns commands into events. A trace is the fold of its events; a recor
 replay is the same stream from a file. Nothing measured reaches a screen on any other path.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -401,3 +402,6 @@ Event = (
     | Failed
     | EngineEnded
 )
+
+Emit = Callable[[Event], None]  # takes an event on its way out
+Flush = Callable[[], None]  # sends what has gathered, where events are sent in batches

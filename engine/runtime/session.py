@@ -8,16 +8,16 @@ torch and transformers are imported when the session runs, so that a front end h
 import gc
 import queue
 import traceback
-from collections.abc import Callable
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from engine.protocol import (
     Change,
     Command,
+    Emit,
     EngineState,
-    Event,
     Failed,
+    Flush,
     Generate,
     ListModels,
     Load,
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 
 #: Longer than a window takes to start the generation that it wants as soon as its model is loaded.
 IDLE_S = 0.5
-
-Emit = Callable[[Event], None]
-Flush = Callable[[], None]
 
 
 def run_session(
@@ -141,16 +138,19 @@ class Session:
         try:
             self._workbench = Workbench(command, self._place, self._emit, self._flush)
         except ModelError as error:
-            self._fail(error.sentence, error.details, "load")
-            self._enter(EngineState.EMPTY)
+            self._load_failed(error.sentence, error.details)
         except Exception as error:
             sentence = (
                 f"The model '{command.model}' could not be made ready: {first_line(error)}. Choose another."
             )
-            self._fail(sentence, traceback.format_exc(), "load")
-            self._enter(EngineState.EMPTY)
+            self._load_failed(sentence, traceback.format_exc())
         else:
             self._enter(EngineState.READY)
+
+    def _load_failed(self, sentence: str, details: str) -> None:
+        self._fail(sentence, details, "load")
+        gc.collect()  # half a model may have been read
+        self._enter(EngineState.EMPTY)
 
     def _unload(self) -> None:
         self._end_run("stopped")

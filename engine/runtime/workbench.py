@@ -13,6 +13,8 @@ import torch
 from engine.protocol import (
     Choice,
     Configuration,
+    Emit,
+    Flush,
     Generate,
     GenerationEnded,
     GenerationStarted,
@@ -33,7 +35,6 @@ from engine.runtime.clocks import StampRecorder
 from engine.runtime.generation import Generation, Limits, Stepped
 from engine.runtime.live import LiveModel
 from engine.runtime.models.loading import load_model
-from engine.runtime.session import Emit, Flush
 from engine.runtime.settings import ALL
 from engine.runtime.settings.execution import default_threads
 from engine.runtime.settings.resolve import apply_changes, apply_defaults
