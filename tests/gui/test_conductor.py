@@ -1,6 +1,7 @@
 """The wiring, with a scripted engine: who tells whom, and what the window shows of it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ from engine.protocol import (
     SettingChange,
     SettingFacts,
     SettingsChanged,
+    SettingsProbed,
     SingleStep,
     StateChanged,
     Stop,
@@ -408,3 +410,18 @@ def test_a_picture_is_saved_beside_others(
     for _ in range(2):
         conductor.window.actions_["picture"].trigger()
     assert sorted(p.name for p in tmp_path.glob("*.png")) == ["cyclograph-2.png", "cyclograph.png"]
+
+
+def test_what_was_tried_later_is_shown_on_the_switchboard(conductor: Conductor, host: ScriptedHost) -> None:
+    ready(conductor, host, 0)
+    board = conductor.window.switchboard
+    row = board.rows["attention"]
+    facts = conductor.engine.loaded.settings if conductor.engine.loaded else ()
+    say(conductor, host, SettingsProbed(0, facts))
+    assert board.rows["attention"] is row  # nothing new, nothing made anew
+    refused = replace(
+        ATTENTION, choices=(ATTENTION.choices[0], replace(ATTENTION.choices[1], reason="it cannot"))
+    )
+    say(conductor, host, SettingsProbed(0, (refused, *facts[1:])))
+    assert "it cannot" in board.rows["attention"].explanation
+    assert board.rows["attention"]._value == "eager"

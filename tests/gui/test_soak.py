@@ -21,7 +21,7 @@ from tests.gui.conftest import settle
 
 pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSizeHints", extend=True)
 
-SECONDS = float(os.environ.get("CYCLOGRAPH_SOAK_SECONDS", "45"))
+SECONDS = float(os.environ.get("CYCLOGRAPH_SOAK_SECONDS", "60"))
 WARM_UP = 0.4  # share of the time in which caches and pools may still grow
 GROWTH_BYTES = 24 * 2**20
 GROWTH_COUNT = 10_000  # kept texts hold a few thousand; a leak in a binding loses that many every second

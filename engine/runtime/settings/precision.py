@@ -59,7 +59,7 @@ class Precision:
         _exchange(live, weights)
         try:
             if not tried:
-                run_trial(live, (1, 1), "dynamic" if live.cache_argument else "none")
+                run_trial(live, (1, 1), "dynamic" if live.cache_argument else "none", head=True)
             _cast_cache(live, after)
         except Exception as error:
             _exchange(live, live.stash[before])

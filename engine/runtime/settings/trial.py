@@ -13,7 +13,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from engine.runtime.caches import new_cache
 from engine.runtime.live import LiveModel
 
-#: How far logits of the same tokens may differ between two right ways to compute them, in their standard
+#: How far results for the same tokens may differ between two right ways to compute them, in their standard
 #: deviations.
 TOLERANCE = {torch.float32: 1e-2, torch.float64: 1e-2, torch.float16: 0.1, torch.bfloat16: 0.5}
 _MESSAGE_LENGTH = 200
@@ -34,26 +34,29 @@ def trial_ids(live: LiveModel, count: int) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def run_trial(live: LiveModel, sizes: Sequence[int], kind: str = "dynamic") -> torch.Tensor:
-    """Feed sum(sizes) tokens in steps of these sizes into a throwaway cache; logits of each step's last
-    position.
+def run_trial(
+    live: LiveModel, sizes: Sequence[int], kind: str = "dynamic", *, head: bool = False
+) -> torch.Tensor:
+    """Feed sum(sizes) tokens in steps of these sizes into a throwaway cache; hidden state of each step's last position.
 
-    Kind "none": one step of all tokens. Returns float32 of shape (steps, vocabulary). Raises whatever the
-    model raises.
+    Kind "none": one step of all tokens. `head`: go on to the logits; what happens in the layers shows without them,
+    and projecting to a large vocabulary takes longer than a few layers. Returns float32 of shape (steps, hidden or
+    vocabulary). Raises whatever the model raises.
     """
     ids = trial_ids(live, sum(sizes))
     cache = new_cache(live, kind, max(sum(sizes), min(_RESERVED, live.facts.context_limit)))
-    extra = {"logits_to_keep": 1} if live.keeps_logits else {}
-    logits = []
+    model = live.model if head else live.model.base_model
+    results = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for chunk in (ids,) if kind == "none" else torch.split_with_sizes(ids, list(sizes), dim=1):
             arguments = {live.cache_argument: cache} if kind != "none" and live.cache_argument else {}
-            output = live.model(input_ids=chunk, use_cache=kind != "none", **arguments, **extra)
+            output = model(input_ids=chunk, use_cache=kind != "none", **arguments)
             if live.cache_argument == "state":
                 cache = output.state
-            logits.append(output.logits[0, -1].float())
-    return torch.stack(logits)
+            result = output.logits if hasattr(output, "logits") else output.last_hidden_state
+            results.append(result[0, -1].float())
+    return torch.stack(results)
 
 
 @contextmanager
@@ -107,7 +110,7 @@ def _runs(live: LiveModel) -> bool:
 
 
 def agree(live: LiveModel, left: torch.Tensor, right: torch.Tensor) -> bool:
-    """Whether two trials gave the same logits, as far as the model's precision tells."""
+    """Whether two trials gave the same results, as far as the model's precision tells."""
     spread = float(left.std()) or 1.0
     allowed = TOLERANCE.get(live.model.dtype, 0.5) * spread
     return bool(((left - right).abs() <= allowed).all())  # NaN does not agree with anything
