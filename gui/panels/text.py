@@ -36,7 +36,9 @@ class TextPanel(QWidget):
         layout.setSpacing(0)
         layout.addLayout(head)
         layout.addWidget(self.view, 1)
+        self._follows = True  # until the user scrolls away, or selects something that is elsewhere
         self.view.clicked_at.connect(self._clicked)
+        self.view.verticalScrollBar().actionTriggered.connect(self._scrolled)
         navigation.selection_changed.connect(self._show_selection)
 
     def set_trace(self, trace: Trace) -> None:
@@ -54,16 +56,25 @@ class TextPanel(QWidget):
     def refresh(self) -> bool:
         """Write what is new; whether there was anything."""
         if self._trace.revision == self._revision and self._written.finished:
-            return False
+            return self._follow()
         self._revision = self._trace.revision
         if self._written.finished:
-            return False
-        bar = self.view.verticalScrollBar()
-        at_end = bar.value() >= bar.maximum() - 1
+            return self._follow()
         self._written.write()
-        if at_end:
-            bar.setValue(bar.maximum())
+        self._follow()
         return True
+
+    def _follow(self) -> bool:
+        """Show the end, if that is what is followed; whether the view had to move. Long paragraphs are laid out late."""
+        bar = self.view.verticalScrollBar()
+        moves = self._follows and bar.value() < bar.maximum()
+        if moves:
+            bar.setValue(bar.maximum())
+        return moves
+
+    def _scrolled(self, _action: int) -> None:
+        bar = self.view.verticalScrollBar()
+        self._follows = bar.sliderPosition() >= bar.maximum() - 1
 
     def _clicked(self, position: int) -> None:
         token = self._written.token_at(position)
@@ -71,6 +82,7 @@ class TextPanel(QWidget):
 
     def _show_selection(self, step: object) -> None:
         span = None
+        self._follows = step is None
         if isinstance(step, int) and step < len(self._trace.steps):
             span = self._written.span_of(self._trace.tokens_of(step))
         self.view.mark(span, self._theme)
