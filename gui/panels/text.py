@@ -65,7 +65,7 @@ class TextPanel(QWidget):
         return True
 
     def _follow(self) -> bool:
-        """Show the end, if that is what is followed; whether the view had to move. Long paragraphs are laid out late."""
+        """Show the end, if it is followed; whether the view had to move. Long paragraphs are laid out late."""
         bar = self.view.verticalScrollBar()
         moves = self._follows and bar.value() < bar.maximum()
         if moves:
