@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import tempfile
 import threading
 import time
@@ -35,11 +36,16 @@ LIBRARY_THREADS = ("MainThread", "pytest_timeout", "ThreadPoolExecutor", "QThrea
 PATIENCE_S = 3.0
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Without pytest-qt its options in pyproject.toml still have to be known."""
-    if not HAS_QT:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Without pytest-qt (or with it switched off) its options in pyproject.toml still have to be known."""
+    if not pluginmanager.hasplugin("pytest-qt"):
         parser.addini("qt_log_level_fail", "of pytest-qt, which is not here")
         parser.addini("qt_api", "of pytest-qt, which is not here")
+
+
+def pytest_unconfigure() -> None:
+    """What the tests wrote into their own settings and caches goes with them."""
+    shutil.rmtree(ISOLATED, ignore_errors=True)
 
 
 def pytest_ignore_collect(collection_path: object) -> bool | None:

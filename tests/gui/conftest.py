@@ -1,32 +1,40 @@
 """What every test of the window gets: no Qt warning, no widget, no timer left behind, no exception lost in paint."""
 
+import gc
 import warnings
 from collections.abc import Iterator
 
 import pytest
-from PySide6.QtCore import QEvent, QTimer
+from PySide6.QtCore import QEvent, QObject, QThread, QTimer
 from PySide6.QtWidgets import QApplication
+from shiboken6 import isValid
 
 
 @pytest.fixture(autouse=True)
 def qt_is_left_clean(qapp: QApplication) -> Iterator[None]:
     """No top-level widget and no running timer outlives its test; paint raised nothing (pyqtgraph swallows it)."""
-    before = set(map(id, qapp.topLevelWidgets()))
+    before = {id(thing) for thing in (*qapp.topLevelWidgets(), *at_work())}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RuntimeWarning)
         yield
         settle(qapp)
     widgets = [w for w in qapp.topLevelWidgets() if id(w) not in before and w.isVisible()]
     assert not widgets, f"the test left windows open: {widgets}"
-    timers = [
-        timer
-        for widget in qapp.topLevelWidgets()
-        for timer in widget.findChildren(QTimer)
-        if timer.isActive()
-    ]
-    assert not timers, f"the test left timers running: {timers}"
+    working = [thing for thing in at_work() if id(thing) not in before]
+    assert not working, f"the test left timers or threads running: {working}"
     raised = [str(w.message) for w in caught if issubclass(w.category, RuntimeWarning)]
     assert not raised, f"warned: {raised}"
+
+
+def at_work() -> list[QObject]:
+    """Active timers and running Qt threads, whoever owns them: Qt lists neither, Python's collector knows both."""
+    # By type, not by isinstance: that would ask objects for their class, and a proxy may do work to answer.
+    found = [
+        thing for thing in gc.get_objects() if issubclass(type(thing), QTimer | QThread) and isValid(thing)
+    ]
+    return [
+        thing for thing in found if (thing.isActive() if isinstance(thing, QTimer) else thing.isRunning())
+    ]
 
 
 def settle(qapp: QApplication) -> None:
