@@ -48,7 +48,6 @@ class Conductor(QObject):
         self.engine = engine
         self._store = store
         self._autorun = autorun
-        self._autoruns = autorun is not None
         self._clear_when_ended = False
         self._picker: ModelPicker | None = None
         self._working = False  # long work of the engine is under way (start, load)

@@ -179,12 +179,13 @@ class Session:
         if self._workbench is None:
             self._fail("There is no model to generate with: load one first.", command="generate")
             return
-        refusal = self._workbench.refusal(command)
-        if refusal:
-            self._fail(refusal, command="generate")
-            return
+        from engine.runtime.workbench import PromptRefused
+
         try:
             self._run = self._workbench.start(command, submitted_ns)
+        except PromptRefused as refusal:
+            self._fail(str(refusal), command="generate")
+            return
         except Exception as error:
             self._fail(step_sentence(error), traceback.format_exc(), "generate")
             return

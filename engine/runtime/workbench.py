@@ -44,6 +44,10 @@ from engine.trace.phases import StepKind
 CACHE_ARGUMENTS = ("past_key_values", "cache_params", "state")
 
 
+class PromptRefused(Exception):
+    """A prompt cannot be continued. The message is one sentence for people."""
+
+
 class Workbench:
     """A model made ready: loaded, its parts found, its settings probed. Raises ModelError when it cannot be."""
 
@@ -156,33 +160,32 @@ class Workbench:
                 )
             )
 
-    def refusal(self, command: Generate) -> str:
-        """Why this prompt cannot be continued, in one sentence; empty when it can."""
+    def _check(self, command: Generate, count: int) -> None:
+        """Raises PromptRefused where a prompt of `count` tokens cannot be continued as asked."""
+        limit = self.live.facts.context_limit
         if not command.prompt:
-            return "The prompt is empty: type something for the model to continue."
+            raise PromptRefused("The prompt is empty: type something for the model to continue.")
         if command.max_new_tokens < 1:
-            return (
+            raise PromptRefused(
                 f"A generation needs at least one new token, not {command.max_new_tokens}: raise the number."
             )
-        count = len(self._tokenize(command.prompt))
-        limit = self.live.facts.context_limit
         if count == 0:
-            return "The prompt has no tokens for this model's tokenizer: type something else."
+            raise PromptRefused("The prompt has no tokens for this model's tokenizer: type something else.")
         if count >= limit:
-            return (
+            raise PromptRefused(
                 f"The prompt has {count:,} tokens, but this model's context holds {limit:,}:"
                 " shorten the prompt or choose a model with a longer context."
             )
-        return ""
 
     def _tokenize(self, prompt: str) -> list[int]:
         return list(self.live.tokenizer(prompt, verbose=False)["input_ids"])
 
     def start(self, command: Generate, submitted_ns: int) -> "Run":
-        """Take a prompt. The generation has not made a step yet."""
+        """Take a prompt. The generation has not made a step yet. Raises PromptRefused where it cannot be continued."""
         begin_ns = perf_counter_ns()
         ids = self._tokenize(command.prompt)
         tokenize_ns = perf_counter_ns() - begin_ns
+        self._check(command, len(ids))
         room = self.live.facts.context_limit - len(ids)
         limits = Limits(min(command.max_new_tokens, room), self._end_tokens(command))
         generation = Generation(self.live, ids, limits)
