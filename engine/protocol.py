@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from engine.trace.phases import SpanName, StepKind
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 SettingValue = str | int | float | bool
 #: All settings together, sorted by key.
@@ -22,9 +22,10 @@ Configuration = tuple[tuple[str, SettingValue], ...]
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Load a model, replacing the one before. `model`: a preset's name, a local directory, or a hub id.
+    """Load a model, replacing the one before. `model`: "demo", a preset's name, a local directory, or a hub id.
 
-    `device`: "auto" or a torch device string. `settings`: requested from the start (others take their defaults).
+    `device`: "auto", a torch device string, or "split" (layers over all devices, what is left over on the CPU).
+    `settings`: requested from the start (others take their defaults). A load that still runs is cancelled first.
     """
 
     model: str
@@ -33,13 +34,56 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Generate:
-    """Start a generation; one that runs is stopped first. `paused`: wait before the first step (for single steps)."""
+class CancelLoad:
+    """Give up the load that runs: what it took is let go, and the engine is empty. Nothing happens without one."""
 
-    prompt: str
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of a chat. `role`: "system", "user" or "assistant"."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a model is given: plain text, or (with `turns`) a chat that the model's own template turns into text.
+
+    `thinking`: whether the model is to think first, where its template knows of that (None: as the template says).
+    `truncate`: a prompt too long for the context loses its beginning instead of being refused.
+    A model without a decoder takes each line of `text` as an input of its own.
+    """
+
+    text: str = ""
+    turns: tuple[Turn, ...] = ()
+    thinking: bool | None = None
+    truncate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Start a generation; one that runs is stopped first. `paused`: wait before the first step (for single steps).
+
+    `batch`: inputs a step, for a model without a decoder (which makes no new tokens: `max_new_tokens` is ignored).
+    """
+
+    prompt: Prompt
     max_new_tokens: int = 128
     stop_at_end_token: bool = True
     paused: bool = False
+    batch: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CountTokens:
+    """Ask how many tokens a prompt has; answered by TokensCounted, between steps of nothing: never while one runs.
+
+    Of several questions that wait only the last is answered. `request`: comes back with the answer.
+    """
+
+    request: int
+    prompt: Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +123,19 @@ class Shutdown:
     """End the engine, cooperatively."""
 
 
-Command = Load | Generate | Pause | Resume | SingleStep | Stop | Change | ListModels | Shutdown
+Command = (
+    Load
+    | CancelLoad
+    | Generate
+    | CountTokens
+    | Pause
+    | Resume
+    | SingleStep
+    | Stop
+    | Change
+    | ListModels
+    | Shutdown
+)
 
 
 # ---------------------------------------------------------------- facts carried by events
@@ -138,9 +194,23 @@ class DeviceFacts:
     available_bytes: int
 
 
+class Family(StrEnum):
+    """What kind of model it is, by what it does with a prompt."""
+
+    DECODER = "decoder"  # continues it, token by token
+    ENCODER_DECODER = "encoder-decoder"  # reads it once, then writes an answer token by token
+    ENCODER = "encoder"  # reads each of its lines; writes nothing
+
+
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """The loaded model. `layer_names`: one a layer, in the order in which they run."""
+    """The loaded model. `layer_names`: one a layer, in the order in which they run (an encoder's come first).
+
+    `task`: what its head does: "text generation", "fill-mask", "classification", "features".
+    `load_stages_ns`: wall time of each stage of `load_ns`, in order ("download", "read weights", …).
+    `special_tokens`: (id, text) of the tokens that are not text. `has_chat_template`, `knows_thinking`: of its
+    tokenizer. `placement`: (device, number of layers) where layers are split over devices, else empty.
+    """
 
     name: str
     architecture: str
@@ -156,13 +226,22 @@ class ModelFacts:
     tokenizer: str
     load_ns: int
     warnings: tuple[str, ...] = ()
+    family: Family = Family.DECODER
+    task: str = "text generation"
+    encoder_layers: int = 0  # how many of `layer_names` are the encoder's
+    load_stages_ns: tuple[tuple[str, int], ...] = ()
+    special_tokens: tuple[tuple[int, str], ...] = ()
+    has_chat_template: bool = False
+    knows_thinking: bool = False
+    placement: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogueEntry:
-    """A model that could be loaded. `kind`: "preset" or "cached". `reason`: why it will not work here (empty: it will).
+    """A model that could be loaded. `kind`: "demo", "preset" or "cached". `reason`: why it will not work ("": it will).
 
-    `parameters`, `weight_bytes` (in its own dtype) and `context` are 0 where they are not known before loading.
+    `parameters`, `weight_bytes` (in its own dtype), `disk_bytes` and `context` are 0 where they are not known before
+    loading. `used_s`: when its files were last read, seconds since 1970 (0: not known).
     """
 
     name: str
@@ -173,6 +252,23 @@ class CatalogueEntry:
     context: int
     remark: str = ""
     reason: str = ""
+    disk_bytes: int = 0
+    used_s: float = 0.0
+    family: Family = Family.DECODER
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceResult:
+    """What a model without a decoder made of one input.
+
+    `text`: the input. `tokens`: its length, without padding. `outputs`: (label, probability), best first: classes, or
+    for fill-mask the words for its mask (`mask` counts masks from 0; -1 where the head has none).
+    """
+
+    text: str
+    tokens: int
+    outputs: tuple[tuple[str, float], ...] = ()
+    mask: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,11 +320,44 @@ class StateChanged:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Long work goes on: `fraction` in [0, 1], or None when its end is not known."""
+    """Long work goes on: `fraction` in [0, 1], or None when its end is not known.
+
+    `stage`: the stage of a load that this is ("" outside of one). Of a download also bytes, files, and the rate over
+    the last seconds; 0 where they are not known.
+    """
 
     at_ns: int
     activity: str
     fraction: float | None
+    stage: str = ""
+    done_bytes: int = 0
+    total_bytes: int = 0
+    done_files: int = 0
+    total_files: int = 0
+    bytes_per_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoadCancelled:
+    """A load was given up, on request or for another one; the engine is empty and has let go of what it took."""
+
+    at_ns: int
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokensCounted:
+    """How many tokens a prompt has, and what a chat template makes of it. `reason`: why that cannot be said (or "").
+
+    `limit`: the most that the context takes.
+    """
+
+    at_ns: int
+    request: int
+    tokens: int
+    limit: int
+    rendered: str = ""  # the first characters of what the template made of a chat
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +398,10 @@ class LayoutDefined:
 
 @dataclass(frozen=True, slots=True)
 class GenerationStarted:
-    """A prompt was taken. `submitted_ns` is the t0 of its latencies; tokenization took `tokenize_ns` of them."""
+    """A prompt was taken. `submitted_ns` is the t0 of its latencies; tokenization took `tokenize_ns` of them.
+
+    `prompt`: the text as the model sees it (after a chat template). `dropped_tokens`: how many its beginning lost.
+    """
 
     generation: int
     submitted_ns: int
@@ -277,6 +409,7 @@ class GenerationStarted:
     prompt: str
     prompt_ids: tuple[int, ...]
     max_new_tokens: int
+    dropped_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,8 +430,9 @@ class StepEnded:
     context_length: int
     cache_bytes: int
     tokens: tuple[Token, ...] = ()
-    prompt_tokens: int = 0  # prompt tokens processed by this step (prefill)
-    batch: int = 1
+    prompt_tokens: int = 0  # prompt tokens processed by this step (prefill, encode), without padding
+    batch: int = 1  # sequences
+    padding_tokens: int = 0  # positions that were computed for nothing
 
     def __reduce__(self) -> tuple[type["StepEnded"], tuple[object, ...]]:
         """As one call of its class (see Token): there are thousands a second."""
@@ -315,12 +449,22 @@ class StepEnded:
             self.tokens,
             self.prompt_tokens,
             self.batch,
+            self.padding_tokens,
         )
 
 
 @dataclass(frozen=True, slots=True)
+class SequencesEncoded:
+    """What step `step` made of its inputs, for a model without a decoder; follows its StepEnded."""
+
+    step: int
+    generation: int
+    results: tuple[SequenceResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationEnded:
-    """A generation is over. `reason`: "length", "end token", "context full", "stopped", "failed".
+    """A generation is over. `reason`: "length", "end token", "context full", "inputs done", "stopped", "failed".
 
     `tail`: text that was still incomplete when it ended (replacement characters), so that nothing is lost.
     """
@@ -389,12 +533,15 @@ Event = (
     EngineStarted
     | StateChanged
     | Progress
+    | LoadCancelled
     | ModelLoaded
     | SettingsProbed
     | CatalogueListed
+    | TokensCounted
     | LayoutDefined
     | GenerationStarted
     | StepEnded
+    | SequencesEncoded
     | GenerationEnded
     | SettingsChanged
     | MemorySampled

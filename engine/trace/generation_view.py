@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.protocol import Configuration
+from engine.protocol import Configuration, Family
 from engine.trace.ledger import Int64
 from engine.trace.store import GenerationRecord, Trace
 
@@ -40,11 +40,11 @@ class GenerationView:
 
     submitted_ns (g,): t0, wall clock. ended (g,): whether it is over. step_begin, step_end, token_begin,
     token_end (g,): its rows in the arrays below. wall_ns, held_ns, tokens_per_step, prompt_tokens, kinds,
-    batch, context_length (s,), phases_ns (s, PHASE_COUNT): as in `Steps`. generation (s,): row of its
+    batch, padding_tokens, context_length (s,), phases_ns (s, PHASE_COUNT): as in `Steps`. generation (s,): row of its
     generation here. configuration (s,): the first configuration of the trace with the same settings, so that
     coming back to one is no new one. counted (s,): False for steps under another configuration than the one
     asked for. arrivals_ns (t,): since t0 of its generation, without time held. token_step (t,): the row of
-    the step that yielded it.
+    the step that yielded it. writes: whether the model writes tokens at all (an encoder alone does not).
     """
 
     submitted_ns: Int64
@@ -59,6 +59,7 @@ class GenerationView:
     prompt_tokens: Int64
     kinds: npt.NDArray[np.int8]
     batch: Int64
+    padding_tokens: Int64
     context_length: Int64
     phases_ns: Int64
     generation: Int64
@@ -66,6 +67,7 @@ class GenerationView:
     counted: Bool
     arrivals_ns: Int64
     token_step: Int64
+    writes: bool
 
     @cached_property
     def gaps(self) -> Gaps:
@@ -127,6 +129,7 @@ def view_generations(
         prompt_tokens=steps.prompt_tokens[rows],
         kinds=steps.kind[rows],
         batch=steps.batch[rows],
+        padding_tokens=steps.padding_tokens[rows],
         context_length=steps.context_length[rows],
         phases_ns=steps.phases_ns[rows],
         generation=generation,
@@ -134,7 +137,13 @@ def view_generations(
         counted=_counted(trace.configurations, settings, configuration),
         arrivals_ns=trace.tokens.arrival_ns[token_rows] - shift[token_step],
         token_step=token_step,
+        writes=writes(trace),
     )
+
+
+def writes(trace: Trace) -> bool:
+    """Whether the model of a trace writes tokens: all do, but an encoder alone."""
+    return trace.model is None or trace.model.family is not Family.ENCODER
 
 
 def _rows(first: Int64, counts: Int64, begin: Int64) -> Rows:

@@ -2,10 +2,16 @@
 files.
 
 In the formulas: submitted at t0, tokens 1…N available at a1 ≤ … ≤ aN (text complete, on the host), batch B.
+A model that only reads has no tokens: there step s takes B_s sequences and is over when its results are on the host.
 """
 
 from dataclasses import dataclass
 
+from engine.protocol import Family
+
+WRITERS = (Family.DECODER, Family.ENCODER_DECODER)
+READERS = (Family.ENCODER_DECODER, Family.ENCODER)
+READS_ONLY = (Family.ENCODER,)
 LOWER, HIGHER = "lower", "higher"
 HOST = "host, perf_counter, int64 ns"
 HELD = "time held by the user (pauses, switches)"
@@ -14,11 +20,10 @@ LOADING = f"model loading, compilation, {HELD}"
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric's one definition. `unit`: "ns", "tokens/s", "1" (a share) or "" (a count). `excludes`: what is
-    left out.
+    """A metric's one definition. `unit`: "ns", "tokens/s", "sequences/s", "1" (a share) or "" (a count).
 
-    `needs`: what must have been measured before it has a value. `better`: "lower", "higher", or "" where
-    neither is.
+    `excludes`: what is left out. `needs`: what must have been measured before it has a value. `better`: "lower",
+    "higher", or "" where neither is. `families`: the kinds of model that can have it.
     """
 
     key: str
@@ -30,6 +35,7 @@ class Metric:
     needs: str
     better: str
     clock: str = HOST
+    families: tuple[Family, ...] = tuple(Family)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,13 @@ SECOND_LEVEL = Targets("second-level", ttft_ns=1_000_000_000)
 def _itl(key: str, name: str, short: str, what: str) -> Metric:
     formula = f"{what} of the gaps between distinct arrivals"
     excludes = f"the time to the first token; {HELD}; tokens that arrive together add no zero gaps"
-    return Metric(key, name, short, "ns", formula, excludes, "two arrivals", LOWER)
+    return Metric(key, name, short, "ns", formula, excludes, "two arrivals", LOWER, families=WRITERS)
+
+
+def _sequence(key: str, name: str, short: str, what: str) -> Metric:
+    formula = f"{what} of wall_s / B_s over the encode steps"
+    excludes = f"tokenization, time between steps; {HELD}"
+    return Metric(key, name, short, "ns", formula, excludes, "an encode step", LOWER, families=READS_ONLY)
 
 
 def _share(group: str, holds: str) -> tuple[Metric, Metric]:
@@ -83,7 +95,17 @@ def _share(group: str, holds: str) -> tuple[Metric, Metric]:
 
 
 _ALL = (
-    Metric("ttft", "time to first token", "TTFT", "ns", "a1 − t0", LOADING, "a token", LOWER),
+    Metric(
+        "ttft",
+        "time to first token",
+        "TTFT",
+        "ns",
+        "a1 − t0",
+        LOADING,
+        "a token",
+        LOWER,
+        families=WRITERS,
+    ),
     _itl("itl_p50", "inter-token latency, median", "ITL p50", "median"),
     _itl("itl_p95", "inter-token latency, 95th percentile", "ITL p95", "95th percentile (linear)"),
     _itl("itl_p99", "inter-token latency, 99th percentile", "ITL p99", "99th percentile (linear)"),
@@ -98,6 +120,7 @@ _ALL = (
         f"the first token; {HELD}",
         "two arrivals",
         LOWER,
+        families=WRITERS,
     ),
     Metric(
         "token_latency",
@@ -108,6 +131,7 @@ _ALL = (
         "prefill steps; steps without tokens; time between steps",
         "a decode step",
         LOWER,
+        families=WRITERS,
     ),
     Metric(
         "end_to_end",
@@ -118,6 +142,7 @@ _ALL = (
         f"{LOADING}; generations that still run",
         "a generation that is over, with a token",
         LOWER,
+        families=WRITERS,
     ),
     Metric(
         "output_throughput",
@@ -128,6 +153,7 @@ _ALL = (
         LOADING,
         "a token",
         HIGHER,
+        families=WRITERS,
     ),
     Metric(
         "decode_throughput",
@@ -138,6 +164,7 @@ _ALL = (
         f"prefill and the first token; {HELD}",
         "two arrivals",
         HIGHER,
+        families=WRITERS,
     ),
     Metric(
         "prefill_throughput",
@@ -148,6 +175,58 @@ _ALL = (
         "tokenization, time between steps",
         "a prefill step",
         HIGHER,
+        families=(Family.DECODER,),
+    ),
+    Metric(
+        "encode_time",
+        "encode time",
+        "encode",
+        "ns",
+        "median of wall_s over the encode steps",
+        f"tokenization; {HELD}",
+        "an encode step of a model that also writes",
+        LOWER,
+        families=(Family.ENCODER_DECODER,),
+    ),
+    _sequence("sequence_p50", "sequence latency, median", "sequence p50", "median"),
+    _sequence(
+        "sequence_p95", "sequence latency, 95th percentile", "sequence p95", "95th percentile (linear)"
+    ),
+    _sequence(
+        "sequence_p99", "sequence latency, 99th percentile", "sequence p99", "99th percentile (linear)"
+    ),
+    Metric(
+        "sequence_throughput",
+        "sequence throughput",
+        "sequences",
+        "sequences/s",
+        "Σ B_s / Σ wall_s over the encode steps",
+        f"tokenization, time between steps; {HELD}",
+        "an encode step",
+        HIGHER,
+        families=READS_ONLY,
+    ),
+    Metric(
+        "input_throughput",
+        "input throughput",
+        "input",
+        "tokens/s",
+        "input tokens / wall time of the encode steps",
+        f"padding; tokenization, time between steps; {HELD}",
+        "an encode step",
+        HIGHER,
+        families=READERS,
+    ),
+    Metric(
+        "padding_share",
+        "padding share",
+        "padding",
+        "1",
+        "padding / (padding + input tokens) over the encode steps",
+        "",
+        "an encode step",
+        LOWER,
+        families=READS_ONLY,
     ),
     Metric(
         "stalls",
@@ -159,6 +238,7 @@ _ALL = (
         "the first 16 gaps of a generation under its settings; " + HELD,
         "17 gaps in one generation under the same settings",
         LOWER,
+        families=WRITERS,
     ),
     Metric(
         "stall_largest",
@@ -169,6 +249,7 @@ _ALL = (
         "the first 16 gaps of a generation under its settings; " + HELD,
         "a stall",
         LOWER,
+        families=WRITERS,
     ),
     Metric(
         "goodput",
@@ -179,6 +260,7 @@ _ALL = (
         f"generations that still run or yielded no token; {LOADING}",
         "a generation that is over, with a token",
         HIGHER,
+        families=WRITERS,
     ),
     Metric(
         "goodput_tokens",
@@ -189,6 +271,7 @@ _ALL = (
         LOADING,
         "a token",
         HIGHER,
+        families=WRITERS,
     ),
     Metric(
         "unattributed",
@@ -204,16 +287,28 @@ _ALL = (
     *_share("attention", "attention blocks"),
     *_share("decode", "draft, sample, transfer, detokenize and stop"),
     Metric("steps", "steps", "steps", "", "calls of the model", "", "a step", ""),
-    Metric("tokens", "output tokens", "tokens", "", "B·N", "", "a token", ""),
+    Metric("tokens", "output tokens", "tokens", "", "B·N", "", "a token", "", families=WRITERS),
+    Metric(
+        "sequences",
+        "input sequences",
+        "inputs",
+        "",
+        "Σ B_s over the encode steps",
+        "",
+        "an encode step",
+        "",
+        families=READS_ONLY,
+    ),
     Metric(
         "context_length",
         "context length",
         "context",
         "",
         "tokens that the next step will find",
+        "encode steps",
+        "a step of the decoder",
         "",
-        "a step",
-        "",
+        families=WRITERS,
     ),
     Metric(
         "held",

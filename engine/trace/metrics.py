@@ -29,6 +29,7 @@ STALL_WINDOW = 64  # gaps before the one that is judged
 STALL_HISTORY = 16  # fewer gaps before it say too little
 SECOND_NS = 1_000_000_000
 PREFILL = KINDS.index(StepKind.PREFILL)
+ENCODE = KINDS.index(StepKind.ENCODE)
 #: Phases that only a detail level deeper than `step` tells apart.
 INSIDE_FORWARD = tuple(p for p in GROUPS["forward"] + GROUPS["attention"] if p is not Phase.FORWARD)
 
@@ -69,7 +70,8 @@ def summary(
     """
     view = view_generations(trace, generations, configuration)
     measured = [function(view) for function in _PLAIN]
-    measured += [*itl(view), *stalls(view), *goodput(view, targets), *phase_shares(view)]
+    measured += [*itl(view), *sequence_latency(view), *stalls(view), *goodput(view, targets)]
+    measured += phase_shares(view)
     return {m.metric.key: m for m in measured}
 
 
@@ -113,11 +115,26 @@ def decode_throughput(view: GenerationView) -> Measured:
 def prefill_throughput(view: GenerationView) -> Measured:
     """Prompt tokens / wall time of the prefill steps."""
     prefill = view.counted & (view.kinds == PREFILL)
-    which, among = view.generation[prefill], len(view.submitted_ns)
-    wall = np.bincount(which, view.wall_ns[prefill], among)
-    tokens = np.bincount(which, view.prompt_tokens[prefill], among)
-    some = (wall > 0) & (tokens > 0)
-    return _median_of("prefill_throughput", view, tokens[some] * SECOND_NS / wall[some])
+    return _rate("prefill_throughput", view, prefill, view.prompt_tokens)
+
+
+def input_throughput(view: GenerationView) -> Measured:
+    """Input tokens, without padding, / wall time of the encode steps."""
+    return _rate("input_throughput", view, _encodes(view), view.prompt_tokens)
+
+
+def sequence_throughput(view: GenerationView) -> Measured:
+    """Sequences / wall time of the encode steps, of a model that only reads."""
+    return _rate("sequence_throughput", view, _encodes_only(view), view.batch)
+
+
+def _rate(key: str, view: GenerationView, which: Bool, amount: Int64) -> Measured:
+    """Amounts (s,) a second of some steps' (s,) wall time, in each generation that has such steps."""
+    owner, among = view.generation[which], len(view.submitted_ns)
+    wall = np.bincount(owner, view.wall_ns[which], among)
+    total = np.bincount(owner, amount[which], among)
+    some = (wall > 0) & (total > 0)
+    return _median_of(key, view, total[some] * SECOND_NS / wall[some])
 
 
 def _median_of(key: str, view: GenerationView, values: Numbers) -> Measured:
@@ -266,6 +283,39 @@ def token_latency(view: GenerationView) -> Measured:
     return Measured(METRICS["token_latency"], _middle(values), len(values))
 
 
+def encode_time(view: GenerationView) -> Measured:
+    """Median wall time of the encode steps of a model that writes: how long it read before it did."""
+    wall = view.wall_ns[_encodes(view) & view.writes]
+    return Measured(METRICS["encode_time"], _middle(wall), len(wall))
+
+
+def sequence_latency(view: GenerationView) -> tuple[Measured, ...]:
+    """p50, p95 and p99 of wall time / batch over the encode steps of a model that only reads."""
+    some = _encodes_only(view)
+    latencies = view.wall_ns[some] / view.batch[some]
+    values = percentiles(latencies, (50, 95, 99)) or (None,) * 3
+    keys = ("sequence_p50", "sequence_p95", "sequence_p99")
+    return tuple(Measured(METRICS[k], v, len(latencies)) for k, v in zip(keys, values, strict=True))
+
+
+def padding_share(view: GenerationView) -> Measured:
+    """Positions computed for nothing, of all in the encode steps of a model that only reads."""
+    some = _encodes_only(view)
+    padding, real = int(view.padding_tokens[some].sum()), int(view.prompt_tokens[some].sum())
+    share = padding / (padding + real) if padding + real else None
+    return Measured(METRICS["padding_share"], share, int(some.sum()))
+
+
+def _encodes(view: GenerationView) -> Bool:
+    encodes: Bool = view.counted & (view.kinds == ENCODE)
+    return encodes
+
+
+def _encodes_only(view: GenerationView) -> Bool:
+    """Encode steps, where the model does nothing else: an encoder that feeds a decoder is part of one sequence."""
+    return _encodes(view) & (not view.writes)
+
+
 def unattributed(view: GenerationView) -> Measured:
     """Median share of a step's wall time that is in no phase."""
     shares = _shares(view, (Phase.UNATTRIBUTED,), view.counted)
@@ -323,9 +373,14 @@ def tokens(view: GenerationView) -> Measured:
     return _count("tokens", int(view.batch[counted].sum()))
 
 
+def sequences(view: GenerationView) -> Measured:
+    """Sequences that a model which only reads has read."""
+    return _count("sequences", int(view.batch[_encodes_only(view)].sum()))
+
+
 def context_length(view: GenerationView) -> Measured:
     """Context of the latest step: what the next one will find."""
-    lengths = view.context_length[view.counted]
+    lengths = view.context_length[view.counted & (view.kinds != ENCODE)]
     return Measured(METRICS["context_length"], float(lengths[-1]) if len(lengths) else None, len(lengths))
 
 
@@ -347,9 +402,14 @@ _PLAIN: tuple[Callable[[GenerationView], Measured], ...] = (
     output_throughput,
     decode_throughput,
     prefill_throughput,
+    encode_time,
+    sequence_throughput,
+    input_throughput,
+    padding_share,
     unattributed,
     steps,
     tokens,
+    sequences,
     context_length,
     held,
 )

@@ -11,18 +11,19 @@ class Phase(IntEnum):
     EMBED = 1
     ATTENTION = 2
     ATTENTION_CORE = 3
-    MIXER = 4
-    MLP = 5
-    NORM = 6
-    HEAD = 7
-    COMMUNICATE = 8
-    DRAFT = 9
-    SAMPLE = 10
-    TRANSFER = 11
-    DETOKENIZE = 12
-    STOP = 13
-    BACKWARD = 14
-    UNATTRIBUTED = 15
+    CROSS_ATTENTION = 4
+    MIXER = 5
+    MLP = 6
+    NORM = 7
+    HEAD = 8
+    COMMUNICATE = 9
+    DRAFT = 10
+    SAMPLE = 11
+    TRANSFER = 12
+    DETOKENIZE = 13
+    STOP = 14
+    BACKWARD = 15
+    UNATTRIBUTED = 16
 
 
 PHASE_COUNT = len(Phase)
@@ -38,7 +39,7 @@ GROUPS: dict[str, tuple[Phase, ...]] = {
         Phase.HEAD,
         Phase.COMMUNICATE,
     ),
-    "attention": (Phase.ATTENTION, Phase.ATTENTION_CORE),
+    "attention": (Phase.ATTENTION, Phase.ATTENTION_CORE, Phase.CROSS_ATTENTION),
     "decode": (Phase.DRAFT, Phase.SAMPLE, Phase.TRANSFER, Phase.DETOKENIZE, Phase.STOP),
 }
 
@@ -48,6 +49,7 @@ LABELS: dict[Phase, str] = {
     Phase.EMBED: "embed",
     Phase.ATTENTION: "attention",
     Phase.ATTENTION_CORE: "attention core",
+    Phase.CROSS_ATTENTION: "cross-attention",
     Phase.MIXER: "mixer",
     Phase.MLP: "MLP",
     Phase.NORM: "norm + residual",
@@ -69,6 +71,7 @@ MEANINGS: dict[Phase, str] = {
     Phase.ATTENTION: "the layers' attention blocks: projections, rotary, cache update, output projection"
     " (and the core, unless it is measured apart)",
     Phase.ATTENTION_CORE: "softmax(QK^T / sqrt(d)) V alone",
+    Phase.CROSS_ATTENTION: "the decoder layers' attention to what the encoder made of the prompt",
     Phase.MIXER: "the layers' state-space or linear-attention mixers",
     Phase.MLP: "the layers' feed-forward blocks or experts",
     Phase.NORM: "norms and residual additions: what of a layer is neither attention nor MLP",
@@ -96,6 +99,7 @@ class Role(IntEnum):
 ROLE_OF: dict[Phase, Role] = {
     Phase.ATTENTION: Role.ATTENTION,
     Phase.ATTENTION_CORE: Role.ATTENTION,
+    Phase.CROSS_ATTENTION: Role.ATTENTION,
     Phase.MLP: Role.MLP,
     Phase.MIXER: Role.MLP,
     Phase.NORM: Role.REST,

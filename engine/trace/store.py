@@ -20,6 +20,7 @@ from engine.protocol import (
     MemorySampled,
     ModelFacts,
     ModelLoaded,
+    SequencesEncoded,
     SettingsChanged,
     StepEnded,
 )
@@ -73,6 +74,7 @@ class Steps:
     rest; zeros where the detail did not tell layers apart. itl_ns (n): gap between this step's arrival of text and
     the one before in its generation without the time held by the user, NO_LATENCY where there is none. held_ns (n):
     time before the step that the user held the engine. first_token, token_count (n): its rows in `Trace.tokens`.
+    batch, prompt_tokens, padding_tokens (n): its sequences, the tokens it read, the positions it computed for nothing.
     """
 
     def __init__(self, layers: int) -> None:
@@ -93,6 +95,7 @@ class Steps:
                 "token_count": np.int32,
                 "prompt_tokens": np.int32,
                 "batch": np.int32,
+                "padding_tokens": np.int32,
                 "stamp_offset": np.int64,
             }.items()
         }
@@ -180,6 +183,7 @@ class Trace:
         self.configurations: list[Configuration] = [loaded.effective] if loaded else []
         self.steps = Steps(len(loaded.model.layer_names) if loaded else 0)
         self.tokens = Tokens()
+        self.results: list[SequencesEncoded] = []
         self.marks: list[Mark] = []
         self.generations: list[GenerationRecord] = []
         self.memory: list[MemorySampled] = []
@@ -215,6 +219,8 @@ class Trace:
                 self._last_arrival_ns, self._held_since_arrival_ns = None, 0
             case GenerationEnded():
                 self._end_generation(event)
+            case SequencesEncoded():
+                self.results.append(event)
             case SettingsChanged():
                 self._append_mark(event)
             case MemorySampled():
@@ -283,6 +289,7 @@ class Trace:
             token_count=len(event.tokens),
             prompt_tokens=event.prompt_tokens,
             batch=event.batch,
+            padding_tokens=event.padding_tokens,
             stamp_offset=len(self.steps.stamps),
             phases_ns=layout.phases_ns(stamps[None])[0],
             layers_ns=self._layers(layout, stamps),

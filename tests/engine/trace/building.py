@@ -7,6 +7,7 @@ import numpy as np
 from engine.protocol import (
     Configuration,
     Event,
+    Family,
     GenerationEnded,
     GenerationStarted,
     LayoutDefined,
@@ -34,7 +35,11 @@ APART = LayoutDefined(0, NAMES, (1, END, 2, END, 3, END))
 WHOLE = LayoutDefined(1, (SpanName(Phase.FORWARD, -1, "forward"), NAMES[2]), (1, END, 2, END))
 
 
-def loaded(layers: int = 1, effective: Configuration = (("precision", "float32"),)) -> ModelLoaded:
+def loaded(
+    layers: int = 1,
+    effective: Configuration = (("precision", "float32"),),
+    family: Family = Family.DECODER,
+) -> ModelLoaded:
     facts = ModelFacts(
         "toy",
         "Toy",
@@ -49,6 +54,7 @@ def loaded(layers: int = 1, effective: Configuration = (("precision", "float32")
         True,
         "bytes",
         1,
+        family=family,
     )
     return ModelLoaded(0, facts, (), 0, effective)
 
@@ -77,6 +83,7 @@ def step(
     context_length: int = 0,
     prompt_tokens: int = 0,
     batch: int = 1,
+    padding_tokens: int = 0,
 ) -> StepEnded:
     """A step whose tokens arrive at the given wall clock times (0 for its index: nobody reads it)."""
     tokens = tuple(Token(i, chr(97 + i % 26), arrival) for i, arrival in enumerate(arrivals_ns))
@@ -94,12 +101,25 @@ def step(
         tokens,
         prompt_tokens,
         batch,
+        padding_tokens,
     )
 
 
-def trace_of(*events: Event, layers: int = 1) -> Trace:
+def encode_step(wall_ns: int, batch: int = 1, tokens: int = 0, padding: int = 0, **others: int) -> StepEnded:
+    """An encode step of this wall time, none of it in a phase."""
+    return step(
+        kind=StepKind.ENCODE,
+        stamps=(0,) * 7 + (wall_ns,),
+        batch=batch,
+        prompt_tokens=tokens,
+        padding_tokens=padding,
+        **others,
+    )
+
+
+def trace_of(*events: Event, layers: int = 1, family: Family = Family.DECODER) -> Trace:
     """A trace of these events, both layouts defined."""
-    trace = Trace(loaded(layers))
+    trace = Trace(loaded(layers, family=family))
     trace.extend([APART, WHOLE, *events])
     return trace
 

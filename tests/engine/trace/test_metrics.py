@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from engine.protocol import Family, StepEnded
 from engine.trace.metrics import (
     CHAT,
     METRICS,
@@ -17,7 +18,18 @@ from engine.trace.metrics import (
 )
 from engine.trace.phases import StepKind
 from engine.trace.store import NO_LATENCY, Trace
-from tests.engine.trace.building import MS, T0, changed, ended, generation_at, loaded, started, step, trace_of
+from tests.engine.trace.building import (
+    MS,
+    T0,
+    changed,
+    encode_step,
+    ended,
+    generation_at,
+    loaded,
+    started,
+    step,
+    trace_of,
+)
 
 
 def values(trace: Trace, **options: object) -> dict[str, float | None]:
@@ -254,6 +266,87 @@ def test_a_switch_to_something_slower_is_no_stall() -> None:
     assert not find_stalls(np.repeat([10, 1000], 40), groups)[1].any()
 
 
+def encoded(*steps: StepEnded, family: Family = Family.ENCODER) -> Trace:
+    return trace_of(started(), *steps, ended(), family=family)
+
+
+def test_an_encoder_has_latencies_and_rates_of_sequences() -> None:
+    trace = encoded(
+        encode_step(80 * MS, batch=4, tokens=100, padding=28),  # 20 ms a sequence
+        encode_step(60 * MS, batch=2, tokens=30, padding=2),  # 30 ms
+        encode_step(10 * MS, batch=1, tokens=20),  # 10 ms
+    )
+    measured = summary(trace)
+    assert (measured["sequence_p50"].value, measured["sequence_p50"].count) == (20 * MS, 3)
+    assert measured["sequence_p95"].value == pytest.approx(29 * MS)  # nine tenths of the way from 20 to 30
+    assert measured["sequence_p99"].value == pytest.approx(29.8 * MS)
+    assert measured["sequence_throughput"].value == pytest.approx(7 / 0.150)
+    assert measured["input_throughput"].value == pytest.approx(150 / 0.150)
+    assert (measured["padding_share"].value, measured["padding_share"].count) == (pytest.approx(30 / 180), 3)
+    assert (measured["sequences"].value, measured["steps"].value) == (7, 3)
+    valued = {key for key, m in measured.items() if m.value is not None}
+    assert [key for key in valued if Family.ENCODER not in measured[key].metric.families] == []
+
+
+def test_an_encoder_that_padded_nothing_says_so_and_one_that_did_nothing_has_no_value() -> None:
+    assert values(encoded(encode_step(MS, tokens=5)))["padding_share"] == 0
+    assert [key for key, value in values(encoded()).items() if value is not None] == []
+
+
+def test_rates_of_several_encoder_runs_are_medians_and_settings_are_kept_apart() -> None:
+    trace = trace_of(
+        started(0),
+        encode_step(10 * MS, batch=2, tokens=10),
+        ended(0),
+        started(1, T0 + MS),
+        encode_step(20 * MS, batch=2, tokens=10, generation=1),
+        changed(1, (("precision", "bfloat16"),)),
+        encode_step(5 * MS, batch=2, tokens=10, generation=1, configuration=1),
+        ended(1),
+        family=Family.ENCODER,
+    )
+    every = summary(trace)
+    assert every["sequence_throughput"].value == pytest.approx((200 + 160) / 2)
+    assert "2 generations" in every["sequence_throughput"].note
+    assert every["sequence_p50"].value == 5 * MS
+    assert summary(trace, configuration=1)["sequence_p50"].value == 2.5 * MS
+    assert summary(trace, configuration=0)["sequence_throughput"].value == pytest.approx((200 + 100) / 2)
+
+
+def test_an_encoder_in_front_of_a_decoder_is_in_the_time_to_the_first_token_and_told_apart() -> None:
+    prefill = step([T0 + 50 * MS], kind=StepKind.PREFILL, context_length=1)
+    trace = encoded(
+        encode_step(30 * MS, tokens=60, padding=0, context_length=0),
+        prefill,
+        step([T0 + 60 * MS], context_length=2),
+        step([T0 + 70 * MS], context_length=3),
+        family=Family.ENCODER_DECODER,
+    )
+    measured = values(trace)
+    assert measured["encode_time"] == 30 * MS
+    assert measured["input_throughput"] == pytest.approx(60 / 0.030)
+    assert measured["ttft"] == 50 * MS
+    assert measured["itl_p50"] == measured["tpot"] == 10 * MS
+    assert measured["token_latency"] == 10  # of the decode steps: the encode step yields no token
+    assert measured["decode_throughput"] == pytest.approx(2 / 0.020)
+    assert measured["context_length"] == 3
+    assert [measured[k] for k in ("sequence_p50", "sequence_throughput", "padding_share", "sequences")] == [
+        None
+    ] * 4
+
+
+def test_a_decoder_has_nothing_of_an_encoder() -> None:
+    trace = trace_of(*generation_at(one_each(10, 20)))
+    measured = summary(trace)
+    assert [
+        k for k, m in measured.items() if Family.DECODER not in m.metric.families and m.value is not None
+    ] == []
+
+
+def test_an_encode_step_has_no_context_for_the_next() -> None:
+    assert values(encoded(encode_step(MS, tokens=9)))["context_length"] is None
+
+
 def test_context_length_is_the_latest() -> None:
     assert values(trace_of(started(), step(context_length=5), step(context_length=6)))["context_length"] == 6
 
@@ -262,7 +355,8 @@ def test_every_metric_explains_itself() -> None:
     assert len({m.short for m in METRICS.values()}) == len(METRICS)
     for key, metric in METRICS.items():
         assert metric.key == key
-        assert metric.unit in {"ns", "tokens/s", "1", ""}
+        assert metric.unit in {"ns", "tokens/s", "sequences/s", "1", ""}
+        assert metric.families
         assert metric.better in {"lower", "higher", ""}
         assert all((metric.name, metric.short, metric.formula, metric.needs, metric.clock))
 

@@ -8,15 +8,29 @@ import pytest
 
 from engine.protocol import (
     EngineState,
+    Family,
     MemorySampled,
     Progress,
+    SequenceResult,
+    SequencesEncoded,
     SettingChange,
     SettingsChanged,
     StateChanged,
 )
 from engine.trace.phases import Phase, StepKind
 from engine.trace.store import KINDS, NO_LATENCY, Column, Trace, mark_text
-from tests.engine.trace.building import MS, NAMES, T0, changed, ended, loaded, started, step, trace_of
+from tests.engine.trace.building import (
+    MS,
+    NAMES,
+    T0,
+    changed,
+    encode_step,
+    ended,
+    loaded,
+    started,
+    step,
+    trace_of,
+)
 
 
 def test_a_step_becomes_a_row_of_every_column() -> None:
@@ -180,6 +194,25 @@ def test_an_unknown_column_is_an_attribute_error_and_a_trace_can_be_copied() -> 
         other.append(step([T0 + 1]))
         assert other.steps.itl_ns.tolist() == [NO_LATENCY, 1]
     assert len(trace.steps) == 1
+
+
+def test_what_an_encoder_made_of_its_inputs_is_kept_beside_its_steps() -> None:
+    told = SequencesEncoded(1, 0, (SequenceResult("a cat", 4, (("noun", 0.9),)),))
+    trace = trace_of(
+        started(),
+        encode_step(10, batch=2, tokens=9, padding=3),
+        encode_step(20, batch=1, tokens=4),
+        family=Family.ENCODER,
+    )
+    before = trace.revision
+    trace.append(told)
+    assert trace.results == [told]
+    assert trace.revision == before + 1
+    assert trace.steps.batch.tolist() == [2, 1]
+    assert trace.steps.padding_tokens.tolist() == [3, 0]
+    assert trace.steps.itl_ns.tolist() == [NO_LATENCY, NO_LATENCY]
+    assert trace.text_of(trace.generations[0]) == ""
+    assert trace.generations[0].end_step == 2
 
 
 def test_an_empty_trace_can_be_read() -> None:
