@@ -24,11 +24,13 @@ from engine.protocol import (
     ListModels,
     Load,
     ModelLoaded,
+    Prompt,
     SettingsChanged,
     SettingsProbed,
     Shutdown,
     StateChanged,
     StepEnded,
+    Turn,
 )
 from engine.report import JsonReport, Report, TextReport, print_catalogue, print_settings
 from engine.trace.store import Trace
@@ -81,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--model", default="llama-30m", help="preset, local directory or hub id (default: %(default)s)"
+        "--model", default="demo", help="demo, preset, local directory or hub id (default: %(default)s)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda:0, mps, … (default: %(default)s)")
 
@@ -89,6 +91,23 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 def _add_run(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     parser.add_argument("--prompt", required=True, help="text to continue, or @FILE (UTF-8)")
+    parser.add_argument(
+        "--chat", action="store_true", help="the prompt is a user's turn, for the model's chat template"
+    )
+    parser.add_argument("--system", metavar="TEXT", help="what the system says before it (with --chat)")
+    parser.add_argument(
+        "--thinking", choices=("on", "off"), help="whether the model thinks first, where it can (with --chat)"
+    )
+    parser.add_argument(
+        "--truncate", action="store_true", help="drop the beginning of a prompt that is too long"
+    )
+    parser.add_argument(
+        "--batch",
+        type=int,
+        default=1,
+        metavar="N",
+        help="inputs a step, of a model that only reads (one a line)",
+    )
     parser.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="default: %(default)s")
     parser.add_argument("--ignore-end-token", action="store_true", help="go on after the model's end token")
     parser.add_argument(
@@ -115,10 +134,10 @@ def run(options: argparse.Namespace) -> int:
     if options.detail:
         settings = (*settings, ("detail", options.detail))
     script = parse_script(options.at)
-    prompt = read_prompt(options.prompt)
+    prompt = make_prompt(options)
     report: Report = JsonReport(sys.stdout) if options.json else TextReport(sys.stdout, sys.stderr)
     front = Front(report, script)
-    generate = Generate(prompt, options.max_new_tokens, not options.ignore_end_token)
+    generate = Generate(prompt, options.max_new_tokens, not options.ignore_end_token, batch=options.batch)
     return front.run(Load(options.model, options.device, settings), generate)
 
 
@@ -220,6 +239,18 @@ def parse_script(entries: Sequence[str]) -> dict[int, Configuration]:
             )
         script[int(step)] = (*script.get(int(step), ()), *parse_settings([pair]))
     return script
+
+
+def make_prompt(options: argparse.Namespace) -> Prompt:
+    """The prompt that the options ask for. Raises BadInput."""
+    text = read_prompt(options.prompt)
+    if not options.chat:
+        if options.system is not None or options.thinking is not None:
+            raise BadInput("--system and --thinking belong to a chat: add --chat.")
+        return Prompt(text, truncate=options.truncate)
+    system = (Turn("system", options.system),) if options.system is not None else ()
+    thinking = None if options.thinking is None else options.thinking == "on"
+    return Prompt(turns=(*system, Turn("user", text)), thinking=thinking, truncate=options.truncate)
 
 
 def read_prompt(prompt: str) -> str:

@@ -9,16 +9,21 @@ from engine.protocol import (
     CatalogueEntry,
     Configuration,
     Event,
+    Family,
     GenerationEnded,
     GenerationStarted,
     MemorySampled,
+    ModelFacts,
     ModelLoaded,
     ObserverReport,
     Progress,
+    SequenceResult,
+    SequencesEncoded,
     SettingFacts,
     SettingsChanged,
     StepEnded,
 )
+from engine.trace.generation_view import writes
 from engine.trace.metrics import Measured, as_json, summary
 from engine.trace.phases import LABELS, PHASE_COUNT, Phase, Role
 from engine.trace.store import NO_LATENCY, Trace
@@ -41,7 +46,7 @@ class Report(Protocol):
 
 
 class JsonReport:
-    """One JSON object a line: model, generation, step, settings, end, and the summary last."""
+    """One JSON object a line: model, generation, step, sequences, mark, memory, observer, end, and the summary last."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -59,7 +64,9 @@ class JsonReport:
             case StepEnded():
                 self._line("step", **step_record(trace, len(trace.steps) - 1))
             case ModelLoaded():
-                self._line("model", **asdict(event.model), settings=dict(event.effective))
+                self._line("model", **model_record(event.model), settings=dict(event.effective))
+            case SequencesEncoded():
+                self._line("sequences", **asdict(event))
             case GenerationStarted():
                 ids = event.prompt_ids
                 self._line(
@@ -69,6 +76,7 @@ class JsonReport:
                     tokenize_ns=event.tokenize_ns,
                     prompt_tokens=len(ids),
                     max_new_tokens=event.max_new_tokens,
+                    dropped_tokens=event.dropped_tokens,
                 )
             case SettingsChanged():
                 self._line(
@@ -95,6 +103,11 @@ class JsonReport:
         self._line("summary", steps=len(trace.steps), tokens=len(trace.tokens), metrics=metrics)
 
 
+def model_record(model: ModelFacts) -> dict[str, Any]:
+    """A model as plain values; what is paired in its facts is keyed here: `load_stages_ns`, `placement`."""
+    return asdict(model) | {"load_stages_ns": dict(model.load_stages_ns), "placement": dict(model.placement)}
+
+
 def step_record(trace: Trace, row: int) -> dict[str, Any]:
     """One step as plain values. `phases_ns` sums to `wall_ns`; `layers_ns` is empty where layers are not told apart."""
     steps = trace.steps
@@ -119,6 +132,8 @@ def step_record(trace: Trace, row: int) -> dict[str, Any]:
         "context_length": int(steps.context_length[row]),
         "cache_bytes": int(steps.cache_bytes[row]),
         "prompt_tokens": int(steps.prompt_tokens[row]),
+        "batch": int(steps.batch[row]),
+        "padding_tokens": int(steps.padding_tokens[row]),
         "tokens": [
             {
                 "id": int(trace.tokens.id[i]),
@@ -135,7 +150,7 @@ def _layers(trace: Trace, row: int) -> dict[str, list[int]]:
 
 
 class TextReport:
-    """The text as it streams, on one stream; progress, marks and the summary on another."""
+    """The text as it streams, or a line an input, on one stream; progress, marks and the summary on another."""
 
     def __init__(self, out: TextIO, notes: TextIO) -> None:
         self._out = out
@@ -154,6 +169,11 @@ class TextReport:
         match event:
             case StepEnded():
                 print("".join(token.text for token in event.tokens), end="", file=self._out, flush=True)
+            case SequencesEncoded():
+                for result in event.results:
+                    print(result_line(result), file=self._out, flush=True)
+            case GenerationStarted(dropped_tokens=dropped) if dropped:
+                self._note(f"{dropped:,} tokens of the prompt were dropped, to fit the model's context")
             case Progress():
                 self._progress(event.activity)
             case ModelLoaded():
@@ -165,7 +185,8 @@ class TextReport:
                     f"\n[step {event.step}: {trace.marks[-1].text}; switch {event.switch_ns / 1e6:.1f} ms]"
                 )
             case GenerationEnded():
-                print(event.tail, file=self._out, flush=True)
+                if writes(trace):
+                    print(event.tail, file=self._out, flush=True)
                 self._note(f"[ended: {event.reason}]")
             case _:
                 pass
@@ -177,21 +198,40 @@ class TextReport:
         self._activity = activity
 
     def summary(self, trace: Trace) -> None:
-        """The metrics as a table, and where the time went."""
+        """The metrics that such a model can have, as a table, and where the time went."""
         self._note("")
+        family = trace.model.family if trace.model else Family.DECODER
         for measured in summary(trace).values():
-            self._note(metric_line(measured))
+            if family in measured.metric.families:
+                self._note(metric_line(measured))
         self._note(phase_table(trace))
 
 
 def _model_line(event: ModelLoaded) -> str:
     model = event.model
     weights = "random weights" if model.random_weights else "trained weights"
+    layers = f"{len(model.layer_names)} layers"
+    if model.family is Family.ENCODER_DECODER:
+        layers += f" ({model.encoder_layers} of the encoder)"
+    places = ", ".join(f"{count} layers on {device}" for device, count in model.placement)
     return (
-        f"{model.name}: {model.architecture}, {model.parameters / 1e6:,.1f} M parameters,"
-        f" {model.dtype} on {model.device}, {weights},"
-        f" context {model.context_limit:,}, loaded in {model.load_ns / 1e9:.1f} s"
+        f"{model.name}: {model.architecture}, {model.family} for {model.task}, {layers},"
+        f" {model.parameters / 1e6:,.1f} M parameters, {model.dtype} on {places or model.device}, {weights},"
+        f" context {model.context_limit:,}, loaded in {_load_times(model)}"
     )
+
+
+def _load_times(model: ModelFacts) -> str:
+    """How long loading took, and its stages."""
+    stages = ", ".join(f"{name} {ns / 1e9:.1f} s" for name, ns in model.load_stages_ns)
+    return f"{model.load_ns / 1e9:.1f} s" + (f" ({stages})" if stages else "")
+
+
+def result_line(result: SequenceResult) -> str:
+    """What a model made of an input, as a line of text: what it says of the whole, or of one of its masks."""
+    which = f" [mask {result.mask + 1}]" if result.mask >= 0 else ""
+    told = ", ".join(f"{label} {share:.1%}" for label, share in result.outputs)
+    return f"{result.text}{which} → {told or f'{result.tokens:,} tokens read, nothing to tell'}"
 
 
 def metric_line(measured: Measured) -> str:

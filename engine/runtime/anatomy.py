@@ -1,14 +1,14 @@
-"""Finds the parts of a language model: embeddings, every layer's attention, MLP or mixer and norms, and the
-head.
+"""Finds the parts of a language model: embeddings, every layer's attention, cross-attention, MLP or mixer and
+norms, and the head.
 
-It works on any causal language model of transformers, by structure and by the names that classes and
-attributes bear, not by a list of architectures. It only looks: nothing is run and nothing is changed. What
-was not recognized is said in `Anatomy.warnings`, never guessed.
+It works on any language model of transformers (decoder, encoder–decoder, encoder), by structure and by the
+names that classes and attributes bear, not by a list of architectures. It only looks: nothing is run and
+nothing is changed. What was not recognized is said in `Anatomy.warnings`, never guessed.
 """
 
 import inspect
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
@@ -17,7 +17,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from engine.runtime.roles import Role, Roles, has_parameters, is_loose, says_mask_or_positions
+from engine.runtime.roles import Role, Roles, has_parameters, is_linear, is_loose, says_mask_or_positions
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Part:
 class Block:
     """One layer. `name` is its path in the model; names of parts are relative to it.
 
+    `norms` are the layer's own; `inner_norms` are kept inside of its other parts (BERT).
     A layer that shares its module with another one has the same `module`: layers run in the order of `index`.
     """
 
@@ -43,13 +44,15 @@ class Block:
     name: str
     module: nn.Module
     attention: tuple[Part, ...] = ()
+    cross_attention: tuple[Part, ...] = ()
     mlp: tuple[Part, ...] = ()
     mixer: tuple[Part, ...] = ()
     norms: tuple[Part, ...] = ()
+    inner_norms: tuple[Part, ...] = ()
 
     def unclaimed(self) -> list[str]:
         """Names of parameters of this layer that belong to no part; their time is norm and residual."""
-        parts = (*self.attention, *self.mlp, *self.mixer, *self.norms)
+        parts = (*self.attention, *self.cross_attention, *self.mlp, *self.mixer, *self.norms)
         claimed = {id(p) for part in parts for m in (part.module, part.until) if m for p in m.parameters()}
         left = [(name, p) for name, p in self.module.named_parameters() if id(p) not in claimed]
         # vectors that the layer itself holds scale its residuals: they are where their time is counted
@@ -72,6 +75,8 @@ class Preparation:
 class Anatomy:
     """The parts of one model, in the order in which they stand in it.
 
+    `encoder_layers`: how many of the blocks are the encoder's of an encoder–decoder; they come first.
+    `encoder`: the module that runs them, None in a model of one stack (its blocks are run by the model itself).
     `core_missing` says why the attention core cannot be told apart, "" when it can (in at least one layer).
     `complete`: everything with parameters outside of the layers is an embedding or belongs to the head, so
     that what runs before the first layer only prepares its input, and what runs after the last one only makes
@@ -85,6 +90,8 @@ class Anatomy:
     core_missing: str
     complete: bool
     warnings: tuple[str, ...]
+    encoder_layers: int = 0
+    encoder: nn.Module | None = None
 
     def describe(self) -> str:
         """The anatomy in words, a line a part (equal layers in one line)."""
@@ -98,42 +105,75 @@ class Anatomy:
 
 
 def find_anatomy(model: PreTrainedModel) -> Anatomy:
-    """Find the parts of a causal language model (the decoder's, where there is an encoder too).
+    """Find the parts of a language model; of an encoder–decoder those of both sides.
 
     Never fails on an unknown architecture: what is not found is missing from the result, and its warnings say
     so.
     """
     roles = Roles(model)
-    stack_name, stack = _find_stack(model)
-    blocks = _blocks(model, stack_name, stack, roles)
-    path = _path(model, stack_name)
-    embeddings, head, strangers = _around(model, path, stack, roles)
+    stacks = _find_stacks(model)
+    blocks: list[Block] = []
+    for stack in stacks:
+        blocks += _blocks(stack, roles, len(blocks))
+    path = _path(model, stacks)
+    embeddings, head, strangers = _around(model, path, stacks, roles)
+    encoder = stacks[0].owner if len(stacks) > 1 else None
     return Anatomy(
         embeddings=embeddings,
         preparations=tuple(_preparations([owner for _, owner in path])),
-        blocks=blocks,
+        blocks=tuple(blocks),
         head=head,
         core_missing=_why_no_core(blocks),
-        complete=bool(blocks) and not strangers and not model.config.is_encoder_decoder,
-        warnings=tuple(_warnings(model, blocks, embeddings, head, strangers)),
+        complete=all(stack.layers for stack in stacks) and not strangers,
+        warnings=tuple(_warnings(model, stacks, blocks, embeddings, head, strangers)),
+        encoder_layers=len(stacks[0].order) if encoder is not None else 0,
+        encoder=encoder,
     )
 
 
 # ---------------------------------------------------------------- layers
 
 
-def _find_stack(model: PreTrainedModel) -> tuple[str, list[nn.Module]]:
-    """Path and layers of the decoder stack; ("", []) if there is none."""
-    wanted = _layer_count(model)
-    decoder: object = model.get_decoder()  # type: ignore[no-untyped-call]
-    inside = [n for n, m in model.named_modules() if m is decoder]
+@dataclass(frozen=True)
+class _Stack:
+    """Modules that run one after another as layers: their owner's path, and which module runs as which layer.
+
+    `promised`: layers that the configuration promises, None where it does not say.
+    """
+
+    name: str
+    layers: tuple[nn.Module, ...]
+    order: tuple[int, ...]
+    owner: nn.Module
+    promised: int | None
+
+
+def _find_stacks(model: PreTrainedModel) -> tuple[_Stack, ...]:
+    """The encoder's stack and the decoder's, or the one that there is; a stack that is not found has no layers."""
+    decoder: nn.Module = model.get_decoder()  # type: ignore[no-untyped-call]
+    if not model.config.is_encoder_decoder:
+        return (_find_stack(model, decoder, model, "decoder"),)
+    encoder: nn.Module = model.get_encoder()
+    return (
+        _find_stack(model, encoder, encoder, "encoder"),
+        _find_stack(model, decoder, decoder, "decoder"),
+    )
+
+
+def _find_stack(model: PreTrainedModel, place: nn.Module, owner: nn.Module, side: str) -> _Stack:
+    """The layers inside of the module `place`, if they are there, else anywhere in the model."""
+    own = getattr(owner, "config", model.config)
+    config = own if model.config.is_encoder_decoder else own.get_text_config(decoder=True)
+    wanted = _promised(config, side)
+    inside = next((f"{n}." for n, m in model.named_modules() if m is place and n), "")
     for fits in (_all_checkpointing, _several_sizeable, _all_sizeable):
         found = list(_outermost_lists(model, "", fits))
-        if inside and any(name.startswith(inside[0]) for name, _ in found):
-            found = [(name, layers) for name, layers in found if name.startswith(inside[0])]
+        if any(name.startswith(inside) for name, _ in found):
+            found = [(name, layers) for name, layers in found if name.startswith(inside)]
         if found:
-            return max(found, key=lambda item: (len(item[1]) == wanted, _parameter_count(item[1])))
-    return "", []
+            name, layers = max(found, key=lambda item: (len(item[1]) == wanted, _parameter_count(item[1])))
+            return _Stack(name, tuple(layers), _call_order(config, len(layers), wanted), owner, wanted)
+    return _Stack("", (), (), owner, wanted)
 
 
 def _outermost_lists(module: nn.Module, path: str, fits: Any) -> Iterator[tuple[str, list[nn.Module]]]:
@@ -161,27 +201,24 @@ def _parameter_count(layers: list[nn.Module]) -> int:
     return sum(p.numel() for layer in layers for p in layer.parameters())
 
 
-def _layer_count(model: PreTrainedModel) -> int | None:
-    """The number of layers that the configuration promises."""
-    config = model.config.get_text_config(decoder=True)
-    count = getattr(config, "decoder_layers", None) or getattr(config, "num_hidden_layers", None)
-    return count if isinstance(count, int) else None
+def _promised(config: Any, side: str = "decoder") -> int | None:
+    """The number of layers that the configuration of a side promises."""
+    names = (f"{side}_layers", f"num_{side}_layers", "num_hidden_layers")
+    counts = (getattr(config, name, None) for name in names)
+    return next((count for count in counts if isinstance(count, int) and count > 0), None)
 
 
-def _blocks(model: PreTrainedModel, path: str, stack: list[nn.Module], roles: Roles) -> tuple[Block, ...]:
-    return tuple(
-        _block(index, f"{path}.{place}", stack[place], roles)
-        for index, place in enumerate(_call_order(model, len(stack)))
-    )
+def _blocks(stack: _Stack, roles: Roles, first: int) -> Iterator[Block]:
+    """The stack's blocks, numbered from `first`."""
+    for index, place in enumerate(stack.order, first):
+        yield _block(index, f"{stack.name}.{place}", stack.layers[place], roles)
 
 
-def _call_order(model: PreTrainedModel, module_count: int) -> list[int]:
+def _call_order(config: Any, module_count: int, wanted: int | None) -> tuple[int, ...]:
     """Which module runs as which layer: a few groups may be called again and again (ALBERT)."""
-    config = model.config.get_text_config(decoder=True)
-    wanted = _layer_count(model)
     if wanted and module_count == getattr(config, "num_hidden_groups", None):
-        return [layer * module_count // wanted for layer in range(wanted)]
-    return list(range(module_count))
+        return tuple(layer * module_count // wanted for layer in range(wanted))
+    return tuple(range(module_count))
 
 
 def _block(index: int, name: str, module: nn.Module, roles: Roles) -> Block:
@@ -192,10 +229,19 @@ def _block(index: int, name: str, module: nn.Module, roles: Roles) -> Block:
         name,
         module,
         attention=tuple(found[Role.ATTENTION]),
+        cross_attention=tuple(found[Role.CROSS_ATTENTION]),
         mlp=tuple(found[Role.MLP]),
         mixer=tuple(found[Role.MIXER]),
         norms=tuple(found[Role.NORM]),
+        inner_norms=tuple(_inner_norms(found, roles)),
     )
+
+
+def _inner_norms(found: dict[Role, list[Part]], roles: Roles) -> Iterator[Part]:
+    for part in (part for role, parts in found.items() if role is not Role.NORM for part in parts):
+        for module in filter(None, (part.module, part.until)):
+            for path, norm in roles.norms_inside(module):
+                yield Part(f"{part.name}.{path}", norm)
 
 
 def _sort(module: nn.Module, path: str, roles: Roles, found: dict[Role, list[Part]]) -> None:
@@ -210,7 +256,7 @@ def _sort(module: nn.Module, path: str, roles: Roles, found: dict[Role, list[Par
             loose.append(Part(place, child))
         elif has_parameters(child):
             _sort(child, place, roles, found)
-    if len(loose) >= 2 and not found[Role.MLP]:
+    if len(loose) >= 2 and not (found[Role.MLP] and any(is_linear(part.module) for part in loose)):
         first, last = loose[0], loose[-1]
         found[Role.MLP].append(Part(f"{first.name}…{last.name}", first.module, until=last.module))
         _claim_between(loose, found)
@@ -224,43 +270,65 @@ def _claim_between(loose: list[Part], found: dict[Role, list[Part]]) -> None:
 # ---------------------------------------------------------------- around the layers
 
 
-def _path(model: nn.Module, stack_name: str) -> list[tuple[str, nn.Module]]:
-    """The modules on the way from the model down to the one that holds the stack, with their paths."""
-    steps = [("", model)]
-    for name in stack_name.split(".")[:-1]:
-        path, module = steps[-1]
-        steps.append((f"{path}.{name}" if path else name, module.get_submodule(name)))
-    return steps
+def _path(model: nn.Module, stacks: tuple[_Stack, ...]) -> list[tuple[str, nn.Module]]:
+    """The modules on the ways from the model down to those that hold the stacks, with their paths."""
+    paths = dict.fromkeys([""])
+    for stack in stacks:
+        names = stack.name.split(".")
+        paths |= dict.fromkeys(".".join(names[:depth]) for depth in range(1, len(names)))
+    return [(path, model.get_submodule(path)) for path in paths]
 
 
 def _around(
-    model: PreTrainedModel, path: list[tuple[str, nn.Module]], stack: list[nn.Module], roles: Roles
+    model: PreTrainedModel, path: list[tuple[str, nn.Module]], stacks: tuple[_Stack, ...], roles: Roles
 ) -> tuple[tuple[Part, ...], tuple[Part, ...], list[str]]:
     """Parts before the layers, parts behind them, and names of modules with parameters that are neither."""
-    on_path = {id(module) for _, module in path}
-    layers = {id(layer) for layer in stack}
+    seen = {id(module) for _, module in path}
+    through = seen | {id(layer) for stack in stacks for layer in stack.layers}
     output: object = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     embeddings: list[Part] = []
     head: list[Part] = []
     strangers: list[str] = []
     for owner_path, owner in path:
-        behind = False
+        order = _order_of_use(owner, [name for name, child in _children(owner) if id(child) in through])
+        passed = False
         for name, child in _children(owner):
             place = f"{owner_path}.{name}" if owner_path else name
-            if id(child) in on_path or id(child) in layers:
-                behind = True
-            elif _holds(child, output) or roles.closes(name, child, behind):
+            behind = order.get(name, passed)
+            if id(child) in through:
+                passed = True
+            elif id(child) in seen:
+                continue
+            elif _makes_logits(child, output) or roles.closes(name, child, behind):
                 head.append(Part(place, child))
             elif roles.opens(name, child):
                 embeddings.append(Part(place, child))
             elif has_parameters(child):
                 strangers.append(place)
-    head.sort(key=lambda part: _holds(part.module, output))
+            seen.add(id(child))
+    head.sort(key=lambda part: _makes_logits(part.module, output))
     return tuple(embeddings), tuple(head), strangers
 
 
-def _holds(module: nn.Module, wanted: object) -> bool:
-    return any(inner is wanted for inner in module.modules())
+def _order_of_use(owner: nn.Module, layers: list[str]) -> dict[str, bool]:
+    """Whether the owner's forward uses a child after its layers, by the child's name; {} if it does not name them.
+
+    (The order in which modules were made tells less: BART makes the norm of its embeddings last.)
+    """
+    forward = inspect.unwrap(type(owner).forward)
+    used = list(dict.fromkeys(_names_used(forward.__code__)))
+    lists = {name.split(".")[0] for name in layers}
+    places = [place for place, name in enumerate(used) if name in lists]
+    return {name: place > places[0] for place, name in enumerate(used)} if places else {}
+
+
+def _makes_logits(module: nn.Module, output: object) -> bool:
+    """Whether a module is or holds the output embeddings (FSMT names a lookup table so: that one only looks up)."""
+    return (
+        output is not None
+        and not isinstance(module, nn.Embedding)
+        and any(m is output for m in module.modules())
+    )
 
 
 def _children(owner: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -306,8 +374,8 @@ def asks_attention_interface(module: nn.Module) -> bool:
     return inspect.isfunction(forward) and "get_interface" in _names_used(forward.__code__)
 
 
-def _why_no_core(blocks: tuple[Block, ...]) -> str:
-    attention = [part.module for block in blocks for part in block.attention]
+def _why_no_core(blocks: Sequence[Block]) -> str:
+    attention = [part.module for block in blocks for part in (*block.attention, *block.cross_attention)]
     if not attention:
         return "this model has no attention layers"
     if not any(asks_attention_interface(inner) for module in attention for inner in module.modules()):
@@ -324,22 +392,29 @@ def _names(parts: tuple[Part, ...]) -> str:
 
 
 def _describe_block(block: Block) -> str:
-    roles = {"attention": block.attention, "mixer": block.mixer, "MLP": block.mlp, "norms": block.norms}
+    roles = {
+        "attention": block.attention,
+        "cross-attention": block.cross_attention,
+        "mixer": block.mixer,
+        "MLP": block.mlp,
+        "norms": (*block.norms, *block.inner_norms),
+    }
     return "; ".join(f"{role} {_names(parts)}" for role, parts in roles.items() if parts) or "no part found"
 
 
 def _warnings(
     model: PreTrainedModel,
-    blocks: tuple[Block, ...],
+    stacks: tuple[_Stack, ...],
+    blocks: Sequence[Block],
     embeddings: tuple[Part, ...],
     head: tuple[Part, ...],
     strangers: list[str],
 ) -> Iterator[str]:
-    wanted = _layer_count(model)
-    if not blocks:
-        yield f"no stack of layers was found in {type(model).__name__}"
-    elif wanted is not None and wanted != len(blocks):
-        yield f"the configuration promises {wanted} layers, {len(blocks)} were found"
+    for stack in stacks:
+        if not stack.layers:
+            yield f"no stack of layers was found in {type(stack.owner).__name__}"
+        elif stack.promised is not None and stack.promised != len(stack.order):
+            yield f"the configuration promises {stack.promised} layers, {len(stack.order)} were found"
     for block in blocks:
         if not (block.attention or block.mixer or block.mlp):
             yield f"{block.name}: neither attention, mixer nor MLP was found"
@@ -347,7 +422,7 @@ def _warnings(
             yield f"{block.name}: counted as norm and residual: {', '.join(unclaimed)}"
     if not embeddings:
         yield "no embedding was found"
-    if not head:
+    if not head and model.base_model is not model:
         yield "no head was found"
     if strangers:
         yield f"outside of the layers, with no phase: {', '.join(strangers)}"

@@ -5,19 +5,22 @@ Kinds: "none" (every step computes the whole sequence again), "dynamic" (grows w
 (reserved in full at the start). Between dynamic and static the cached keys and values are carried over
 exactly. Where no exact way is known (a hybrid layer that keeps both a state and keys) the cache is dropped
 instead, and the loop prefills the tokens it then finds pending: slower by one prefill, and just as right.
+
+An encoder–decoder keeps two: the cache of the decoder's own tokens, which is of the chosen kind, and the keys and
+values of what the encoder made of the prompt, which never grow and go along unchanged.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
-from transformers import Cache, DynamicCache, StaticCache
+from transformers import Cache, DynamicCache, EncoderDecoderCache, StaticCache
 from transformers.cache_utils import (
     DynamicLayer,
     DynamicSlidingWindowLayer,
     StaticLayer,
     StaticSlidingWindowLayer,
 )
+from transformers.utils.generic import ModelOutput
 
 from engine.runtime.live import Context, LiveModel
 
@@ -37,10 +40,34 @@ def new_cache(live: LiveModel, kind: str, capacity: int) -> Cache | None:
         raise ValueError(f"there is no kind of KV cache called {kind!r}; there are {', '.join(KINDS)}")
     if kind == "none" or live.cache_argument in ("", "state"):
         return None
+    if live.anatomy.encoder is not None:
+        return EncoderDecoderCache(_decoder_cache(live, kind, capacity), DynamicCache())
     config = live.model.config.get_text_config(decoder=True)
+    return DynamicCache(config=config) if kind == "dynamic" else StaticCache(config, max_cache_len=capacity)
+
+
+def _decoder_cache(live: LiveModel, kind: str, capacity: int) -> Cache:
+    """The cache of a decoder's own tokens: as many layers as it has (some configurations tell the encoder's)."""
+    decoder: Any = live.model.get_decoder()  # type: ignore[no-untyped-call]
+    config = getattr(decoder, "config", live.model.config).get_text_config(decoder=True)
+    depth = len(live.anatomy.blocks) - live.anatomy.encoder_layers
+    cache: Cache
+    layer: Any = DynamicLayer  # it has no types
     if kind == "dynamic":
-        return DynamicCache(config=config)
-    return StaticCache(config, max_cache_len=capacity)
+        cache = DynamicCache(config=config)
+        missing: list[Any] = [layer() for _ in range(depth - len(cache.layers))]
+    else:
+        cache = StaticCache(config, max_cache_len=capacity)
+        missing = [StaticLayer(max_cache_len=capacity) for _ in range(depth - len(cache.layers))]
+    cache.layers = [*cache.layers[:depth], *missing]
+    return cache
+
+
+def _all_layers(cache: Cache) -> list[Any]:
+    """An encoder–decoder has two for each layer of its decoder, the second for what its encoder made of the prompt."""
+    if isinstance(cache, EncoderDecoderCache):
+        return [*cache.self_attention_cache.layers, *cache.cross_attention_cache.layers]
+    return list(cache.layers)
 
 
 def restart(live: LiveModel, context: Context, kind: str) -> None:
@@ -60,23 +87,24 @@ def convert(live: LiveModel, context: Context, kind: str) -> None:
     target = new_cache(live, kind, context.capacity)
     if not isinstance(source, Cache) or target is None or context.cached == 0:
         restart(live, context, kind)
-        return
-    if not all(
-        _carry(old, new) for old, new in zip(source.layers, _same_length(source, target), strict=True)
-    ):
-        target, context.cached = new_cache(live, kind, context.capacity), 0
+    elif _carry_all(source, target):
+        context.cache = target
     else:
-        target.layers = [
-            old if type(old) is type(new) else new
-            for old, new in zip(source.layers, target.layers, strict=True)
-        ]
-    context.cache = target
+        restart(live, context, kind)
 
 
-def _same_length(source: Cache, target: Cache) -> Iterable[Any]:
-    """The target's layers, as many as the source has (a model may cache fewer than are configured)."""
-    target.layers = target.layers[: len(source.layers)]
-    return target.layers
+def _carry_all(source: Cache, target: Cache) -> bool:
+    """Fill an empty cache with what another holds. False, with no use for the target then: no exact way."""
+    if isinstance(source, EncoderDecoderCache) and isinstance(target, EncoderDecoderCache):
+        target.cross_attention_cache = source.cross_attention_cache
+        target.is_updated = source.is_updated
+        return _carry_all(source.self_attention_cache, target.self_attention_cache)
+    # as many layers as the source has: a model may cache fewer than are configured
+    pairs = list(zip(source.layers, target.layers[: len(source.layers)], strict=True))
+    if not all(_carry(old, new) for old, new in pairs):
+        return False
+    target.layers = [old if type(old) is type(new) else new for old, new in pairs]
+    return True
 
 
 def _carry(old: Any, new: Any) -> bool:
@@ -133,11 +161,11 @@ def cast(cache: Cache | None, dtype: torch.dtype) -> bool:
     """
     if cache is None:
         return True
-    if not isinstance(cache, Cache) or not all(
-        type(layer) in (*_GROWING, *_RESERVED) for layer in cache.layers
-    ):
+    if not isinstance(cache, Cache):
         return False
-    layers: list[Any] = cache.layers
+    layers = _all_layers(cache)
+    if not all(type(layer) in (*_GROWING, *_RESERVED) for layer in layers):
+        return False
     filled = [layer for layer in layers if layer.is_initialized]
     pairs = [(layer.keys.to(dtype), layer.values.to(dtype)) for layer in filled]
     for layer, (keys, values) in zip(filled, pairs, strict=True):
@@ -146,6 +174,19 @@ def cast(cache: Cache | None, dtype: torch.dtype) -> bool:
             torch._dynamo.mark_static_address(keys)
             torch._dynamo.mark_static_address(values)
     return True
+
+
+@torch.inference_mode()
+def cast_encoded(encoded: ModelOutput | None, dtype: torch.dtype) -> ModelOutput | None:
+    """What an encoder made of the prompt, in another dtype."""
+    if encoded is None:
+        return None
+    return type(encoded)(
+        **{
+            name: value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+            for name, value in encoded.items()
+        }
+    )
 
 
 def cache_bytes(cache: Any) -> int:
@@ -158,7 +199,7 @@ def cache_bytes(cache: Any) -> int:
     if not isinstance(cache, Cache):
         return sum(tensor.nbytes for tensor in cache)
     total = 0
-    for layer in cache.layers:
+    for layer in _all_layers(cache):
         kept = layer.__dict__
         keys = kept.get("keys")
         if keys is not None:

@@ -4,6 +4,9 @@ The consumer pulls steps and decides between them (pause, stop, change a setting
 One rule drives it: the tokens that are not in the cache yet are pending. Many pending tokens are a prompt (or a
 prompt again, after the cache was dropped) and are prefilled in chunks; one pending token is a decode step. The step
 that leaves nothing pending chooses the next token.
+
+An encoder–decoder reads the prompt in a step of its own, once; after that the tokens are the decoder's, which begin
+with its start tokens: context, cache and pending tokens are all the decoder's.
 """
 
 from collections.abc import Iterator
@@ -12,7 +15,8 @@ from typing import Any
 
 import torch
 
-from engine.protocol import Token
+from engine.protocol import SequenceResult, Token
+from engine.runtime.answers import prepare_answer
 from engine.runtime.clocks import wait_for_device
 from engine.runtime.live import Context, LiveModel
 from engine.runtime.sampling import Chooser
@@ -30,7 +34,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
-    """One step: what it was, its stamps (see StampRecorder.end_step), what it yielded, and why it was the last."""
+    """One step: what it was, its stamps (see StampRecorder.end_step), what it yielded, and why it was the last.
+
+    `batch`: sequences; `padding_tokens`: positions computed for nothing; `results`: what an encoder made of its inputs.
+    """
 
     kind: StepKind
     codes: bytes
@@ -38,10 +45,13 @@ class Stepped:
     tokens: tuple[Token, ...]
     prompt_tokens: int
     end_reason: str
+    batch: int = 1
+    padding_tokens: int = 0
+    results: tuple[SequenceResult, ...] = ()
 
 
 class Generation:
-    """One prompt being continued on a live model, whose `context` it fills.
+    """One prompt being continued, or answered by an encoder–decoder, on a live model whose `context` it fills.
 
     Iterating runs it: each item is a step that has been done. Settings may change between items; the next step reads
     them afresh. `tail()` is the text left incomplete at the end.
@@ -50,9 +60,13 @@ class Generation:
     def __init__(self, live: LiveModel, prompt_ids: list[int], limits: Limits) -> None:
         self._live = live
         self._limits = limits
-        self._prompt_length = len(prompt_ids)
+        self._prompt = list(prompt_ids)
+        encodes = live.anatomy.encoder is not None
+        self._answer = prepare_answer(live, self._prompt, limits.max_new_tokens) if encodes else None
+        first = self._prompt if self._answer is None else self._answer.start
+        self._context_limit = live.facts.context_limit if self._answer is None else self._answer.limit
         self._extra = {"logits_to_keep": 1} if live.keeps_logits else {}
-        self._stream = TextStream(live.tokenizer, prompt_ids)
+        self._stream = TextStream(live.tokenizer, [] if encodes else prompt_ids)
         self._chooser = Chooser(live.decoding, live.device)
         self._chosen: torch.Tensor | None = None  # the newest token, still on the device, shape (1,)
         self._produced = 0
@@ -62,7 +76,7 @@ class Generation:
         self._transfer_code = define(Phase.TRANSFER, name="token to host")
         self._detokenize_code = define(Phase.DETOKENIZE, name="id to text")
         self._stop_code = define(Phase.STOP, name="stopping criteria")
-        self.context = Context(list(prompt_ids), len(prompt_ids) + limits.max_new_tokens)
+        self.context = Context(list(first), len(first) + limits.max_new_tokens)
         live.context = self.context
 
     def tail(self) -> str:
@@ -71,10 +85,23 @@ class Generation:
 
     def __iter__(self) -> Iterator[Stepped]:
         end_reason = ""
+        if self._answer is not None:
+            yield self._encode()
         while not end_reason:
             step = self._step()
             end_reason = step.end_reason
             yield step
+
+    def _encode(self) -> Stepped:
+        """The encoder's pass over the whole prompt."""
+        recorder, encoder = self._live.recorder, self._live.anatomy.encoder
+        assert encoder is not None
+        recorder.begin_step()
+        ids = self._tensor(self._prompt)
+        with torch.inference_mode():
+            self.context.encoded = self._run(encoder, input_ids=ids)
+            self._await_device()
+        return self._stepped(StepKind.ENCODE, (), len(self._prompt), "")
 
     def _step(self) -> Stepped:
         live, context, recorder = self._live, self.context, self._live.recorder
@@ -102,12 +129,14 @@ class Generation:
         pending = len(context.ids) - context.cached
         if pending == 1 and self._chosen is not None:
             return self._chosen.view(1, 1), StepKind.DECODE, True
+        begins_answer = self._answer is not None and not self._produced
         if live.cache_kind == "none":
-            kind = StepKind.DECODE if self._produced else StepKind.PREFILL
+            kind = StepKind.DECODE if self._produced or begins_answer else StepKind.PREFILL
             return self._tensor(context.ids), kind, True
-        count = min(pending, live.prefill_chunk or pending)
+        count = pending if begins_answer else min(pending, live.prefill_chunk or pending)
         ids = context.ids[context.cached : context.cached + count]
-        return self._tensor(ids), StepKind.PREFILL, count == pending
+        kind = StepKind.DECODE if begins_answer else StepKind.PREFILL
+        return self._tensor(ids), kind, count == pending
 
     def _tensor(self, ids: list[int]) -> torch.Tensor:
         return torch.tensor([ids], dtype=torch.long, device=self._live.device)
@@ -119,16 +148,25 @@ class Generation:
             arguments: dict[str, Any] = {"use_cache": False}
         else:
             arguments = {"use_cache": True, live.cache_argument: self.context.cache}
-        whole = live.detail is Detail.STEP
-        if whole:
-            live.recorder.begin(self._forward_code)
-        output = live.model(input_ids=ids, **arguments, **self._extra)
-        if whole:
-            live.recorder.end()
+        if self._answer is None:
+            arguments["input_ids"] = ids
+        else:
+            arguments |= {"decoder_input_ids": ids, "encoder_outputs": self.context.encoded}
+        output = self._run(live.model, **arguments, **self._extra)
         if live.cache_argument == "state":  # RWKV hands its state back instead of updating a cache
             self.context.cache = output.state
         logits: torch.Tensor = output.logits
         return logits
+
+    def _run(self, module: torch.nn.Module, **arguments: Any) -> Any:
+        """The output of a forward pass; at the least level of detail it is one span."""
+        whole = self._live.detail is Detail.STEP
+        if whole:
+            self._live.recorder.begin(self._forward_code)
+        output = module(**arguments)
+        if whole:
+            self._live.recorder.end()
+        return output
 
     def _await_device(self) -> None:
         """A chunk yields no token to wait for; without waiting, a pause would come a whole prompt late."""
@@ -142,7 +180,10 @@ class Generation:
         recorder.begin(self._sample_code)
         if self._chooser.decoding is not self._live.decoding:
             self._chooser = Chooser(self._live.decoding, self._live.device)
-        self._chosen = self._chooser.choose(logits[:, -1], context.ids)
+        scores = logits[:, -1]
+        if self._answer is not None:
+            scores = self._answer.scores(scores, context.ids)
+        self._chosen = self._chooser.choose(scores, context.ids)
         recorder.end()
         recorder.begin(self._transfer_code)
         id = int(self._chosen.item())
@@ -163,6 +204,6 @@ class Generation:
             return "end token"
         if self._produced >= self._limits.max_new_tokens:
             return "length"
-        if len(self.context.ids) >= self._live.facts.context_limit:
+        if len(self.context.ids) >= self._context_limit:
             return "context full"
         return ""

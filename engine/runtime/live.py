@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from transformers import Cache, PreTrainedModel
+from transformers.utils.generic import ModelOutput
 
 from engine.protocol import ModelFacts
 from engine.runtime.anatomy import Anatomy
@@ -30,13 +31,16 @@ class Decoding:
 class Context:
     """The tokens of a generation and their cache. The first `cached` of `ids` are in the cache, the rest is pending.
 
-    `capacity`: the most tokens this generation can reach (prompt + new), for caches of fixed size.
+    `capacity`: the most tokens this generation can reach (prompt + new), for caches of fixed size. In an
+    encoder–decoder all of these are the decoder's (its start tokens + new), and `encoded` is what its encoder made of
+    the prompt: the output of its forward pass, None before that.
     """
 
     ids: list[int]
     capacity: int
     cache: Cache | None = None
     cached: int = 0
+    encoded: ModelOutput | None = None
 
 
 @dataclass

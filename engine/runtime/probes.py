@@ -8,10 +8,13 @@ changes. What is wrapped depends on the level of detail:
 - core: also the attention core, where the model uses the attention interface of transformers
 
 Where the model's anatomy is complete, all that its forward does before the first layer counts as EMBED and
-all that it does after the last one as HEAD; what is left between two layers stays unattributed.
+all that it does after the last one as HEAD; what is left between two layers stays unattributed. An encoder's
+pass and a decoder's are two passes, each with its own first and last layer, whether they run one by one or
+within one call of the model.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,14 +24,14 @@ from transformers.modeling_utils import AttentionInterface
 
 from engine.runtime.anatomy import Anatomy, Block, Part, asks_attention_interface
 from engine.runtime.clocks import StampRecorder
-from engine.runtime.wrappers import Function, Turns, Wrappers
+from engine.runtime.wrappers import Course, Function, Turns, Wrappers
 from engine.trace.phases import Detail, Phase
 
 
 class Probes:
     """What was installed in a model; `remove` takes it out again. Made by `install`.
 
-    `mark_count`: stamps of one forward pass in which each wrapped part runs once.
+    `mark_count`: stamps of one forward pass (of an encoder–decoder: of both) in which each wrapped part runs once.
     `core_available`: whether the attention core is told apart; if not, `why` says why.
     """
 
@@ -82,17 +85,29 @@ class _Installer:
         self.wrappers = Wrappers(recorder)
 
     def install(self, model: PreTrainedModel, anatomy: Anatomy, detail: Detail) -> None:
-        by_layer = detail is not Detail.PHASE
         if detail is Detail.CORE or not anatomy.complete:
             self._around(
                 anatomy
             )  # else "before" and "after the layers" tell the same phases apart with fewer marks
-        self._parts(anatomy.blocks, by_layer)
+        passes: list[_Pass] = []
+        if anatomy.encoder is not None:
+            passes.append(_Pass(anatomy.encoder, anatomy.blocks[: anatomy.encoder_layers], Course()))
+        passes.append(_Pass(model, anatomy.blocks[anatomy.encoder_layers :], Course()))
+        cores: dict[nn.Module, int | Turns] = {}
+        for each in passes:
+            self._pass(each, anatomy.complete, detail)
+            if self.probes.core_available:
+                cores |= self._cores(each)
+        if cores:
+            wrap = partial(self.wrappers.interface, codes=cores)
+            self.probes.replace(AttentionInterface, "get_interface", wrap, 0)
+
+    def _pass(self, each: "_Pass", complete: bool, detail: Detail) -> None:
+        by_layer = detail is not Detail.PHASE
+        self._parts(each, by_layer)
         if by_layer:
-            self._layers(anatomy.blocks)
-        if self.probes.core_available:
-            self._core(anatomy.blocks)
-        self._places(model, anatomy, None if by_layer else self._single(Phase.NORM, "layers"))
+            self._layers(each)
+        self._places(each, complete, None if by_layer else self._single(Phase.NORM, "layers"))
 
     def _around(self, anatomy: Anatomy) -> None:
         """Spans for each module and function that works before or after the layers."""
@@ -109,25 +124,25 @@ class _Installer:
     def _single(self, phase: Phase, name: str) -> int:
         return self.recorder.define(phase, -1, name)
 
-    def _code(self, codes: list[int]) -> "int | Turns":
+    def _code(self, codes: list[int], course: Course) -> "int | Turns":
         """One code if it is always the same, else a turn for each layer that the module serves as."""
         if len(set(codes)) == 1:
             return codes[0]
         turns = Turns(codes)
-        self.wrappers.gate.turns.append(turns)
+        course.turns.append(turns)
         return turns
 
     # ------------------------------------------------------------ what is wrapped
 
-    def _parts(self, blocks: tuple[Block, ...], by_layer: bool) -> None:
+    def _parts(self, each: "_Pass", by_layer: bool) -> None:
         found: dict[nn.Module, tuple[Part, list[int]]] = {}
-        for block in blocks:
+        for block in each.blocks:
             for phase, parts in _phases(block):
                 for part in parts:
                     code = self.recorder.define(phase, block.index if by_layer else -1, part.name)
                     found.setdefault(part.module, (part, []))[1].append(code)
         for part, codes in found.values():
-            self._part(part, self._code(codes))
+            self._part(part, self._code(codes, each.course))
 
     def _part(self, part: Part, code: "int | Turns") -> None:
         if part.until is None:
@@ -136,47 +151,61 @@ class _Installer:
             self.probes.replace(part.module, "forward", partial(self.wrappers.beginning, code=code), marks=1)
             self.probes.replace(part.until, "forward", self.wrappers.ending, marks=1)
 
-    def _layers(self, blocks: tuple[Block, ...]) -> None:
+    def _layers(self, each: "_Pass") -> None:
         codes: dict[nn.Module, list[int]] = {}
-        for block in blocks:
+        for block in each.blocks:
             code = self.recorder.define(Phase.NORM, block.index, "layer")
             codes.setdefault(block.module, []).append(code)
         for module, own in codes.items():
-            self.probes.replace(module, "forward", partial(self.wrappers.timed, code=self._code(own)))
+            wrap = partial(self.wrappers.timed, code=self._code(own, each.course))
+            self.probes.replace(module, "forward", wrap)
 
-    def _places(self, model: PreTrainedModel, anatomy: Anatomy, stack: int | None) -> None:
-        """Spans for what a forward pass does before, in (where `stack` gives a code) and after its layers."""
+    def _places(self, each: "_Pass", complete: bool, stack: int | None) -> None:
+        """Spans for what a pass does before, in (where `stack` gives a code) and after its layers."""
         before = after = None
-        if anatomy.complete:
+        if complete:
             before = self._single(Phase.EMBED, "before the layers")
             after = self._single(Phase.HEAD, "after the layers")
-        calls = 0
-        if anatomy.blocks:
-            first, last = anatomy.blocks[0].module, anatomy.blocks[-1].module
-            calls = sum(block.module is last for block in anatomy.blocks)
-            self.probes.replace(first, "forward", partial(self.wrappers.first_layer, stack=stack), marks=0)
-            self.probes.replace(last, "forward", partial(self.wrappers.last_layer, after=after), marks=0)
-        self.probes.replace(
-            model, "forward", partial(self.wrappers.whole, before=before, last_calls=calls), marks=0
-        )
+        calls, course, replace = 0, each.course, self.probes.replace
+        if each.blocks:
+            first, last = each.blocks[0].module, each.blocks[-1].module
+            calls = sum(block.module is last for block in each.blocks)
+            replace(first, "forward", partial(self.wrappers.first_layer, course=course, stack=stack), marks=0)
+            replace(last, "forward", partial(self.wrappers.last_layer, course=course, after=after), marks=0)
+        whole = partial(self.wrappers.whole, course=course, before=before, last_calls=calls)
+        replace(each.runner, "forward", whole, marks=0)
         self.probes.mark_count += 2 * sum(code is not None for code in (before, stack, after))
 
-    def _core(self, blocks: tuple[Block, ...]) -> None:
+    def _cores(self, each: "_Pass") -> "dict[nn.Module, int | Turns]":
+        """The code of each module that asks for its attention core; cross-attention's core stays in its phase."""
         codes: dict[nn.Module, list[int]] = {}
-        for block in blocks:
-            code = self.recorder.define(Phase.ATTENTION_CORE, block.index, "core")
-            for part in block.attention:
-                for module in filter(asks_attention_interface, part.module.modules()):
-                    codes.setdefault(module, []).append(code)
-        turns = {module: self._code(own) for module, own in codes.items()}
-        marks = 2 * sum(map(len, codes.values()))
-        wrap = partial(self.wrappers.interface, codes=turns)
-        self.probes.replace(AttentionInterface, "get_interface", wrap, marks)
+        for block in each.blocks:
+            for phase, parts in (
+                (Phase.ATTENTION_CORE, block.attention),
+                (Phase.CROSS_ATTENTION, block.cross_attention),
+            ):
+                code = self.recorder.define(phase, block.index, "core")
+                for part in parts:
+                    for module in filter(asks_attention_interface, part.module.modules()):
+                        codes.setdefault(module, []).append(code)
+        self.probes.mark_count += 2 * sum(map(len, codes.values()))
+        return {module: self._code(own, each.course) for module, own in codes.items()}
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """A pass through one stack: the module whose forward makes it, its layers, and how far it has come."""
+
+    runner: nn.Module
+    blocks: tuple[Block, ...]
+    course: Course
 
 
 def _phases(block: Block) -> tuple[tuple[Phase, tuple[Part, ...]], ...]:
     return (
         (Phase.ATTENTION, block.attention),
+        (Phase.CROSS_ATTENTION, block.cross_attention),
         (Phase.MLP, block.mlp),
         (Phase.MIXER, block.mixer),
+        (Phase.NORM, block.inner_norms),
     )

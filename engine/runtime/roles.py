@@ -1,6 +1,7 @@
 """What a module is for, told by its class, its attribute name and what is inside it."""
 
 import re
+from collections.abc import Iterator
 from enum import Enum
 from itertools import takewhile
 from typing import Any
@@ -14,6 +15,7 @@ class Role(Enum):
     """What a module of a layer is for."""
 
     ATTENTION = "attention"
+    CROSS_ATTENTION = "cross-attention"
     MLP = "mlp"
     MIXER = "mixer"
     NORM = "norm"
@@ -25,6 +27,7 @@ def _words(*patterns: str) -> re.Pattern[str]:
 
 _NORM_CLASS = _words("norm")
 _NORM_NAME = _words(r"(^|_)(ln|norm|layernorm|layer_norm)(_|\d|$)", "norm$")
+_INNER_NORM = _words("layer_?norm")
 _MIXER_CLASS = _words(
     "mamba",
     "mixer",
@@ -35,6 +38,7 @@ _MIXER_CLASS = _words(
     "short_?conv",
     "lightning",
     "lstm",
+    "fourier",
     "retention",
     "rwkv.*attention",
     "kda",
@@ -47,9 +51,11 @@ _MLP_CLASS = _words(
 )
 _MLP_NAME = _words(r"^mlp", r"_mlp$", r"^ffn?(_|$)", "feed_?forward", "moe", "experts")
 _ATTENTION = _words("attention", "attn")
+_CROSS = _words("cross", "enc_?dec", "encoder_att")
 _LOOSE_CLASS = _words("(Intermediate|Output)$")
-_BEFORE = _words("embed", "rotary", "rope", "position", "alibi", "^wte$", "^wpe$")
+_BEFORE = _words("embed", "rotary", "rope", "position", "alibi", "prompt", "^wte$", "^wpe$")
 _BEHIND_NAME = _words("final", "last", "out(put)?(_|$)", "head", r"^ln_f$", r"^norm_f$")
+_HEAD = _words("head$", "^cls$", "classif", "pool", "predict", "score", "vocab")
 _PREPARES = _words(r"^(?!.*warn).*(mask|alibi|position_bias|position_ids|positional)")
 
 
@@ -65,11 +71,13 @@ class Roles:
         if not has_parameters(module) or is_linear(module):
             return None
         role = self._by_class(module) or _by_name(name)
-        return None if role is not None and self._is_wrapper(module) else role
+        if role is None or self._is_wrapper(module):
+            return None
+        crosses = role is Role.ATTENTION and (_CROSS.search(name) or _CROSS.search(type(module).__name__))
+        return Role.CROSS_ATTENTION if crosses else role
 
     def _by_class(self, module: nn.Module) -> Role | None:
-        full = type(module).__name__
-        own = _without_common_begin(full, self._model_class) or full
+        full, own = type(module).__name__, self._own(module)
         if _NORM_CLASS.search(own):
             return None if _ATTENTION.search(own) else Role.NORM
         if _MIXER_CLASS.search(own) or re.match("rwkv.*attention", full, re.IGNORECASE):
@@ -80,15 +88,31 @@ class Roles:
             return Role.MLP
         return Role.ATTENTION if _ATTENTION.search(own) else None
 
+    def _own(self, module: nn.Module) -> str:
+        """The name of a module's class without the model's own."""
+        full = type(module).__name__
+        return _without_common_begin(full, self._model_class) or full
+
     def _is_wrapper(self, module: nn.Module) -> bool:
         """Whether a module only adds norms to one that has a role itself (T5, DBRX)."""
         inside = [(n, m) for n, m in module.named_children() if has_parameters(m)]
         roles = [None if is_linear(m) else self._by_class(m) or _by_name(n) for n, m in inside]
         return None not in roles and Role.NORM in roles and len(set(roles)) > 1
 
+    def norms_inside(self, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+        """Norms of the layer, with their paths, that BERT and its kin keep inside of its parts.
+
+        (Others in there belong to the part, as the norms of queries and keys do.)
+        """
+        for path, inner in module.named_modules():
+            outputs = type(inner).__name__.endswith("Output")
+            for name, child in inner.named_children():
+                if (outputs or _INNER_NORM.fullmatch(name)) and self._is_norm(name, child):
+                    yield f"{path}.{name}" if path else name, child
+
     def opens(self, name: str, module: nn.Module) -> bool:
         """Whether a module outside of the layers prepares their input: embeddings, positions, first norms."""
-        named = _BEFORE.search(name) or _BEFORE.search(type(module).__name__)
+        named = _BEFORE.search(name) or _BEFORE.search(self._own(module))
         return (
             bool(named)
             or isinstance(module, nn.Embedding)
@@ -98,10 +122,10 @@ class Roles:
 
     def closes(self, name: str, module: nn.Module, behind: bool) -> bool:
         """Whether a module outside of the layers works on their output. `behind`: it stands after them."""
-        if isinstance(module, nn.Embedding) or _BEFORE.search(type(module).__name__):
+        if isinstance(module, nn.Embedding) or _BEFORE.search(self._own(module)):
             return False
         if not (self._is_norm(name, module) or is_linear(module)):
-            return behind and name.endswith("head")
+            return behind and bool(_HEAD.search(name) or _HEAD.search(self._own(module)))
         return behind or bool(_BEHIND_NAME.search(name))
 
     def _is_norm(self, name: str, module: nn.Module) -> bool:
@@ -112,6 +136,8 @@ class Roles:
 
 def _without_common_begin(name: str, other: str) -> str:
     same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(name, other, strict=False)))
+    while 0 < same < len(name) and name[same].islower():  # not in the middle of a word
+        same -= 1
     return name[same:]
 
 

@@ -12,8 +12,10 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from engine.protocol import (
+    CancelLoad,
     Change,
     Command,
+    CountTokens,
     Emit,
     EngineState,
     Failed,
@@ -21,6 +23,7 @@ from engine.protocol import (
     Generate,
     ListModels,
     Load,
+    LoadCancelled,
     Pause,
     Progress,
     Resume,
@@ -29,6 +32,7 @@ from engine.protocol import (
     StateChanged,
     Stop,
 )
+from engine.runtime.inbox import Inbox
 
 if TYPE_CHECKING:
     from engine.runtime.workbench import Run, Workbench
@@ -52,7 +56,7 @@ class Session:
     """Takes commands, emits events, runs the model between them."""
 
     def __init__(self, commands: "queue.SimpleQueue[Command]", emit: Emit, flush: Flush, place: str) -> None:
-        self._commands = commands
+        self._inbox = Inbox(commands)
         self._emit = emit
         self._flush = flush
         self._place = place
@@ -68,7 +72,7 @@ class Session:
         while self._alive:
             if self._run is not None and self._state is EngineState.RUNNING:
                 self._step()
-                if self._commands.empty():
+                if not self._inbox.has_orders:
                     continue
                 self._held = True
             self._take(self._next_command())
@@ -78,14 +82,15 @@ class Session:
     def _next_command(self) -> Command:
         """The next command, waited for; an engine that nobody needs for a while tries what it has put off."""
         if self._run is None or self._state is not EngineState.RUNNING:
+            self._answer_question()
             self._flush()
         if self._workbench is not None and self._state is EngineState.READY and not self._workbench.is_tried:
             try:
-                return self._commands.get(timeout=IDLE_S)
+                return self._inbox.get(timeout=IDLE_S)
             except queue.Empty:
                 self._workbench.try_rest()
                 self._flush()
-        return self._commands.get()
+        return self._inbox.get()
 
     def _start(self) -> None:
         self._emit(StateChanged(perf_counter_ns(), EngineState.STARTING))
@@ -109,8 +114,12 @@ class Session:
         match command:
             case Load():
                 self._load(command)
+            case CancelLoad():
+                pass  # it ended the load, where one ran
             case Generate():
                 self._generate(command)
+            case CountTokens():
+                self._inbox.ask(command)
             case Pause():
                 self._pause()
             case Resume():
@@ -129,28 +138,36 @@ class Session:
     # ------------------------------------------------------------ the model
 
     def _load(self, command: Load) -> None:
-        from engine.runtime.models.loading import ModelError
-        from engine.runtime.workbench import Workbench
-
         self._unload()
         self._enter(EngineState.LOADING)
         self._flush()
+        outcome = self._make_workbench(command)
+        if outcome is None:
+            self._enter(EngineState.READY)
+            return
+        gc.collect()  # half a model may have been read; the error that held it is gone by now
+        self._emit(outcome)
+        self._enter(EngineState.EMPTY)
+
+    def _make_workbench(self, command: Load) -> Failed | LoadCancelled | None:
+        """Load; what to say when nothing came of it."""
+        from engine.runtime.models.errors import LoadGivenUp, ModelError
+        from engine.runtime.workbench import Workbench
+
         try:
-            self._workbench = Workbench(command, self._place, self._emit, self._flush)
+            self._workbench = Workbench(
+                command, self._place, self._emit, self._flush, lambda: self._inbox.gives_up_load
+            )
+        except LoadGivenUp:
+            return LoadCancelled(perf_counter_ns(), command.model)
         except ModelError as error:
-            self._load_failed(error.sentence, error.details)
+            return Failed(perf_counter_ns(), error.sentence, error.details, "load")
         except Exception as error:
             sentence = (
                 f"The model '{command.model}' could not be made ready: {first_line(error)}. Choose another."
             )
-            self._load_failed(sentence, traceback.format_exc())
-        else:
-            self._enter(EngineState.READY)
-
-    def _load_failed(self, sentence: str, details: str) -> None:
-        self._fail(sentence, details, "load")
-        gc.collect()  # half a model may have been read
-        self._enter(EngineState.EMPTY)
+            return Failed(perf_counter_ns(), sentence, traceback.format_exc(), "load")
+        return None
 
     def _unload(self) -> None:
         self._end_run("stopped")
@@ -164,6 +181,12 @@ class Session:
         from engine.runtime.models.catalogue import catalogue
 
         self._emit(CatalogueListed(perf_counter_ns(), catalogue()))
+
+    def _answer_question(self) -> None:
+        """Say how long the prompt is that somebody types; without a model nobody can say."""
+        question = self._inbox.question()
+        if question is not None and self._workbench is not None:
+            self._workbench.count_tokens(question)
 
     def _change(self, command: Change) -> None:
         if self._workbench is None:
@@ -179,7 +202,7 @@ class Session:
         if self._workbench is None:
             self._fail("There is no model to generate with: load one first.", command="generate")
             return
-        from engine.runtime.workbench import PromptRefused
+        from engine.runtime.prompts import PromptRefused
 
         try:
             self._run = self._workbench.start(command, submitted_ns)

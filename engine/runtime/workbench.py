@@ -5,7 +5,8 @@ What happens here is what a session orders: load, change settings, start, step. 
 
 import inspect
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from time import perf_counter_ns
 
 import torch
@@ -13,7 +14,9 @@ import torch
 from engine.protocol import (
     Choice,
     Configuration,
+    CountTokens,
     Emit,
+    Family,
     Flush,
     Generate,
     GenerationEnded,
@@ -22,42 +25,64 @@ from engine.protocol import (
     Load,
     ModelLoaded,
     Progress,
+    SequencesEncoded,
     SettingChange,
     SettingFacts,
     SettingsChanged,
     SettingsProbed,
     SettingValue,
     StepEnded,
+    TokensCounted,
 )
 from engine.runtime.anatomy import find_anatomy
 from engine.runtime.caches import cache_bytes, new_cache
 from engine.runtime.clocks import StampRecorder
+from engine.runtime.encoding import Encoding, encode_inputs
 from engine.runtime.generation import Generation, Limits, Stepped
 from engine.runtime.live import LiveModel
 from engine.runtime.models.loading import load_model
+from engine.runtime.models.progress import LoadReport
+from engine.runtime.placement import time_crossings
+from engine.runtime.prompts import (
+    SHOWN_CHARACTERS,
+    PromptRefused,
+    answer_limit,
+    fitted,
+    prompt_limit,
+    tokenize,
+)
 from engine.runtime.settings import ALL
 from engine.runtime.settings.execution import default_threads
 from engine.runtime.settings.resolve import apply_changes, apply_defaults
+from engine.runtime.settings.suited import suited
 from engine.runtime.telemetry import MemorySampler, Observer
 from engine.trace.phases import StepKind
 
 CACHE_ARGUMENTS = ("past_key_values", "cache_params", "state")
 
 
-class PromptRefused(Exception):
-    """A prompt cannot be continued. The message is one sentence for people."""
-
-
 class Workbench:
     """A model made ready: loaded, its parts found, its settings probed. Raises ModelError when it cannot be."""
 
-    def __init__(self, command: Load, place: str, emit: Emit, flush: Flush) -> None:
+    def __init__(
+        self,
+        command: Load,
+        place: str,
+        emit: Emit,
+        flush: Flush,
+        is_given_up: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.emit = emit
         self.flush = flush
         self._place = place
-        self.live = self._load(command)
+        begin_ns = perf_counter_ns()
+        report = LoadReport(self._tell, is_given_up)
+        self.live = self._load(command, report)
         self.recorder = self.live.recorder
-        self.facts = self._probe()
+        self.facts = self._probe(report)
+        self.live.facts = replace(
+            self.live.facts, load_ns=perf_counter_ns() - begin_ns, load_stages_ns=report.stages_ns
+        )
         self.configuration = 0
         self.step_index = 0
         self.memory = MemorySampler(self.live)
@@ -70,36 +95,39 @@ class Workbench:
         )
         self._report_refused(refused)
 
-    def _load(self, command: Load) -> LiveModel:
-        begin_ns = perf_counter_ns()
+    def _load(self, command: Load, report: LoadReport) -> LiveModel:
         torch.set_num_threads(
             default_threads()
         )  # before anything is tried: with every core taken, trials crawl
         precision = dict(command.settings).get("precision")
-        loaded = load_model(
-            command.model, command.device, str(precision) if precision else None, self._progress
-        )
+        loaded = load_model(command.model, command.device, str(precision) if precision else None, report)
+        anatomy = find_anatomy(loaded.model)
         parameters = inspect.signature(loaded.model.forward).parameters
+        recorder, facts = StampRecorder(), loaded.facts(anatomy)
+        if facts.placement:
+            time_crossings(loaded.model, recorder)
         return LiveModel(
             model=loaded.model,
             tokenizer=loaded.tokenizer,
-            facts=loaded.facts(perf_counter_ns() - begin_ns),
+            facts=facts,
             device=loaded.device,
-            anatomy=find_anatomy(loaded.model),
-            recorder=StampRecorder(),
+            anatomy=anatomy,
+            recorder=recorder,
             cache_argument=next((name for name in CACHE_ARGUMENTS if name in parameters), ""),
             keeps_logits="logits_to_keep" in parameters,
         )
 
-    def _probe(self) -> tuple[SettingFacts, ...]:
+    def _probe(self, report: LoadReport) -> tuple[SettingFacts, ...]:
+        report.stage("probe settings")
         self.live.untried.add("attention")
         facts = []
         for done, setting in enumerate(ALL):
-            self._progress(f"trying setting {setting.key}", done / len(ALL))
-            facts.append(setting.probe(self.live))
+            report(f"trying setting {setting.key}", done / len(ALL))
+            facts.append(suited(setting.probe(self.live), self.live.facts))
         apply_defaults(self.live, facts)
         detail = next(setting for setting in ALL if setting.key == "detail")
         detail.apply(self.live, detail.current(self.live))
+        report.stage("")
         return (*facts, place_facts(self._place))
 
     @property
@@ -111,12 +139,16 @@ class Workbench:
         """Try what was left out so that the first token would come soon. Call it while nothing is generated."""
         waiting = set(self.live.untried)
         self.live.untried.clear()
-        again = {setting.key: setting.probe(self.live) for setting in ALL if setting.key in waiting}
+        again = {
+            setting.key: suited(setting.probe(self.live), self.live.facts)
+            for setting in ALL
+            if setting.key in waiting
+        }
         self.facts = tuple(again.get(facts.key, facts) for facts in self.facts)
         self.emit(SettingsProbed(perf_counter_ns(), self.facts))
 
-    def _progress(self, activity: str, fraction: float | None) -> None:
-        self.emit(Progress(perf_counter_ns(), activity, fraction))
+    def _tell(self, progress: Progress) -> None:
+        self.emit(progress)
         self.flush()
 
     def effective(self) -> Configuration:
@@ -160,45 +192,81 @@ class Workbench:
                 )
             )
 
-    def _check(self, command: Generate, count: int) -> None:
-        """Raises PromptRefused where a prompt of `count` tokens cannot be continued as asked."""
-        limit = self.live.facts.context_limit
-        if not command.prompt:
-            raise PromptRefused("The prompt is empty: type something for the model to continue.")
+    def count_tokens(self, question: CountTokens) -> None:
+        """Answer how long a prompt is. Call it while nothing is generated."""
+        limit = prompt_limit(self.live)
+        try:
+            if self.live.facts.family is Family.ENCODER:
+                lines = encode_inputs(self.live, question.prompt.text, truncate=True)
+                count, rendered = max(len(line.ids) + line.dropped for line in lines), ""
+            else:
+                taken = tokenize(self.live, question.prompt)
+                count, rendered = len(taken.ids), taken.text if question.prompt.turns else ""
+        except PromptRefused as refusal:
+            answer = TokensCounted(perf_counter_ns(), question.request, 0, limit, reason=str(refusal))
+        else:
+            shown = rendered[:SHOWN_CHARACTERS]
+            answer = TokensCounted(perf_counter_ns(), question.request, count, limit, shown)
+        self.emit(answer)
+
+    def start(self, command: Generate, submitted_ns: int) -> "Run":
+        """Take a prompt. The generation has not made a step yet. Raises PromptRefused where it cannot be continued."""
+        if self.live.facts.family is Family.ENCODER:
+            return self._start_encoding(command, submitted_ns)
         if command.max_new_tokens < 1:
             raise PromptRefused(
                 f"A generation needs at least one new token, not {command.max_new_tokens}: raise the number."
             )
-        if count == 0:
-            raise PromptRefused("The prompt has no tokens for this model's tokenizer: type something else.")
-        if count >= limit:
-            raise PromptRefused(
-                f"The prompt has {count:,} tokens, but this model's context holds {limit:,}:"
-                " shorten the prompt or choose a model with a longer context."
-            )
-
-    def _tokenize(self, prompt: str) -> list[int]:
-        return list(self.live.tokenizer(prompt, verbose=False)["input_ids"])
-
-    def start(self, command: Generate, submitted_ns: int) -> "Run":
-        """Take a prompt. The generation has not made a step yet. Raises PromptRefused where it cannot be continued."""
         begin_ns = perf_counter_ns()
-        ids = self._tokenize(command.prompt)
+        prompt = fitted(self.live, command.prompt, command.max_new_tokens)
         tokenize_ns = perf_counter_ns() - begin_ns
-        self._check(command, len(ids))
-        room = self.live.facts.context_limit - len(ids)
+        room = answer_limit(self.live, len(prompt.ids))
         limits = Limits(min(command.max_new_tokens, room), self._end_tokens(command))
-        generation = Generation(self.live, ids, limits)
+        try:
+            generation = Generation(self.live, prompt.ids, limits)
+        except ValueError as error:  # an encoder–decoder that does not say how its answers begin
+            raise PromptRefused(
+                f"This model cannot answer ({str(error).rstrip('.')}): choose another model, or complete its"
+                " generation_config.json."
+            ) from error
         context = generation.context
         context.cache = new_cache(self.live, self.live.cache_kind, context.capacity)
-        number = self._generation_count
-        self._generation_count += 1
-        self.emit(
+        return self._started(
+            generation,
             GenerationStarted(
-                number, submitted_ns, tokenize_ns, command.prompt, tuple(ids), command.max_new_tokens
-            )
+                self._generation_count,
+                submitted_ns,
+                tokenize_ns,
+                prompt.text,
+                tuple(prompt.ids),
+                command.max_new_tokens,
+                prompt.dropped,
+            ),
         )
-        return Run(self, generation, number)
+
+    def _start_encoding(self, command: Generate, submitted_ns: int) -> "Run":
+        if command.batch < 1:
+            raise PromptRefused(f"A step needs at least one input, not {command.batch}: raise the number.")
+        begin_ns = perf_counter_ns()
+        inputs = encode_inputs(self.live, command.prompt.text, truncate=command.prompt.truncate)
+        tokenize_ns = perf_counter_ns() - begin_ns
+        return self._started(
+            Encoding(self.live, inputs, command.batch),
+            GenerationStarted(
+                self._generation_count,
+                submitted_ns,
+                tokenize_ns,
+                command.prompt.text,
+                tuple(id for line in inputs for id in line.ids),
+                0,
+                sum(line.dropped for line in inputs),
+            ),
+        )
+
+    def _started(self, work: Generation | Encoding, started: GenerationStarted) -> "Run":
+        self._generation_count += 1
+        self.emit(started)
+        return Run(self, work, started.generation)
 
     def _end_tokens(self, command: Generate) -> frozenset[int]:
         ids = self.live.model.generation_config.eos_token_id if command.stop_at_end_token else None
@@ -224,10 +292,10 @@ class Workbench:
 class Run:
     """One generation on a workbench, step by step."""
 
-    def __init__(self, workbench: Workbench, generation: Generation, number: int) -> None:
+    def __init__(self, workbench: Workbench, work: Generation | Encoding, number: int) -> None:
         self._workbench = workbench
-        self._generation = generation
-        self._steps: Iterator[Stepped] = iter(generation)
+        self._work = work
+        self._steps: Iterator[Stepped] = iter(work)
         self._number = number
         self._last_end_ns = perf_counter_ns()
 
@@ -238,6 +306,8 @@ class Run:
         end_ns = perf_counter_ns()
         bench = self._workbench
         bench.emit(self._event(stepped, held_ns))
+        if stepped.results:
+            bench.emit(SequencesEncoded(bench.step_index, self._number, stepped.results))
         bench.step_index += 1
         bench.memory.after_step(bench.emit, end_ns)
         bench.observer.after_step(bench.emit, len(stepped.codes) // 2 + 2, end_ns)
@@ -246,7 +316,7 @@ class Run:
 
     def _event(self, stepped: Stepped, held_ns: int) -> StepEnded:
         bench = self._workbench
-        context = self._generation.context
+        context = self._work.context
         return StepEnded(
             index=bench.step_index,
             generation=self._number,
@@ -259,12 +329,14 @@ class Run:
             cache_bytes=cache_bytes(context.cache),
             tokens=stepped.tokens,
             prompt_tokens=stepped.prompt_tokens,
+            batch=stepped.batch,
+            padding_tokens=stepped.padding_tokens,
         )
 
     def end(self, reason: str) -> None:
         """Emit the end of the generation and let its context go."""
         bench = self._workbench
-        bench.emit(GenerationEnded(self._number, perf_counter_ns(), reason, self._generation.tail()))
+        bench.emit(GenerationEnded(self._number, perf_counter_ns(), reason, self._work.tail()))
         bench.live.context = None
 
 

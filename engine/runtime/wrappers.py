@@ -18,18 +18,23 @@ Function = Callable[..., Any]
 
 
 class Gate:
-    """Whether the probed model's forward is running, on which thread, and how far it has come."""
+    """Whether the probed model runs, and on which thread: 0 for none."""
 
     def __init__(self) -> None:
-        self.thread = 0  # the thread that is inside, 0 for none
+        self.thread = 0
+
+
+class Course:
+    """How far a pass through one stack of layers has come: an encoder–decoder has two."""
+
+    def __init__(self) -> None:
         self.before_layers = True
         self.open = False  # whether a span before, around or after all layers is open (one at a time)
         self.last_calls_left = 0  # how often the module of the last layer is still to be called
         self.turns: list[Turns] = []
 
     def enter(self, last_calls: int) -> None:
-        """A forward pass begins on this thread; whatever an interrupted one left behind is forgotten."""
-        self.thread = get_ident()
+        """A pass begins; whatever an interrupted one left behind is forgotten."""
         self.before_layers = True
         self.open = False
         self.last_calls_left = last_calls
@@ -110,38 +115,38 @@ class Wrappers:
 
         return timed
 
-    def first_layer(self, function: Function, stack: int | None) -> Function:
+    def first_layer(self, function: Function, course: Course, stack: int | None) -> Function:
         """Before the first layer: end the span of what came before, begin the one of all layers."""
-        gate, begin, end = self.gate, self.recorder.begin, self.recorder.end
+        begin, end = self.recorder.begin, self.recorder.end
 
         @wraps(function)
         def timed(*args: Any, **kwargs: Any) -> Any:
-            if gate.before_layers:
-                gate.before_layers = False
-                if gate.open:
-                    gate.open = False
+            if course.before_layers:
+                course.before_layers = False
+                if course.open:
+                    course.open = False
                     end()
                 if stack is not None:
-                    gate.open = True
+                    course.open = True
                     begin(stack)
             return function(*args, **kwargs)
 
         return timed
 
-    def last_layer(self, function: Function, after: int | None) -> Function:
+    def last_layer(self, function: Function, course: Course, after: int | None) -> Function:
         """After the last layer: end the span of all layers, begin the one of what comes after."""
-        gate, begin, end = self.gate, self.recorder.begin, self.recorder.end
+        begin, end = self.recorder.begin, self.recorder.end
 
         @wraps(function)
         def timed(*args: Any, **kwargs: Any) -> Any:
             result = function(*args, **kwargs)
-            gate.last_calls_left -= 1
-            if gate.last_calls_left == 0:
-                if gate.open:
-                    gate.open = False
+            course.last_calls_left -= 1
+            if course.last_calls_left == 0:
+                if course.open:
+                    course.open = False
                     end()
                 if after is not None:
-                    gate.open = True
+                    course.open = True
                     begin(after)
             return result
 
@@ -188,21 +193,25 @@ class Wrappers:
 
         return timed
 
-    def whole(self, forward: Function, before: int | None, last_calls: int) -> Function:
-        """The model's own forward: says that it runs; begins the first span, ends the last."""
+    def whole(self, forward: Function, course: Course, before: int | None, last_calls: int) -> Function:
+        """The forward that runs a stack: says that it runs; begins the first span, ends the last.
+
+        An encoder's may run inside of its model's: its spans lie in the model's first one then.
+        """
         gate, begin, end = self.gate, self.recorder.begin, self.recorder.end
 
         @wraps(forward)
         def timed(*args: Any, **kwargs: Any) -> Any:
-            gate.enter(last_calls)
+            course.enter(last_calls)
+            outside, gate.thread = gate.thread, get_ident()
             if before is not None:
-                gate.open = True
+                course.open = True
                 begin(before)
             try:
                 result = forward(*args, **kwargs)
             finally:
-                gate.thread = 0
-            if gate.open:
+                gate.thread = outside
+            if course.open:
                 end()
             return result
 

@@ -21,6 +21,7 @@ from engine.protocol import (
     Load,
     ModelLoaded,
     Pause,
+    Prompt,
     StateChanged,
     StepEnded,
 )
@@ -58,7 +59,7 @@ def host(request: pytest.FixtureRequest) -> Iterator[Host]:
 def test_an_engine_generates_wherever_it_lives(host: Host, llama: Path) -> None:
     host.start()
     host.send(Load(str(llama), "cpu"))
-    host.send(Generate("你好, wörld", 6))
+    host.send(Generate(Prompt("你好, wörld"), 6))
     events: list[Event] = []
     wait_for(host, events, lambda event: isinstance(event, GenerationEnded))
     loaded = next(event for event in events if isinstance(event, ModelLoaded))
@@ -89,7 +90,7 @@ def test_a_killed_process_says_so_and_what_was_measured_stays(llama: Path) -> No
     host = ProcessHost()
     host.start()
     host.send(Load(str(llama), "cpu"))
-    host.send(Generate("abc", 200))
+    host.send(Generate(Prompt("abc"), 200))
     events: list[Event] = []
     wait_for(host, events, lambda event: isinstance(event, StepEnded) and event.index >= 10)
     assert host.pid is not None

@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from engine.runtime.models.presets import Preset, preset_settings
-from engine.runtime.models.progress import Report
+from engine.runtime.models.progress import LoadReport
 
 SEED = 8
 #: Standard deviation of a matrix is GAIN / √width. From about 1 on, what the layers add outweighs the embedding of the
@@ -17,10 +17,12 @@ GAIN = 1.5
 EMBEDDING_STD = 0.02
 #: Spread of the logits: near that of trained models, so that sampling has likely and unlikely tokens to choose from.
 LOGIT_STD = 4.0
+#: Numbers that are made at a time: some tenths of a second on a slow processor, so that giving up is heard.
+PIECE = 2**24
 
 
 def build_preset(
-    preset: Preset, device: torch.device, dtype: torch.dtype, tokens: int, report: Report
+    preset: Preset, device: torch.device, dtype: torch.dtype, tokens: int, report: LoadReport
 ) -> PreTrainedModel:
     """The preset's model on `device`, its parameters in `dtype`; there is never a copy in another dtype or place.
 
@@ -40,7 +42,7 @@ def build_preset(
 
 
 @torch.no_grad()
-def _fill(model: Any, std: float, report: Report) -> None:
+def _fill(model: Any, std: float, report: LoadReport) -> None:
     """Vectors are a norm's weights (ones) or biases (zeros); embeddings and matrices are normal numbers."""
     generator = torch.Generator(next(model.parameters()).device).manual_seed(SEED)
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
@@ -48,12 +50,14 @@ def _fill(model: Any, std: float, report: Report) -> None:
     narrow = embeddings | ({id(head.weight)} if head is not None else set())
     total, filled = sum(p.numel() for p in model.parameters()), 0
     for name, parameter in model.named_parameters():
-        if parameter.dim() < 2:
-            parameter.fill_(1.0 if name.endswith("weight") else 0.0)
-        else:
-            parameter.normal_(0.0, EMBEDDING_STD if id(parameter) in narrow else std, generator=generator)
-        filled += parameter.numel()
-        report("making random weights", filled / total)
+        own = EMBEDDING_STD if id(parameter) in narrow else std
+        for piece in parameter.view(-1).split(PIECE):
+            if parameter.dim() < 2:
+                piece.fill_(1.0 if name.endswith("weight") else 0.0)
+            else:
+                piece.normal_(0.0, own, generator=generator)
+            filled += piece.numel()
+            report("making random weights", filled / total)
 
 
 @torch.no_grad()

@@ -3,20 +3,16 @@
 import re
 import traceback
 from collections.abc import Iterable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from engine.runtime.models.errors import ModelError, first_line, listed
+from engine.runtime.models.kinds import Kind
 
 
 def read_config(name: str, directory: Path) -> PreTrainedConfig:
@@ -30,11 +26,11 @@ def read_config(name: str, directory: Path) -> PreTrainedConfig:
     return config
 
 
-def meta_model(name: str, directory: Path, config: PreTrainedConfig) -> PreTrainedModel:
+def meta_model(name: str, directory: Path, config: PreTrainedConfig, kind: Kind) -> PreTrainedModel:
     """The model without memory for its weights: for counting them before they are read. Raises ModelError."""
     try:
         with torch.device("meta"):
-            auto: Any = AutoModelForCausalLM
+            auto: Any = getattr(transformers, kind.auto_class)
             model: PreTrainedModel = auto.from_config(config, trust_remote_code=False)
     except ImportError as error:
         raise _missing_package(name, error) from error
@@ -60,25 +56,32 @@ def _missing_package(name: str, error: ImportError) -> ModelError:
 
 
 def read_model(
-    name: str, directory: Path, config: PreTrainedConfig, device: torch.device, dtype: torch.dtype | None
+    name: str,
+    directory: Path,
+    config: PreTrainedConfig,
+    kind: Kind,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    split: bool = False,
 ) -> tuple[PreTrainedModel, tuple[str, ...]]:
-    """The model with its weights on `device`, in `dtype` (None: as stored), and warnings. Raises ModelError."""
-    # accelerate lets tensors go straight to the device; without it they are read into the host's memory first
-    direct = device.type != "cpu" and find_spec("accelerate") is not None
+    """The model with its weights on `device`, in `dtype` (None: as stored), and warnings. Raises ModelError.
+
+    `split`: its layers divided over all devices; each tensor goes straight to where it belongs.
+    """
+    places: Any = "auto" if split else None if device.type == "cpu" else {"": device}
     try:
-        auto: Any = AutoModelForCausalLM
+        auto: Any = getattr(transformers, kind.auto_class)
         model, report = auto.from_pretrained(
             directory,
             config=config,
             dtype=dtype or "auto",
-            device_map={"": device} if direct else None,
+            device_map=places,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # so that they are told, below, and not in a log
         )
-        model = model.to(device)
     except ImportError as error:
         raise _missing_package(name, error) from error
     except Exception as error:  # whatever goes wrong, people hear one sentence
@@ -106,8 +109,9 @@ def _check_report(
 ) -> tuple[str, ...]:
     """Raise ModelError for weights that do not fit; a warning for those that no part of the model uses."""
     surplus = sorted(report["unexpected_keys"])
+    missing, warnings = _without_pooler(model, sorted(report["missing_keys"]))
     problems = [
-        *_problem("missing", sorted(report["missing_keys"])),
+        *_problem("missing", missing),
         *_problem("of another shape", (_mismatch(*found) for found in sorted(report["mismatched_keys"]))),
         *_problem("for layers that the configuration does not have", extra_layers(model, surplus)),
     ]
@@ -117,11 +121,24 @@ def _check_report(
             f" get a complete copy of '{directory}'.",
             "\n".join(f"{key}: {value}" for key, value in report.items() if value),
         )
-    return (
-        (f"The model does not use {len(surplus)} tensors of its checkpoint: {listed(surplus)}.",)
-        if surplus
-        else ()
-    )
+    if surplus:
+        warnings.append(
+            f"The model does not use {len(surplus)} tensors of its checkpoint: {listed(surplus)}."
+        )
+    return tuple(warnings)
+
+
+def _without_pooler(model: PreTrainedModel, missing: list[str]) -> tuple[list[str], list[str]]:
+    """Take an encoder's pooler out where the checkpoint has none: encoders trained without it run without it.
+
+    Returns the weights that are still missing, and warnings.
+    """
+    others = [key for key in missing if not key.startswith("pooler.")]
+    if len(others) == len(missing) or getattr(model, "pooler", None) is None:
+        return missing, []
+    pooler: Any = None
+    model.pooler = pooler
+    return others, ["The checkpoint has no pooler, so the model runs without one."]
 
 
 def _problem(what: str, keys: Iterable[str]) -> list[str]:

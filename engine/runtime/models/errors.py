@@ -12,6 +12,14 @@ class ModelError(Exception):
         self.details = details
 
 
+class IncompleteModel(ModelError):
+    """Some of a model's weight files are not there: a download that was not finished, most likely."""
+
+
+class LoadGivenUp(BaseException):
+    """A load was cancelled. Not an Exception, so that nothing on its way takes it for a failure of the model's."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, shortened, without a final full stop; its kind when it says nothing."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

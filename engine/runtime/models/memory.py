@@ -1,5 +1,6 @@
 """Will a model fit? Decided before anything is allocated, with the arithmetic told."""
 
+import sys
 from pathlib import Path
 
 import psutil
@@ -16,13 +17,40 @@ def required_bytes(weight_bytes: int) -> int:
     return int(weight_bytes * (1 + RUNNING_SHARE)) + RUNNING_BYTES
 
 
-def available_bytes(device: str) -> int:
-    """Memory that is free on a device ("cpu", "cuda:0", …) now; a container's limit counts."""
-    if device.startswith("cuda"):
-        import torch  # here, so that a list of models for the CPU can be made without it
+#: The device of a request for layers split over all devices.
+SPLIT = "split"
 
-        return int(torch.cuda.mem_get_info(device)[0])
-    return min(int(psutil.virtual_memory().available), _container_room())
+
+def available_bytes(device: str) -> int:
+    """Memory that is free on a device ("cpu", "cuda:0", …; "split": on all) now; a container's limit counts."""
+    if device == SPLIT:
+        return sum(available_bytes(each) for each in ("cpu", *accelerators()))
+    host = min(int(psutil.virtual_memory().available), _container_room())
+    return host if device == "cpu" else _accelerator_room(device, host)
+
+
+def accelerators() -> tuple[str, ...]:
+    """The accelerators that are here ("cuda:0", "cuda:1", …), as far as torch has been imported."""
+    torch = sys.modules.get("torch")  # a list of models for the CPU can be made without it
+    if torch is None or not torch.accelerator.is_available():
+        return ()
+    kind = torch.accelerator.current_accelerator().type
+    return tuple(f"{kind}:{index}" for index in range(torch.accelerator.device_count()))
+
+
+def _accelerator_room(device: str, host: int) -> int:
+    """What the device has free, and what torch holds of it without using it. MPS shares the host's memory."""
+    import torch
+
+    if device.startswith("mps"):
+        return min(host, torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
+    index = int(device.partition(":")[2])
+    unused = torch.accelerator.memory_reserved(index) - torch.accelerator.memory_allocated(index)
+    try:
+        return int(torch.accelerator.get_memory_info(index)[0]) + unused
+    except RuntimeError:  # some drivers do not say what is free
+        properties = torch.get_device_module(torch.device(device)).get_device_properties(index)
+        return int(properties.total_memory) - torch.accelerator.memory_allocated(index)
 
 
 def _container_room(group: Path = Path("/sys/fs/cgroup")) -> int:
@@ -42,12 +70,19 @@ def refusal(name: str, parameters: int, weight_bytes: int, dtype: str, device: s
     needed, available = required_bytes(weight_bytes), available_bytes(device)
     if needed <= available:
         return ""
-    smaller = "a smaller model" if dtype in ("bfloat16", "float16") else "bfloat16 or a smaller model"
+    ways = [] if dtype in ("bfloat16", "float16") else ["bfloat16"]
+    ways += ["to split it over all devices"] if fits_split(weight_bytes) and device != SPLIT else []
+    place = "all devices together" if device == SPLIT else device
     return (
-        f"Model '{name}' is too large for {device} now: {count(parameters)} parameters in {dtype} take"
+        f"Model '{name}' is too large for {place} now: {count(parameters)} parameters in {dtype} take"
         f" {gigabytes(weight_bytes)}, with {gigabytes(needed - weight_bytes)} to run in that is {gigabytes(needed)},"
-        f" and {gigabytes(available)} are free; choose {smaller}, or free memory."
+        f" and {gigabytes(available)} are free; choose {' or '.join([*ways, 'a smaller model'])}, or free memory."
     )
+
+
+def fits_split(weight_bytes: int) -> bool:
+    """Whether so many bytes of weights fit now when they are split over all devices, where there are several."""
+    return bool(accelerators()) and required_bytes(weight_bytes) <= available_bytes(SPLIT)
 
 
 def check_fits(name: str, parameters: int, weight_bytes: int, dtype: str, device: str) -> None:

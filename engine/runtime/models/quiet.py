@@ -9,7 +9,7 @@ from typing import Any
 import huggingface_hub.utils
 import transformers.utils.logging
 
-from engine.runtime.models.progress import Report
+from engine.runtime.models.progress import LoadReport
 
 # Any: these functions have no types
 _bars: Any = huggingface_hub.utils
@@ -19,7 +19,7 @@ LOGGERS = ("transformers", "huggingface_hub", "accelerate", "filelock")
 
 
 @contextmanager
-def quietly(report: Report) -> Iterator[None]:
+def quietly(report: LoadReport) -> Iterator[None]:
     """Silence loaders; `report` hears what share of a checkpoint's tensors has been placed.
 
     What goes wrong is raised by the loaders too, so nothing is lost with their warnings.
@@ -42,7 +42,7 @@ def quietly(report: Report) -> Iterator[None]:
             _logging.enable_progress_bar()
 
 
-def _bar_hook(report: Report) -> Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]:
+def _bar_hook(report: LoadReport) -> Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]:
     def hook(factory: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if options.get("desc") == "Loading weights" and arguments:
             return _reported(arguments[0], report)
@@ -51,7 +51,7 @@ def _bar_hook(report: Report) -> Callable[[Callable[..., Any], tuple[Any, ...], 
     return hook
 
 
-def _reported(items: Iterable[Any], report: Report) -> Iterator[Any]:
+def _reported(items: Iterable[Any], report: LoadReport) -> Iterator[Any]:
     items = list(items)
     for done, item in enumerate(items):
         report("reading weights", done / len(items))

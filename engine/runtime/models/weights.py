@@ -12,7 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from engine.runtime.models.errors import ModelError, listed
+from engine.runtime.models.errors import IncompleteModel, ModelError, listed
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -93,7 +93,7 @@ def _shards(directory: Path) -> tuple[Path, ...]:
         )
     missing = [name for name in shards if not (directory / name).is_file()]
     if missing:
-        raise ModelError(
+        raise IncompleteModel(
             f"{len(missing)} of {len(shards)} weight files are missing from '{directory}' ({listed(missing)}):"
             " finish the download and try again."
         )
@@ -116,7 +116,7 @@ def _no_weights(directory: Path) -> ModelError:
         )
     others = sorted(path.name for path in directory.glob("*.safetensors"))
     hint = f" (but {listed(others)})" if others else ""
-    return ModelError(
+    return IncompleteModel(
         f"'{directory}' has a configuration but no {SINGLE_FILE} or {INDEX_FILE}{hint}:"
         " get the model's weights and put them there."
     )

@@ -19,6 +19,8 @@ from engine.runtime.settings.trial import agree, first_layers, first_sentence, r
 
 #: A prompt, a chunk of it behind what is cached (that needs a mask), a decode step.
 _TRIAL_SIZES = (2, 2, 1)
+#: An encoder–decoder's decoder is never given a chunk behind what is cached.
+_ANSWER_SIZES = (4, 1)
 #: Tried only when chosen, or when the engine is idle: what it imports would keep the first token waiting.
 SLOW_TO_TRY = frozenset({"flex"})
 NO_ATTENTION = "This model has no attention layers, so there is no attention kernel to choose."
@@ -89,7 +91,7 @@ class Attention:
         # Where there is no eager attention, what the model was loaded with is the measure.
         put(live, before if _why_fixed(live, "eager") else "eager")
         with first_layers(live):
-            reference = run_trial(live, _TRIAL_SIZES)
+            reference = run_trial(live, _sizes(live))
             reasons = {value: why_not(live, value, reference) for value in values}
         put(live, before)
         return reasons
@@ -151,12 +153,16 @@ def why_not(live: LiveModel, value: str, reference: torch.Tensor | None) -> str:
         return reason
     try:
         put(live, value)
-        logits = run_trial(live, _TRIAL_SIZES)
+        logits = run_trial(live, _sizes(live))
     except Exception as error:  # whatever a kernel raises is the reason
         return f"It fails on this model and device: {first_sentence(error)}."
     if reference is not None and not agree(live, reference, logits):
         return "It gives other results than eager attention on this model, so it would change the text."
     return ""
+
+
+def _sizes(live: LiveModel) -> tuple[int, ...]:
+    return _TRIAL_SIZES if live.anatomy.encoder is None else _ANSWER_SIZES
 
 
 def _has_attention(live: LiveModel) -> bool:

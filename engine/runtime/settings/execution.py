@@ -66,8 +66,7 @@ class PrefillChunk:
 
     def probe(self, live: LiveModel) -> SettingFacts:
         """Tried on eight tokens, at once and in two chunks: some models drop their state between chunks."""
-        with first_layers(live):
-            reason = _why_whole(live)
+        reason = _why_whole(live)
         return SettingFacts(
             key=self.key,
             family="execution",
@@ -99,11 +98,14 @@ class PrefillChunk:
 
 def _why_whole(live: LiveModel) -> str:
     """Why a prompt has to be prefilled in one piece on this model; "" when it may be cut."""
+    if live.anatomy.encoder is not None:
+        return "An encoder reads the prompt in one piece: every token of it attends to all the others."
     if not live.cache_argument:
         return "Without a cache to keep the chunks before, the prompt has to be prefilled whole."
     try:
-        if agree(live, run_trial(live, (8,)), run_trial(live, (4, 4))[-1:]):
-            return ""
+        with first_layers(live):
+            if agree(live, run_trial(live, (8,)), run_trial(live, (4, 4))[-1:]):
+                return ""
     except Exception as error:  # whatever a model raises is the reason
         return f"A prompt has to be prefilled whole, since a second chunk fails: {first_sentence(error)}."
     return (

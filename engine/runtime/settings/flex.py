@@ -12,7 +12,13 @@ import torch
 from torch.nn.attention import flex_attention as torch_flex
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import add_offsets_to_mask_function, causal_mask_function
+from transformers.masking_utils import (
+    add_offsets_to_mask_function,
+    and_masks,
+    causal_mask_function,
+    padding_mask_function,
+    prepare_padding_mask,
+)
 
 NAME = "cyclograph_flex"
 _DIRECT = "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG"
@@ -39,9 +45,10 @@ def _mask(
     device: torch.device | str = "cpu",
     **_: Any,
 ) -> BlockMask:
-    """What transformers' own mask for FlexAttention is, made without compiling. Takes no padding."""
-    if attention_mask is not None and not bool(attention_mask.all()):
-        raise ValueError("FlexAttention without compilation takes no padded prompts")
+    """What transformers' own mask for FlexAttention is, made without compiling."""
+    padding = prepare_padding_mask(attention_mask, kv_length, kv_offset)
+    if padding is not None:
+        mask_function = and_masks(mask_function, padding_mask_function(padding))
     shifted = add_offsets_to_mask_function(mask_function, q_offset, kv_offset)
     return create_block_mask(shifted, batch_size, None, q_length, kv_length, device=device)
 

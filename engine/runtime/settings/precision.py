@@ -10,7 +10,7 @@ import psutil
 import torch
 
 from engine.protocol import Choice, SettingFacts, SettingValue
-from engine.runtime.caches import cast, restart
+from engine.runtime.caches import cast, cast_encoded, restart
 from engine.runtime.live import LiveModel
 from engine.runtime.settings.base import SettingRefused
 from engine.runtime.settings.trial import first_sentence, run_trial
@@ -21,7 +21,7 @@ Weights = dict[str, torch.Tensor]
 
 
 class Precision:
-    """float32, bfloat16 or float16 weights, and the KV cache with them."""
+    """float32, bfloat16 or float16 weights, with them the KV cache and what an encoder made of the prompt."""
 
     key = "precision"
 
@@ -71,8 +71,12 @@ class Precision:
 
 def _cast_cache(live: LiveModel, dtype: torch.dtype) -> None:
     context = live.context
-    if context is not None and not cast(context.cache, dtype):
+    if context is None:
+        return
+    encoded = cast_encoded(context.encoded, dtype)
+    if not cast(context.cache, dtype):
         restart(live, context, live.cache_kind)
+    context.encoded = encoded
 
 
 @torch.no_grad()

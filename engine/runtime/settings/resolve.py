@@ -57,7 +57,7 @@ def _judge(fact: SettingFacts, requested: object, in_force: SettingValue) -> tup
     read, reason = read_value(fact, requested)
     if read is not None and read == in_force:
         return in_force, ""
-    if fact.reason:
+    if fact.reason and read != fact.default:
         return None, fact.reason
     return read, reason
 

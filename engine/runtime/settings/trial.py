@@ -3,7 +3,7 @@ here."""
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import nn
@@ -39,9 +39,9 @@ def run_trial(
 ) -> torch.Tensor:
     """Feed sum(sizes) tokens in steps of these sizes into a throwaway cache; hidden state of each step's last position.
 
-    Kind "none": one step of all tokens. `head`: go on to the logits; what happens in the layers shows without them,
-    and projecting to a large vocabulary takes longer than a few layers. Returns float32 of shape (steps, hidden or
-    vocabulary). Raises whatever the model raises.
+    Kind "none": one step of all tokens. An encoder–decoder reads the same tokens first. `head`: go on to the logits;
+    what happens in the layers shows without them, and projecting to a large vocabulary takes longer than a few layers.
+    Returns float32 of shape (steps, hidden or vocabulary). Raises whatever the model raises.
     """
     ids = trial_ids(live, sum(sizes))
     cache = new_cache(live, kind, max(sum(sizes), min(_RESERVED, live.facts.context_limit)))
@@ -49,9 +49,13 @@ def run_trial(
     results = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        fed, given = "input_ids", {}
+        if live.anatomy.encoder is not None:
+            fed = "decoder_input_ids"
+            given = {"input_ids": None, "encoder_outputs": live.anatomy.encoder(input_ids=ids)}
         for chunk in (ids,) if kind == "none" else torch.split_with_sizes(ids, list(sizes), dim=1):
             arguments = {live.cache_argument: cache} if kind != "none" and live.cache_argument else {}
-            output = model(input_ids=chunk, use_cache=kind != "none", **arguments)
+            output = model(**{fed: chunk}, **given, use_cache=kind != "none", **arguments)
             if live.cache_argument == "state":
                 cache = output.state
             result = output.logits if hasattr(output, "logits") else output.last_hidden_state
@@ -65,28 +69,24 @@ def first_layers(live: LiveModel) -> Iterator[None]:
 
     Models whose cache is more than keys and values of each layer, or that do not run so, stay whole.
     """
-    found = _stack(live)
-    if found is None or not _is_plain(live):
+    stacks = list(_stacks(live)) if _is_plain(live) else []
+    with ExitStack() as shortened:
+        for parent, name, layers in stacks:
+            parent._modules[name] = nn.ModuleList(list(layers)[: _enough_layers(live, layers)])
+            shortened.callback(parent._modules.__setitem__, name, layers)
+        if stacks and not _runs(live):
+            shortened.close()
         yield
-        return
-    parent, name, stack = found
-    parent._modules[name] = nn.ModuleList(list(stack)[: _enough_layers(live)])
-    try:
-        if not _runs(live):
-            parent._modules[name] = stack
-        yield
-    finally:
-        parent._modules[name] = stack
 
 
-def _stack(live: LiveModel) -> tuple[nn.Module, str, nn.ModuleList] | None:
-    """The list that holds the model's layers: its holder, its name there, and itself."""
-    layers = [block.module for block in live.anatomy.blocks]
+def _stacks(live: LiveModel) -> Iterator[tuple[nn.Module, str, nn.ModuleList]]:
+    """The lists that hold the model's layers (an encoder–decoder has two): holder, name there, and the list itself."""
+    blocks, count = live.anatomy.blocks, live.anatomy.encoder_layers
+    stacks = [[block.module for block in part] for part in (blocks[:count], blocks[count:]) if part]
     for parent in live.model.modules():
         for name, child in parent.named_children():
-            if isinstance(child, nn.ModuleList) and layers and list(child) == layers:
-                return parent, name, child
-    return None
+            if isinstance(child, nn.ModuleList) and list(child) in stacks:
+                yield parent, name, child
 
 
 def _is_plain(live: LiveModel) -> bool:
@@ -94,10 +94,10 @@ def _is_plain(live: LiveModel) -> bool:
     return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
 
 
-def _enough_layers(live: LiveModel) -> int:
+def _enough_layers(live: LiveModel, layers: nn.ModuleList) -> int:
     kinds = getattr(live.model.config.get_text_config(decoder=True), "layer_types", None)
     if not kinds:
-        return 2 if len({type(block.module) for block in live.anatomy.blocks}) == 1 else _LAYERS
+        return 2 if len({type(layer) for layer in layers}) == 1 else _LAYERS
     return max(list(kinds).index(kind) + 1 for kind in kinds)
 
 

@@ -6,7 +6,7 @@ from time import perf_counter_ns
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from engine.protocol import Configuration, Event, Generate, Load, ModelLoaded
+from engine.protocol import Configuration, Event, Generate, Load, ModelLoaded, Prompt
 from engine.runtime.workbench import Run, Workbench
 from engine.trace.store import Trace
 from tests.engine.runtime.small_models import FAMILIES
@@ -51,7 +51,9 @@ class Bench:
 
     def start(self, prompt: str = PROMPT, tokens: int = 16) -> Run:
         """Take a prompt; the caller steps."""
-        return self.workbench.start(Generate(prompt, tokens, stop_at_end_token=False), perf_counter_ns())
+        return self.workbench.start(
+            Generate(Prompt(prompt), tokens, stop_at_end_token=False), perf_counter_ns()
+        )
 
     def generate(
         self, prompt: str = PROMPT, tokens: int = 16, changes: dict[int, Configuration] | None = None

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSeq2SeqLM, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+)
 from transformers.modeling_utils import AttentionInterface
 
 from engine.runtime.anatomy import Anatomy, find_anatomy
@@ -17,6 +23,7 @@ from engine.runtime.clocks import StampRecorder
 from engine.runtime.probes import install
 from engine.trace.ledger import Layout, Span
 from engine.trace.phases import Detail, Phase, Role
+from tests.engine.runtime import small_encoders, small_seq2seq
 from tests.engine.runtime.small_models import FAMILIES, build, prompt_ids
 
 PURE_STATE_SPACE = {"mamba", "mamba2"}
@@ -186,22 +193,143 @@ def test_one_module_that_serves_as_several_layers_is_told_apart_by_its_turn() ->
         assert [_count(spans, Phase.MLP, layer) for layer in range(3)] == [1, 1, 1]
 
 
-@pytest.mark.parametrize("model_type", ["t5", "bart"])
-def test_an_encoder_and_decoder_model_does_not_crash(model_type: str) -> None:
-    sizes = {"t5": {"num_layers": 2, "d_kv": 8}, "bart": {"encoder_layers": 2, "decoder_layers": 2}}
-    config = AutoConfig.for_model(
-        model_type, vocab_size=64, d_model=32, pad_token_id=0, decoder_start_token_id=0, **sizes[model_type]
-    )
-    model, recorder = AutoModelForSeq2SeqLM.from_config(config).eval(), StampRecorder()
+# ---------------------------------------------------------------- encoder–decoders
+
+
+@pytest.mark.parametrize("family", small_seq2seq.CONFIGURATIONS)
+def test_both_stacks_of_an_encoder_decoder_are_found_and_every_parameter_has_a_place(family: str) -> None:
+    model = small_seq2seq.build(family)
     anatomy = find_anatomy(model)
-    assert not anatomy.complete
-    assert [len(block.attention) for block in anatomy.blocks] == [2, 2]  # self and cross
-    probes = install(model, anatomy, recorder, Detail.CORE)
-    recorder.begin_step()
-    model(input_ids=prompt_ids(5, 64), decoder_input_ids=prompt_ids(2, 64))
-    spans = _spans(recorder, *recorder.end_step())
-    assert _count(spans, Phase.ATTENTION, 1) == 2
+    assert (anatomy.encoder_layers, len(anatomy.blocks)) == (2, 5)
+    assert anatomy.encoder is model.get_encoder()
+    assert [block.index for block in anatomy.blocks] == list(range(5))
+    assert [len(block.cross_attention) for block in anatomy.blocks] == [0, 0, 1, 1, 1]
+    for block in anatomy.blocks:
+        assert model.get_submodule(block.name) is block.module
+        assert (len(block.attention), len(block.mlp)) == (1, 1)
+        assert block.norms or block.inner_norms
+        assert block.unclaimed() == []
+    around = [part.module for part in (*anatomy.embeddings, *anatomy.head)]
+    claimed = {id(p) for m in (*around, *(b.module for b in anatomy.blocks)) for p in m.parameters()}
+    assert [name for name, p in model.named_parameters() if id(p) not in claimed] == []
+    assert anatomy.warnings == ()
+    assert anatomy.complete
+
+
+def test_a_norm_goes_where_it_runs_whatever_its_name_and_its_place_in_the_model() -> None:
+    bart = find_anatomy(small_seq2seq.build("bart"))
+    bigbird = find_anatomy(small_seq2seq.build("bigbird_pegasus"))
+    norms = {f"model.{side}.layernorm_embedding" for side in ("encoder", "decoder")}
+    assert norms <= {part.name for part in bart.embeddings}
+    assert norms <= {part.name for part in bigbird.head}
+
+
+@pytest.mark.parametrize("detail", MEASURED)
+@pytest.mark.parametrize("family", ["t5", "bart", "longt5", "prophetnet", "encoder-decoder"])
+def test_probes_of_two_stacks_stamp_whole_passes_and_lone_ones_and_change_nothing(
+    family: str, detail: Detail
+) -> None:
+    model, recorder = small_seq2seq.build(family), StampRecorder()
+    anatomy = find_anatomy(model)
+    assert anatomy.encoder is not None
+    arguments = {"input_ids": prompt_ids(8), "decoder_input_ids": prompt_ids(3), "use_cache": False}
+    with torch.inference_mode():
+        expected = model(**arguments).logits
+    forwards = _own_forwards(model)
+    probes = install(model, anatomy, recorder, detail)
+    with torch.inference_mode():
+        recorder.begin_step()
+        logits = model(**arguments).logits
+        whole = _spans(recorder, *recorder.end_step())
+        recorder.begin_step()
+        encoded = anatomy.encoder(input_ids=arguments["input_ids"])
+        encode = _spans(recorder, *recorder.end_step())
+        recorder.begin_step()
+        model(encoder_outputs=encoded, decoder_input_ids=prompt_ids(3), use_cache=False)
+        decode = _spans(recorder, *recorder.end_step())
     probes.remove()
+    assert torch.equal(logits, expected)
+    assert _own_forwards(model) == forwards
+    per_layer = [(layer, _expected_layers(detail, layer)) for layer in range(5)]
+    for spans, ran in ((whole, range(5)), (encode, range(2)), (decode, range(2, 5))):
+        assert spans[0].name.name == "before the layers"
+        assert spans[-1].name.phase is Phase.HEAD
+        for layer, place in per_layer:
+            assert _count(spans, Phase.ATTENTION, place) >= (layer in ran)
+        if detail is not Detail.PHASE:
+            cross = [layer for layer, _ in per_layer if _cross(spans, layer)]
+            assert cross == [layer for layer in ran if layer >= 2]
+            seen = {span.name.layer for span in spans if span.name.layer >= 0}
+            assert seen == set(ran)
+
+
+def _expected_layers(detail: Detail, layer: int) -> int:
+    return -1 if detail is Detail.PHASE else layer
+
+
+def _cross(spans: list[Span], layer: int) -> int:
+    return _count(spans, Phase.CROSS_ATTENTION, layer)
+
+
+def test_the_core_of_cross_attention_stays_in_its_phase() -> None:
+    model, recorder = small_seq2seq.build("bart"), StampRecorder()
+    install(model, find_anatomy(model), recorder, Detail.CORE)
+    recorder.begin_step()
+    model(input_ids=prompt_ids(8), decoder_input_ids=prompt_ids(3))
+    spans = _spans(recorder, *recorder.end_step())
+    cores = [(span.name.phase, span.name.layer) for span in spans if span.name.name == "core"]
+    decoder = [(phase, n) for n in (2, 3, 4) for phase in (Phase.ATTENTION_CORE, Phase.CROSS_ATTENTION)]
+    assert cores == [(Phase.ATTENTION_CORE, 0), (Phase.ATTENTION_CORE, 1), *decoder]
+
+
+# ---------------------------------------------------------------- encoders
+
+
+#: What no part of a layer of these holds counts as norm and residual, and is told.
+TOLD = {"mobilebert": "bottleneck.input.dense", "fnet": ""}
+
+
+@pytest.mark.parametrize("head", [AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoModel])
+@pytest.mark.parametrize("family", small_encoders.CONFIGURATIONS)
+def test_an_encoder_s_layers_and_head_are_found(family: str, head: Any) -> None:
+    model_type, entries = small_encoders.CONFIGURATIONS[family]
+    model = head.from_config(AutoConfig.for_model(model_type, **entries))
+    anatomy = find_anatomy(model)
+    assert len(anatomy.blocks) == model.config.num_hidden_layers
+    assert anatomy.encoder is None
+    assert anatomy.encoder_layers == 0
+    assert all((b.attention or b.mixer) and b.mlp and not b.cross_attention for b in anatomy.blocks)
+    assert all(block.norms or block.inner_norms for block in anatomy.blocks)
+    if family not in TOLD:
+        assert anatomy.warnings == ()
+    assert anatomy.complete
+    names = {part.name.split(".")[0] for part in anatomy.head}
+    top = {name for name, child in model.named_children() if list(child.parameters())}
+    if model.base_model is not model:
+        assert top - names <= {model.base_model_prefix}
+
+
+def test_the_norms_that_bert_keeps_in_its_parts_are_measured_as_norms() -> None:
+    clock = FakeClock()
+    model, recorder = small_encoders.build("bert"), StampRecorder(clock)
+    anatomy = find_anatomy(model)
+    for part in anatomy.blocks[1].inner_norms:
+        own = part.module.forward
+
+        def late(*args: Any, own: Any = own, **kwargs: Any) -> Any:
+            clock.now_ns += 1_000_000
+            return own(*args, **kwargs)
+
+        part.module.forward = late
+    install(model, anatomy, recorder, Detail.LAYER)
+    recorder.begin_step()
+    with torch.inference_mode():
+        model(input_ids=prompt_ids(5))
+    codes, stamps = recorder.end_step()
+    layout = Layout(recorder.names, tuple(np.frombuffer(codes, np.uint16).tolist()))
+    layers_ns = layout.layers_ns(np.frombuffer(stamps, np.int64)[None])[0]
+    assert layers_ns[1, Role.REST] // 1_000_000 == 2
+    assert layers_ns.sum() // 1_000_000 == 2
 
 
 # ---------------------------------------------------------------- probes

@@ -1,14 +1,18 @@
 """The session on a real small model: which command takes effect when, and which events say so."""
 
+import gc
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from engine.protocol import (
+    CancelLoad,
     Change,
     Command,
+    CountTokens,
     EngineState,
     Event,
     Failed,
@@ -16,8 +20,11 @@ from engine.protocol import (
     GenerationEnded,
     GenerationStarted,
     Load,
+    LoadCancelled,
     ModelLoaded,
     Pause,
+    Progress,
+    Prompt,
     Resume,
     SettingFacts,
     SettingsChanged,
@@ -27,10 +34,12 @@ from engine.protocol import (
     StateChanged,
     StepEnded,
     Stop,
+    TokensCounted,
+    Turn,
 )
 from engine.runtime.session import run_session
 from engine.trace.store import Trace
-from tests.engine.runtime.live_models import family_checkpoint
+from tests.engine.runtime.live_models import byte_tokenizer, family_checkpoint
 
 Answer = Callable[[Event, Callable[[Command], None]], None]
 
@@ -69,7 +78,7 @@ def states(events: list[Event]) -> list[EngineState]:
 
 
 def test_a_session_goes_through_its_states_and_generates(llama: Path) -> None:
-    events = play([Load(str(llama), "cpu"), Generate("abc", 5)], end_with_generation)
+    events = play([Load(str(llama), "cpu"), Generate(Prompt("abc"), 5)], end_with_generation)
     assert states(events) == [
         EngineState.STARTING,
         EngineState.EMPTY,
@@ -92,7 +101,7 @@ def test_a_pause_holds_the_next_step_and_its_time_is_in_no_latency(llama: Path) 
             send(Change((("prefill_chunk", 3),)))
             send(Resume())
 
-    events = play([Load(str(llama), "cpu"), Generate("abc", 8)], answer)
+    events = play([Load(str(llama), "cpu"), Generate(Prompt("abc"), 8)], answer)
     steps = of(events, StepEnded)
     assert [step.index for step in steps if step.held_ns] == [4]
     place = events.index(steps[3])
@@ -116,7 +125,7 @@ def test_single_steps_do_one_step_each(llama: Path) -> None:
         elif isinstance(event, StepEnded):
             send(Stop())
 
-    events = play([Load(str(llama), "cpu"), Generate("abc", 50, paused=True), SingleStep()], answer)
+    events = play([Load(str(llama), "cpu"), Generate(Prompt("abc"), 50, paused=True), SingleStep()], answer)
     assert len(of(events, StepEnded)) == 3
     assert of(events, GenerationEnded)[0].reason == "stopped"
     assert EngineState.RUNNING not in states(events)
@@ -128,7 +137,7 @@ def test_a_change_is_effective_with_the_very_next_step_and_leaves_its_mark(llama
         if isinstance(event, StepEnded) and event.index == 2:
             send(Change((("attention", "eager"), ("no_such", 1))))
 
-    events = play([Load(str(llama), "cpu"), Generate("abc", 6)], answer)
+    events = play([Load(str(llama), "cpu"), Generate(Prompt("abc"), 6)], answer)
     steps = of(events, StepEnded)
     mark = of(events, SettingsChanged)[0]
     assert mark.step == 3
@@ -143,11 +152,11 @@ def test_a_change_is_effective_with_the_very_next_step_and_leaves_its_mark(llama
 def test_a_new_prompt_ends_the_generation_before_it(llama: Path) -> None:
     def answer(event: Event, send: Callable[[Command], None]) -> None:
         if isinstance(event, StepEnded) and event.index == 1:
-            send(Generate("xyz", 3))
+            send(Generate(Prompt("xyz"), 3))
         if isinstance(event, GenerationEnded) and event.generation == 1:
             send(Shutdown())
 
-    events = play([Load(str(llama), "cpu"), Generate("abc", 50)], answer)
+    events = play([Load(str(llama), "cpu"), Generate(Prompt("abc"), 50)], answer)
     assert [event.reason for event in of(events, GenerationEnded)] == ["stopped", "length"]
     assert [event.prompt for event in of(events, GenerationStarted)] == ["abc", "xyz"]
 
@@ -155,7 +164,7 @@ def test_a_new_prompt_ends_the_generation_before_it(llama: Path) -> None:
 @pytest.mark.parametrize(
     ("commands", "words"),
     [
-        ([Generate("abc")], "no model"),
+        ([Generate(Prompt("abc"))], "no model"),
         ([Change((("threads", 1),))], "no model"),
         ([Resume()], "no generation"),
         ([SingleStep()], "no generation"),
@@ -171,15 +180,15 @@ def test_commands_out_of_place_say_so_in_a_sentence(commands: list[Command], wor
 @pytest.mark.parametrize(
     ("generate", "words"),
     [
-        (Generate(""), "empty"),
-        (Generate("x" * 5000), "5,000 tokens"),
-        (Generate("abc", 0), "at least one"),
+        (Generate(Prompt("")), "empty"),
+        (Generate(Prompt("x" * 5000)), "5,000 tokens"),
+        (Generate(Prompt("abc"), 0), "at least one"),
     ],
 )
 def test_impossible_prompts_are_refused_and_the_model_stays(
     llama: Path, generate: Generate, words: str
 ) -> None:
-    events = play([Load(str(llama), "cpu"), generate, Generate("abc", 2), Shutdown()])
+    events = play([Load(str(llama), "cpu"), generate, Generate(Prompt("abc"), 2), Shutdown()])
     (failed,) = of(events, Failed)
     assert words in failed.sentence
     assert states(events)[3] is EngineState.READY
@@ -187,7 +196,13 @@ def test_impossible_prompts_are_refused_and_the_model_stays(
 
 
 def test_a_model_that_cannot_be_loaded_leaves_the_engine_alive(llama: Path, tmp_path: Path) -> None:
-    events = play([Load(str(tmp_path), "cpu"), Load(str(llama), "cpu"), Shutdown()])
+    def answer(event: Event, send: Callable[[Command], None]) -> None:
+        if isinstance(event, Failed):
+            send(Load(str(llama), "cpu"))
+        if isinstance(event, ModelLoaded):
+            send(Shutdown())
+
+    events = play([Load(str(tmp_path), "cpu")], answer)
     assert len(of(events, Failed)) == 1
     assert len(of(events, ModelLoaded)) == 1
     assert states(events)[-1] is EngineState.READY
@@ -214,12 +229,12 @@ def test_a_model_that_fails_in_the_middle_ends_its_generation_only(
             calls.clear()
             calls.append("armed")
         if isinstance(event, GenerationEnded) and event.generation == 0:
-            send(Generate("abc", 2))
+            send(Generate(Prompt("abc"), 2))
         if isinstance(event, GenerationEnded) and event.generation == 1:
             send(Shutdown())
 
     monkeypatch.setattr(LlamaForCausalLM, "__call__", failing)
-    events = play([Load(str(llama), "cpu"), Generate("abc", 20)], answer)
+    events = play([Load(str(llama), "cpu"), Generate(Prompt("abc"), 20)], answer)
     (failed,) = of(events, Failed)
     assert failed.sentence.startswith("Memory ran out")
     assert "99 GiB" in failed.details
@@ -227,10 +242,108 @@ def test_a_model_that_fails_in_the_middle_ends_its_generation_only(
     assert len(of(events, StepEnded)) == 3 + 2
 
 
+def test_a_load_is_cancelled_and_the_engine_goes_on_without_a_model(llama: Path) -> None:
+    asked: list[Event] = []
+
+    def answer(event: Event, send: Callable[[Command], None]) -> None:
+        if isinstance(event, Progress) and event.stage and not asked:
+            asked.append(event)
+            send(CancelLoad())
+        if isinstance(event, StateChanged) and event.state is EngineState.EMPTY and asked:
+            send(Shutdown())
+
+    events = play([Load(str(llama), "cpu")], answer)
+    (cancelled,) = of(events, LoadCancelled)
+    assert cancelled.model == str(llama)
+    assert states(events)[-2:] == [EngineState.LOADING, EngineState.EMPTY]
+    assert not of(events, ModelLoaded)
+    assert not of(events, Failed)
+
+
+def test_a_cancelled_load_leaves_no_weights_behind() -> None:
+    def answer(event: Event, send: Callable[[Command], None]) -> None:
+        if (
+            isinstance(event, Progress)
+            and event.stage == "make random weights"
+            and (event.fraction or 0) > 0.5
+        ):
+            send(CancelLoad())
+        if isinstance(event, LoadCancelled):
+            left.append(sum(weights_alive()))
+            send(Shutdown())
+
+    left: list[int] = []
+    before = sum(weights_alive())
+    play([Load("gpt2-124m", "cpu")], answer)
+    assert left == [before]
+
+
+def weights_alive() -> Iterator[int]:
+    """Bytes of every parameter that something still holds."""
+    gc.collect()
+    for thing in gc.get_objects():
+        if type(thing) is torch.nn.Parameter:
+            yield thing.numel() * thing.element_size()
+
+
+def test_a_second_load_cancels_the_first(llama: Path, tmp_path: Path) -> None:
+    asked: list[Event] = []
+
+    def answer(event: Event, send: Callable[[Command], None]) -> None:
+        if isinstance(event, Progress) and event.stage and not asked:
+            asked.append(event)
+            send(Load(str(llama), "cpu"))
+        if isinstance(event, ModelLoaded):
+            send(Shutdown())
+
+    events = play([Load("llama-30m", "cpu")], answer)
+    assert [event.model for event in of(events, LoadCancelled)] == ["llama-30m"]
+    assert [event.model.name for event in of(events, ModelLoaded)] == [llama.name]
+
+
+def test_a_prompt_is_counted_but_never_while_one_runs(llama: Path) -> None:
+    def answer(event: Event, send: Callable[[Command], None]) -> None:
+        if isinstance(event, StepEnded) and event.index in (1, 2):
+            send(CountTokens(event.index, Prompt("x" * event.index)))
+        if isinstance(event, TokensCounted):
+            send(Shutdown())
+
+    events = play([Load(str(llama), "cpu"), Generate(Prompt("abc"), 6)], answer)
+    (counted,) = of(events, TokensCounted)
+    assert (counted.request, counted.tokens, counted.limit) == (2, 2, 255)
+    assert events.index(counted) > events.index(of(events, GenerationEnded)[0])
+    assert all(step.held_ns == 0 for step in of(events, StepEnded)), "asking held nothing"
+
+
+def test_a_count_says_why_there_is_none(llama: Path) -> None:
+    def answer(event: Event, send: Callable[[Command], None]) -> None:
+        if isinstance(event, ModelLoaded):
+            send(CountTokens(7, Prompt(turns=(Turn("user", "hello"),))))
+        if isinstance(event, TokensCounted):
+            send(Shutdown())
+
+    (counted,) = of(play([Load(str(llama), "cpu")], answer), TokensCounted)
+    assert "no chat template" in counted.reason
+
+
+def test_a_long_prompt_loses_its_beginning_when_told_to(llama: Path) -> None:
+    prompt = Prompt("".join(f"<{n}>" for n in range(1000)), truncate=True)
+    events = play([Load(str(llama), "cpu"), Generate(prompt, 20)], end_with_generation)
+    (started,) = of(events, GenerationStarted)
+    assert len(started.prompt_ids) == 256 - 20
+    assert started.dropped_tokens == len(prompt.text) - len(started.prompt_ids)
+    assert bytes_of(started.prompt_ids) == prompt.text[-236:]
+    assert len(of(events, StepEnded)) == 20
+
+
+def bytes_of(ids: tuple[int, ...]) -> str:
+    return byte_tokenizer().decode(ids)
+
+
 def test_what_is_slow_to_try_is_tried_when_the_engine_is_idle(tmp_path: Path) -> None:
     def answer(event: Event, send: Callable[[Command], None]) -> None:
         if isinstance(event, SettingsProbed):
-            send(Generate("abc", 2))
+            send(Generate(Prompt("abc"), 2))
         end_with_generation(event, send)
 
     events = play([Load(str(family_checkpoint("gpt_oss", tmp_path)), "cpu")], answer)
@@ -252,7 +365,9 @@ def test_what_was_not_tried_yet_is_tried_when_it_is_chosen(tmp_path: Path) -> No
         if isinstance(event, StepEnded) and event.index == 2:
             send(Change((("attention", "flex"),)))
 
-    events = play([Load(str(family_checkpoint("gpt_oss", tmp_path)), "cpu"), Generate("abc", 6)], answer)
+    events = play(
+        [Load(str(family_checkpoint("gpt_oss", tmp_path)), "cpu"), Generate(Prompt("abc"), 6)], answer
+    )
     (mark,) = of(events, SettingsChanged)
     assert mark.changes[0].effective == "eager"
     assert "attention sinks" in mark.changes[0].reason

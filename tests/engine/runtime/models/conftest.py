@@ -8,15 +8,27 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from engine.protocol import ModelFacts
+from engine.runtime.anatomy import find_anatomy
 from engine.runtime.models.errors import ModelError
 from engine.runtime.models.loading import LoadedModel, load_model
+from engine.runtime.models.progress import LoadReport
 from engine.runtime.models.tokenizer_files import built_in_tokenizer
 
 torch.set_num_threads(1)
 
 
-def no_progress(activity: str, fraction: float | None) -> None:
-    """Nobody listens."""
+def facts_of(loaded: LoadedModel) -> ModelFacts:
+    """What a front end is told of a model."""
+    return loaded.facts(find_anatomy(loaded.model))
+
+
+def shard(model: Path) -> None:
+    """Save the checkpoint again, in several files."""
+    whole = AutoModelForCausalLM.from_pretrained(model)
+    (model / "model.safetensors").unlink()
+    whole.save_pretrained(model, max_shard_size="1MB")
+    assert (model / "model.safetensors.index.json").exists()
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +61,7 @@ def load() -> Callable[..., LoadedModel]:
     """Load onto the CPU."""
 
     def call(request: str | Path, dtype: str | None = None, device: str = "cpu") -> LoadedModel:
-        return load_model(str(request), device, dtype, no_progress)
+        return load_model(str(request), device, dtype, LoadReport())
 
     return call
 

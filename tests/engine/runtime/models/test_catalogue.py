@@ -10,8 +10,11 @@ import pytest
 
 from engine.protocol import CatalogueEntry
 from engine.runtime.models import catalogue as catalogues
+from engine.runtime.models import memory
 from engine.runtime.models.catalogue import catalogue
+from engine.runtime.models.demo import DEMOS
 from engine.runtime.models.presets import PRESETS
+from tests.engine.runtime.models.conftest import shard
 
 COMMIT = "d" * 40
 
@@ -31,10 +34,10 @@ def cached() -> dict[str, CatalogueEntry]:
     return {entry.name: entry for entry in catalogue() if entry.kind == "cached"}
 
 
-def test_presets_come_first_with_their_sizes() -> None:
+def test_what_ships_comes_first_with_its_sizes() -> None:
     entries = catalogue()
-    assert [entry.name for entry in entries] == list(PRESETS)
-    tiny = entries[0]
+    assert [entry.name for entry in entries] == [*DEMOS, *PRESETS]
+    tiny = entries[len(DEMOS)]
     assert (tiny.kind, tiny.architecture, tiny.context) == ("preset", "LlamaForCausalLM", 8_192)
     assert tiny.parameters == PRESETS["tiny"].parameters
     assert "random weights" in tiny.remark
@@ -57,10 +60,12 @@ def test_cached_models_are_listed_with_what_their_files_say(empty_cache: Path, c
     assert (entry.architecture, entry.context, entry.reason) == ("LlamaForCausalLM", 256, "")
     assert entry.weight_bytes == 4 * entry.parameters
     assert entry.parameters > 16_384 * 32 * 2
+    assert entry.disk_bytes >= entry.weight_bytes
+    assert entry.used_s > 1e9
 
 
 def test_cached_models_that_will_not_work_say_why(empty_cache: Path, checkpoint: Path) -> None:
-    put(empty_cache, "a/encoder", checkpoint, model_type="bert")
+    put(empty_cache, "a/pictures", checkpoint, model_type="vit")
     put(empty_cache, "a/strange", checkpoint, model_type="own", auto_map={"AutoModelForCausalLM": "own.Own"})
     (put(empty_cache, "a/pickled", checkpoint) / "model.safetensors").rename(
         empty_cache / "models--a--pickled" / "snapshots" / COMMIT / "pytorch_model.bin"
@@ -68,11 +73,38 @@ def test_cached_models_that_will_not_work_say_why(empty_cache: Path, checkpoint:
     (put(empty_cache, "a/torn", checkpoint) / "model.safetensors").write_bytes(b"torn")
     (put(empty_cache, "a/tokenizer-only", checkpoint) / "config.json").unlink()
     reasons = {name: entry.reason for name, entry in cached().items()}
-    assert set(reasons) == {"a/encoder", "a/strange", "a/pickled", "a/torn"}
-    assert "encoder-only" in reasons["a/encoder"]
+    assert set(reasons) == {"a/pictures", "a/strange", "a/pickled", "a/torn"}
+    assert "not a language model" in reasons["a/pictures"]
     assert "own Python code" in reasons["a/strange"]
     assert "pickle" in reasons["a/pickled"]
     assert "damaged" in reasons["a/torn"]
+
+
+def test_half_a_model_is_completed_where_that_is_allowed(
+    empty_cache: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard(model)
+    next(put(empty_cache, "a/half", model).glob("model-00002*.safetensors")).unlink()
+    assert "weight files are missing" in cached()["a/half"].reason
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    half = cached()["a/half"]
+    assert (half.reason, half.remark) == ("", "incomplete: loading it downloads the rest")
+    assert half.disk_bytes > 0
+
+
+def test_what_fits_only_split_says_so(
+    empty_cache: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(empty_cache, "a/wide", checkpoint)
+    monkeypatch.setattr(catalogues, "accelerators", lambda: ("cuda:0",))
+    monkeypatch.setattr(memory, "accelerators", lambda: ("cuda:0",))
+    room = {"cuda:0": 10**6, "split": 3 * 10**9}
+    for module in (catalogues, memory):
+        monkeypatch.setattr(module, "available_bytes", room.__getitem__)
+    entries = {entry.name: entry for entry in catalogue()}
+    assert (entries["a/wide"].reason, entries["a/wide"].remark) == ("", "fits only split over all devices")
+    assert entries["llama-3.2-1b"].remark.endswith("; fits only split over all devices")
+    assert "cuda:0 has 0.00 GB free" in entries["llama-3.1-8b"].reason
 
 
 def test_a_cache_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Models by hub id, against a hub of one process: what it refuses, what comes from it, what the cache is good for."""
 
+import errno
+import itertools
 import json
 import shutil
 import threading
@@ -12,10 +14,15 @@ from urllib.parse import unquote, urlsplit
 import huggingface_hub
 import pytest
 import torch
+from filelock import FileLock
+from transformers import AutoModelForCausalLM
 
+from engine.protocol import Progress
 from engine.runtime.models import hub
-from engine.runtime.models.errors import ModelError
+from engine.runtime.models.errors import LoadGivenUp, ModelError
 from engine.runtime.models.loading import LoadedModel, load_model
+from engine.runtime.models.progress import TELL_EVERY_NS, DownloadCount, LoadReport
+from tests.engine.runtime.models.conftest import shard
 
 Load = Callable[..., LoadedModel]
 Refusal = Callable[..., str]
@@ -23,21 +30,29 @@ COMMIT = "c" * 40
 
 
 class Hub:
-    """A hub: directories by name, and what it answers to other names."""
+    """A hub: directories by name, what it answers to other names, and how badly it serves what it has."""
 
     def __init__(self) -> None:
         self.models: dict[str, Path] = {}
         self.gated: set[str] = set()
+        self.open_pages: set[str] = set()  # gated models that everybody may look up, as on the real hub
         self.broken: set[str] = set()  # files whose content does not come
+        self.silent_on: str = ""  # requests whose path holds this are accepted and never answered
+        self.silence = threading.Event()  # set at the end, to let them go
+        self.breaks_after: dict[str, list[int]] = {}  # by file: after how many bytes the next answers end
+        self.on_body: Callable[[str, int], None] = lambda name, sent: None
         self.asked: list[str] = []
+        self.ranges: list[str] = []
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of an answer."""
         self.asked.append(path)
+        if self.silent_on and self.silent_on in path:
+            self.silence.wait(30)
         api = path.startswith("/api/models/")
         owner, name, *rest = path.removeprefix("/api/models/").strip("/").split("/")
         model = f"{owner}/{name}"
-        if model in self.gated:
+        if model in self.gated and not (api and model in self.open_pages):
             return 403, {"X-Error-Code": "GatedRepo"}, b""
         if model not in self.models:
             return 401, {"X-Error-Code": "RepoNotFound"}, b""
@@ -54,6 +69,7 @@ class Hub:
             "modelId": model,
             "sha": COMMIT,
             "siblings": siblings,
+            "gated": "manual" if model in self.gated else False,
             "tags": [],
             "downloads": 0,
         }
@@ -68,27 +84,54 @@ class Hub:
         return 200, {"ETag": f'"{sha256(body).hexdigest()}"', "X-Repo-Commit": COMMIT}, body
 
 
+PIECE = 256 * 1024
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves a hub."""
+
+    hub: Hub
+
+    def do_GET(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        status, headers, body = self.hub.answer(path)
+        asked = self.headers.get("Range", "")
+        if asked and status == 200:
+            self.hub.ranges.append(asked)
+            start = int(asked.removeprefix("bytes=").rstrip("-"))
+            headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
+            status, body = 206, body[start:]
+        self.send_response(status)
+        for name, value in (headers | {"Content-Length": str(len(body))}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.send_body(path.rpartition("/")[2], body)
+
+    do_HEAD = do_GET  # noqa: N815 (the server's word)
+
+    def send_body(self, name: str, body: bytes) -> None:
+        """Write the body, or its beginning and then no more."""
+        breaks = self.hub.breaks_after.get(name, [])
+        if breaks:
+            body = body[: breaks.pop(0)]
+            self.close_connection = True
+        try:
+            for begin in range(0, len(body), PIECE):
+                self.wfile.write(body[begin : begin + PIECE])
+                self.hub.on_body(name, begin + PIECE)
+        except OSError:
+            self.close_connection = True  # nobody listens any more
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub on this machine, in place of the real one."""
     served = Hub()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, headers, body = served.answer(unquote(urlsplit(self.path).path))
-            self.send_response(status)
-            for name, value in (headers | {"Content-Length": str(len(body))}).items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
-
-        do_HEAD = do_GET  # noqa: N815 (the server's word)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Serves", (Handler,), {"hub": served}))
     server.daemon_threads = False  # so that closing waits for them
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
@@ -97,13 +140,18 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
     template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     yield served
+    served.silence.set()
     huggingface_hub.close_session()
     server.shutdown()
     server.server_close()
     thread.join()
+    for worker in threading.enumerate():
+        if worker.name == "hub":
+            worker.join()
 
 
 def test_a_model_is_downloaded_and_then_comes_from_the_cache(
@@ -130,14 +178,203 @@ def test_a_cached_model_loads_when_the_hub_cannot_be_reached(
 
 def test_downloads_report_bytes(served: Hub, checkpoint: Path) -> None:
     served.models["someone/small"] = checkpoint
-    heard: list[tuple[str, float | None]] = []
-    load_model("someone/small", "cpu", None, lambda activity, fraction: heard.append((activity, fraction)))
-    shares = [fraction for activity, fraction in heard if activity == "downloading model.safetensors"]
-    assert shares
-    assert all(share is not None and 0 < share <= 1 for share in shares)
+    heard: list[Progress] = []
+    report = LoadReport(heard.append, clock=itertools.count(0, TELL_EVERY_NS).__next__)
+    load_model("someone/small", "cpu", None, report)
+    weights = [progress for progress in heard if progress.activity == "downloading model.safetensors"]
     size = sum(path.stat().st_size for path in checkpoint.iterdir())
-    assert max(shares) == pytest.approx(1.0)  # the weights are the last file
-    assert min(shares) >= (size - (checkpoint / "model.safetensors").stat().st_size) / size
+    files = len(list(checkpoint.iterdir()))
+    assert {(progress.stage, progress.total_bytes, progress.total_files) for progress in weights} == {
+        ("download", size, files)
+    }
+    assert {progress.done_files for progress in weights[:-1]} == {files - 1}  # the weights are the last file
+    assert (weights[-1].done_bytes, weights[-1].done_files, weights[-1].fraction) == (size, files, 1.0)
+    assert weights[-1].bytes_per_s > 0
+    assert [name for name, _ in report.stages_ns] == ["look up", "download", "read weights"]
+
+
+def test_what_is_in_the_cache_is_not_a_download(served: Hub, checkpoint: Path) -> None:
+    served.models["someone/small"] = checkpoint
+    load_model("someone/small", "cpu", None, LoadReport())
+    report = LoadReport()
+    load_model("someone/small", "cpu", None, report)
+    assert [name for name, _ in report.stages_ns] == ["look up", "read weights"]
+
+
+def gone_through(model: str, given_up: Callable[[], bool]) -> list[Progress]:
+    """What is heard of a load until it is given up."""
+    heard: list[Progress] = []
+    with pytest.raises(LoadGivenUp):
+        load_model(model, "cpu", None, LoadReport(heard.append, given_up))
+    return heard
+
+
+def partial_file(cache: Path) -> Path:
+    (partial,) = (cache / "models--someone--small" / "blobs").glob("*.incomplete")
+    return partial
+
+
+def test_a_download_can_be_given_up_and_goes_on_where_it_was(
+    served: Hub, checkpoint: Path, empty_cache: Path
+) -> None:
+    served.models["someone/small"] = checkpoint
+    given_up, let_go = threading.Event(), threading.Event()
+
+    def stall(name: str, sent: int) -> None:
+        if name == "model.safetensors" and sent == 2 * PIECE:
+            given_up.set()
+            let_go.wait(30)
+
+    served.on_body = stall
+    gone_through("someone/small", given_up.is_set)
+    let_go.set()
+    while any(worker.name == "hub" for worker in threading.enumerate()):
+        pass  # what nobody waits for any more ends at the next bytes
+    here = partial_file(empty_cache).stat().st_size
+    assert 0 < here < (checkpoint / "model.safetensors").stat().st_size
+    served.on_body = lambda name, sent: None
+    heard: list[Progress] = []
+    loaded = load_model("someone/small", "cpu", None, LoadReport(heard.append))
+    assert served.ranges == [f"bytes={here}-"]
+    others = sum(p.stat().st_size for p in checkpoint.iterdir() if p.name != "model.safetensors")
+    first = next(progress for progress in heard if progress.done_bytes)
+    assert first.done_bytes >= others, "what was here is counted from the beginning"
+    assert max(progress.done_bytes for progress in heard) == first.total_bytes
+    original = AutoModelForCausalLM.from_pretrained(checkpoint)
+    assert torch.equal(loaded.model.lm_head.weight, original.lm_head.weight)
+
+
+def test_a_silent_hub_can_be_given_up_at_once(served: Hub, checkpoint: Path) -> None:
+    served.models["someone/small"] = checkpoint
+    served.silent_on = "/api/models/"
+    gone_through("someone/small", lambda: bool(served.asked))  # the time-out is 10 s, the answer never comes
+    assert not served.silence.is_set()
+
+
+@pytest.mark.parametrize(
+    ("silent_on", "said"),
+    [
+        ("/api/models/", "did not answer within 0.8 s when it was asked for model 'someone/small'"),
+        ("config.json", "did not answer within 0.8 s when it was asked for model 'someone/small'"),
+        ("model.safetensors", "failed (the hub sent nothing for 0.8 s): load it again"),
+    ],
+)
+def test_a_hub_that_never_answers_is_told_of(
+    served: Hub,
+    refusal: Refusal,
+    checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    silent_on: str,
+    said: str,
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.8)
+    served.models["someone/small"] = checkpoint
+    served.silent_on = silent_on
+    assert said in refusal("someone/small")
+
+
+def test_a_complete_copy_serves_where_the_hub_is_silent(
+    served: Hub, load: Load, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.models["someone/small"] = checkpoint
+    load("someone/small")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.8)
+    served.silent_on = "/"
+    assert load("someone/small").name == "someone/small"
+
+
+def test_a_connection_that_breaks_is_taken_up_again(served: Hub, load: Load, checkpoint: Path) -> None:
+    served.models["someone/small"] = checkpoint
+    served.breaks_after["model.safetensors"] = [100_000, 700_000]
+    expected = AutoModelForCausalLM.from_pretrained(checkpoint)
+    assert torch.equal(load("someone/small").model.lm_head.weight, expected.lm_head.weight)
+    assert served.ranges == ["bytes=100000-", "bytes=800000-"]
+
+
+def test_a_download_that_brings_nothing_more_fails_and_keeps_what_came(
+    served: Hub, load: Load, refusal: Refusal, checkpoint: Path, empty_cache: Path
+) -> None:
+    served.models["someone/small"] = checkpoint
+    served.breaks_after["model.safetensors"] = [100_000, 0]
+    sentence = refusal("someone/small")
+    assert "Downloading 'model.safetensors' of model 'someone/small' failed" in sentence
+    assert "what has come is kept" in sentence
+    assert partial_file(empty_cache).stat().st_size == 100_000
+    load("someone/small")
+    assert served.ranges[-1] == "bytes=100000-"
+
+
+def test_a_disk_that_becomes_full(
+    served: Hub, refusal: Refusal, load: Load, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.models["someone/small"] = checkpoint
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.runtime.models.transfer._append", full)
+        sentence = refusal("someone/small")
+    assert "The disk became full while" in sentence
+    assert "free disk space and load it again" in sentence
+    assert load("someone/small").name == "someone/small"
+
+
+def test_half_a_model_in_the_cache_is_completed_or_told_of(
+    served: Hub, load: Load, refusal: Refusal, model: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard(model)
+    served.models["someone/small"] = model
+    load("someone/small")
+    snapshot = empty_cache / "models--someone--small" / "snapshots" / COMMIT
+    lost = next(snapshot.glob("model-00002*.safetensors"))
+    lost.resolve().unlink()
+    lost.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        assert "Only a part of model 'someone/small' is in the local cache" in refusal("someone/small")
+    served.asked.clear()
+    heard: list[Progress] = []
+    load_model("someone/small", "cpu", None, LoadReport(heard.append))
+    assert lost.is_file()
+    assert {progress.activity for progress in heard if progress.stage == "download"} == {
+        f"downloading {lost.name}"
+    }
+
+
+def test_another_program_downloads_the_same_file(
+    served: Hub, refusal: Refusal, checkpoint: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.runtime.models.transfer.LOCK_SECONDS", 0.1)
+    served.models["someone/small"] = checkpoint
+    etag = sha256((checkpoint / "model.safetensors").read_bytes()).hexdigest()
+    lock = empty_cache / ".locks" / "models--someone--small" / f"{etag}.lock"
+    lock.parent.mkdir(parents=True)
+    with FileLock(lock):
+        assert "Another program is downloading 'model.safetensors'" in refusal("someone/small")
+
+
+def test_a_partial_file_that_is_longer_than_the_file(
+    served: Hub, refusal: Refusal, load: Load, checkpoint: Path, empty_cache: Path
+) -> None:
+    served.models["someone/small"] = checkpoint
+    body = (checkpoint / "model.safetensors").read_bytes()
+    blobs = empty_cache / "models--someone--small" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / f"{sha256(body).hexdigest()}.incomplete").write_bytes(body + b"more")
+    assert "more came than" in refusal("someone/small")
+    assert load("someone/small").name == "someone/small"
+
+
+def test_the_rate_is_that_of_the_last_seconds() -> None:
+    heard: list[Progress] = []
+    now = itertools.count(0, 1_000_000_000)
+    report = LoadReport(heard.append, clock=now.__next__)
+    for arrived in (0, 100, 200, 300, 300, 300, 300, 300):
+        report.downloaded("x", DownloadCount(5_000 + arrived, 10_000, 0, 1, arrived))
+    rates = [progress.bytes_per_s for progress in heard]
+    assert rates[:4] == [0.0, 100.0, 100.0, 100.0], "what was here before is no rate"
+    assert rates[4] > rates[5] > rates[-1] == 0.0, "a line that falls silent slows down"
 
 
 def test_an_unknown_model(served: Hub, refusal: Refusal) -> None:
@@ -145,11 +382,25 @@ def test_an_unknown_model(served: Hub, refusal: Refusal) -> None:
     assert "did you mean llama-30m" in refusal("someone/llama-30")
 
 
-def test_a_gated_model(served: Hub, refusal: Refusal) -> None:
+@pytest.mark.parametrize("open_page", [False, True])
+@pytest.mark.parametrize("token", [None, "hf_not_permitted"])
+def test_a_gated_model(
+    served: Hub,
+    refusal: Refusal,
+    monkeypatch: pytest.MonkeyPatch,
+    checkpoint: Path,
+    token: str | None,
+    open_page: bool,
+) -> None:
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: token)
+    served.models["meta/gated"] = checkpoint
     served.gated.add("meta/gated")
+    served.open_pages |= {"meta/gated"} if open_page else set()
     sentence = refusal("meta/gated")
     assert "is gated: accept its licence at http" in sentence
     assert "hf auth login" in sentence
+    if open_page and token is None:
+        assert not any("resolve" in path for path in served.asked), "known before anything is downloaded"
 
 
 def test_a_repository_without_a_configuration(served: Hub, refusal: Refusal, model: Path) -> None:
@@ -168,9 +419,9 @@ def test_pickles_are_refused_before_they_are_downloaded(served: Hub, refusal: Re
 def test_other_kinds_are_refused_before_anything_is_downloaded(
     served: Hub, refusal: Refusal, model: Path
 ) -> None:
-    (model / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    served.models["someone/bert"] = model
-    assert "encoder-only" in refusal("someone/bert")
+    (model / "config.json").write_text(json.dumps({"model_type": "vit"}))
+    served.models["someone/pictures"] = model
+    assert "is not a language model" in refusal("someone/pictures")
     assert not any("safetensors" in path for path in served.asked)
 
 
@@ -197,9 +448,9 @@ def test_only_the_configuration_in_the_cache(
     served: Hub, refusal: Refusal, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served.models["someone/small"] = checkpoint
-    hub._config("someone/small", offline=False)
+    huggingface_hub.hf_hub_download("someone/small", "config.json", cache_dir=hub.cache_directory())
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert "Only the configuration of model 'someone/small' is in the local cache" in refusal("someone/small")
+    assert "Only a part of model 'someone/small' is in the local cache" in refusal("someone/small")
 
 
 def test_no_network(served: Hub, refusal: Refusal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,5 +461,5 @@ def test_no_network(served: Hub, refusal: Refusal, monkeypatch: pytest.MonkeyPat
 
 def test_a_name_that_no_hub_has_is_not_looked_up(served: Hub) -> None:
     with pytest.raises(ModelError, match="nor a valid hub id"):
-        hub.fetch("what is this", lambda activity, fraction: None, lambda size: None)
+        hub.fetch("what is this", LoadReport(), lambda size: None)
     assert served.asked == []

@@ -1,5 +1,6 @@
 """Directories load as transformers loads them; whatever is wrong with one is told in a sentence."""
 
+import itertools
 import json
 import logging
 import os
@@ -16,12 +17,18 @@ from transformers import (
     AutoModelForCausalLM,
     BertConfig,
     BertForMaskedLM,
+    BertModel,
+    PreTrainedModel,
     T5Config,
     T5ForConditionalGeneration,
 )
 
+from engine.protocol import Family, Progress
 from engine.runtime.models import memory
 from engine.runtime.models.loading import LoadedModel, ModelError, load_model, pick_device
+from engine.runtime.models.progress import TELL_EVERY_NS, LoadReport
+from engine.runtime.models.tokenizer_files import built_in_tokenizer
+from tests.engine.runtime.models.conftest import facts_of, shard
 from tests.engine.runtime.small_models import build
 
 Load = Callable[..., LoadedModel]
@@ -40,14 +47,6 @@ def edit_weights(model: Path, change: Callable[[dict[str, torch.Tensor]], None])
     save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
 
 
-def shard(model: Path) -> None:
-    """Save the checkpoint again, in several files."""
-    whole = AutoModelForCausalLM.from_pretrained(model)
-    (model / "model.safetensors").unlink()
-    whole.save_pretrained(model, max_shard_size="1MB")
-    assert (model / "model.safetensors.index.json").exists()
-
-
 # ---------------------------------------------------------------- what works
 
 
@@ -58,7 +57,7 @@ def test_a_directory_loads_as_transformers_loads_it(load: Load, checkpoint: Path
         assert torch.equal(ours, theirs), name
         assert not ours.requires_grad
     assert not loaded.model.training
-    facts = loaded.facts(7)
+    facts = facts_of(loaded)
     assert (facts.name, facts.random_weights, facts.warnings) == ("small-llama", False, ())
     assert (facts.context_limit, facts.vocabulary, facts.hidden_size) == (256, 16_384, 32)
     assert len(facts.layer_names) == 2
@@ -81,7 +80,7 @@ def test_float16_is_widened_on_a_cpu_and_that_is_told(load: Load, model: Path) -
     AutoModelForCausalLM.from_pretrained(model, dtype=torch.float16).save_pretrained(model)
     loaded = load(model)
     assert loaded.model.dtype is torch.float32
-    assert "float16" in loaded.facts(1).warnings[0]
+    assert "float16" in facts_of(loaded).warnings[0]
     assert load(model, "float16").model.dtype is torch.float16
 
 
@@ -96,17 +95,17 @@ def test_a_model_without_bfloat16_instructions_is_warned_of(
 
 
 def test_progress_goes_through_the_stages_and_the_tensors(checkpoint: Path) -> None:
-    heard: list[tuple[str, float | None]] = []
-    load_model(str(checkpoint), "cpu", None, lambda activity, fraction: heard.append((activity, fraction)))
-    assert [activity for activity, fraction in heard if fraction is None] == [
+    heard: list[Progress] = []
+    report = LoadReport(heard.append, clock=itertools.count(0, TELL_EVERY_NS).__next__)
+    load_model(str(checkpoint), "cpu", None, report)
+    assert [progress.activity for progress in heard if progress.fraction is None] == [
         "reading the configuration",
         "reading the tokenizer",
     ]
-    shares = [
-        fraction for activity, fraction in heard if activity == "reading weights" and fraction is not None
-    ]
+    shares = [progress.fraction for progress in heard if progress.activity == "reading weights"]
     tensors = len(load_file(checkpoint / "model.safetensors"))
     assert shares == [0.0, *(done / tensors for done in range(tensors)), 1.0]
+    assert {progress.stage for progress in heard} == {"read weights"}
 
 
 def test_loading_prints_nothing_and_leaves_logging_as_it_was(
@@ -169,6 +168,13 @@ def test_a_device_that_is_not_here(refusal: Refusal) -> None:
     assert "There is no device 'quantum' here: choose auto or one of cpu" in refusal("tiny", device="quantum")
     assert pick_device("cpu") == torch.device("cpu")
     assert pick_device("auto").type in ("cpu", "cuda", "xpu", "mps")
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is something to split over")
+def test_nothing_to_split_over(refusal: Refusal) -> None:
+    assert refusal("tiny", device="split") == (
+        "There is no accelerator here to split layers over: choose the device cpu."
+    )
 
 
 def test_a_dtype_that_is_none(refusal: Refusal) -> None:
@@ -242,23 +248,52 @@ def test_code_of_strangers(refusal: Refusal, model: Path) -> None:
     assert "its own Python code (modeling_own.Own), which is refused" in sentence
 
 
-def test_an_encoder_only_model(refusal: Refusal, tmp_path: Path) -> None:
+def saved(model: PreTrainedModel, directory: Path) -> Path:
+    model.save_pretrained(directory)
+    built_in_tokenizer().save_pretrained(directory)
+    return directory
+
+
+def test_an_encoder_only_model(load: Load, refusal: Refusal, tmp_path: Path) -> None:
     config = BertConfig(
         vocab_size=32, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
     )
-    BertForMaskedLM(config).save_pretrained(tmp_path / "bert")
-    assert "is an encoder-only model; so far only decoder-only" in refusal(tmp_path / "bert")
+    directory = saved(BertForMaskedLM(config), tmp_path / "bert")
+    loaded = load(directory)
+    assert type(loaded.model) is BertForMaskedLM
+    assert (facts_of(loaded).family, facts_of(loaded).task) == (Family.ENCODER, "fill-mask")
+    edit(directory / "config.json", architectures=["BertForSequenceClassification"])
+    assert "are missing" in refusal(directory), "a head that was not trained is no head"
 
 
-def test_an_encoder_decoder_model(refusal: Refusal, tmp_path: Path) -> None:
+def test_an_encoder_decoder_model(load: Load, tmp_path: Path) -> None:
     config = T5Config(vocab_size=32, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
-    T5ForConditionalGeneration(config).save_pretrained(tmp_path / "t5")
-    assert "is an encoder–decoder model" in refusal(tmp_path / "t5")
+    loaded = load(saved(T5ForConditionalGeneration(config), tmp_path / "t5"))
+    assert type(loaded.model) is T5ForConditionalGeneration
+    assert facts_of(loaded).family is Family.ENCODER_DECODER
+
+
+@pytest.mark.parametrize("kind", ["voxtral", "qwen2_audio", "audioflamingo3"])
+def test_a_model_that_listens(refusal: Refusal, model: Path, kind: str) -> None:
+    edit(model / "config.json", model_type=kind)
+    assert "is not a language model that reads and writes text" in refusal(model)
+
+
+def test_an_encoder_whose_checkpoint_has_no_pooler(load: Load, refusal: Refusal, tmp_path: Path) -> None:
+    config = BertConfig(
+        vocab_size=32, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+    )
+    directory = saved(BertModel(config, add_pooling_layer=False), tmp_path / "bert")
+    loaded = load(directory)
+    assert (facts_of(loaded).task, loaded.model.pooler) == ("features", None)
+    assert loaded.warnings == ("The checkpoint has no pooler, so the model runs without one.",)
+    edit_weights(directory, lambda tensors: tensors.__delitem__("embeddings.LayerNorm.weight"))
+    assert "1 is missing (embeddings.LayerNorm.weight)" in refusal(directory)
 
 
 def test_a_model_that_is_no_language_model(refusal: Refusal, model: Path) -> None:
     edit(model / "config.json", model_type="vit")
-    assert "is not a causal language model" in refusal(model)
+    assert "is not a language model that reads and writes text" in refusal(model)
 
 
 # ---------------------------------------------------------------- weights
@@ -421,13 +456,31 @@ def test_too_little_memory_for_what_the_configuration_declares(refusal: Refusal,
     assert "too large for cpu now" in refusal(model)
 
 
+def test_splitting_is_offered_where_it_helps(
+    refusal: Refusal, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "accelerators", lambda: ("cuda:0",))
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 10**9 if device == "split" else 10**6)
+    monkeypatch.setattr("engine.runtime.models.devices.accelerators", lambda: ())
+    assert "choose bfloat16 or to split it over all devices or a smaller model" in refusal(checkpoint)
+
+
+def test_all_devices_together_have_what_each_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = memory.available_bytes("cpu")
+    monkeypatch.setattr(memory, "accelerators", lambda: ("cuda:0", "cuda:1"))
+    monkeypatch.setattr(
+        memory, "_accelerator_room", lambda device, host: {"cuda:0": 10**15, "cuda:1": 10**16}[device]
+    )
+    assert memory.available_bytes("split") == pytest.approx(11 * 10**15, abs=2 * cpu)
+
+
 def test_memory_that_runs_out_while_loading(
     refusal: Refusal, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def exhausted(*_: Any, **__: Any) -> None:
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes")
 
-    monkeypatch.setattr("engine.runtime.models.checkpoint.AutoModelForCausalLM.from_pretrained", exhausted)
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", exhausted)
     assert "Memory of cpu ran out while model 'small-llama' was read" in refusal(checkpoint)
 
 
@@ -435,7 +488,7 @@ def test_details_carry_the_traceback(model: Path) -> None:
     shutil.copy(model / "config.json", model / "tokenizer.json")
     edit(model / "config.json", hidden_act="unheard_of")
     with pytest.raises(ModelError) as caught:
-        load_model(str(model), "cpu", None, lambda activity, fraction: None)
+        load_model(str(model), "cpu", None, LoadReport())
     assert "Traceback" in caught.value.details
 
 
@@ -462,6 +515,52 @@ def test_other_families_load(load: Load, checkpoint: Path, tmp_path: Path, famil
     loaded = load(tmp_path / family)
     for (name, ours), theirs in zip(loaded.model.named_parameters(), original.parameters(), strict=True):
         assert torch.equal(ours, theirs), name
-    facts = loaded.facts(1)
+    facts = facts_of(loaded)
     assert (facts.context_limit, facts.warnings) == (context, ())
     assert facts.parameters == sum(p.numel() for p in original.parameters())
+
+
+# ---------------------------------------------------------------- what ships
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the demo models of this installation are: nothing is there yet."""
+    monkeypatch.setattr("engine.runtime.models.demo.files", lambda package: tmp_path / package)
+    return tmp_path / "resources" / "demo_model"
+
+
+@pytest.mark.parametrize(("name", "folder"), [("demo", "large"), ("demo-draft", "draft")])
+def test_a_demo_model_loads_in_float32_on_a_cpu_without_a_word(
+    load: Load, model: Path, installed: Path, name: str, folder: str
+) -> None:
+    AutoModelForCausalLM.from_pretrained(model, dtype=torch.float16).save_pretrained(model)
+    shutil.copytree(model, installed / folder)
+    loaded = load(name)
+    facts = facts_of(loaded)
+    assert (facts.name, facts.dtype, facts.warnings, facts.random_weights) == (name, "float32", (), False)
+    assert load(name, "float16").model.dtype is torch.float16
+
+
+def test_a_demo_model_that_was_not_installed(refusal: Refusal, installed: Path) -> None:
+    assert "are missing from this installation" in refusal("demo")
+    assert "install Cyclograph again" in refusal("demo")
+
+
+# ---------------------------------------------------------------- facts
+
+
+def test_facts_of_a_tokenizer(load: Load, model: Path) -> None:
+    facts = facts_of(load(model))
+    tokenizer = built_in_tokenizer()
+    assert dict(facts.special_tokens) == dict(
+        zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True)
+    )
+    template = "{% if enable_thinking %}think{% endif %}{{ messages[0].content }}"
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(model)
+    facts = facts_of(load(model))
+    assert (facts.has_chat_template, facts.knows_thinking) == (True, True)
+    tokenizer.chat_template = "{{ messages[0].content }}"
+    tokenizer.save_pretrained(model)
+    assert (facts_of(load(model)).has_chat_template, facts_of(load(model)).knows_thinking) == (True, False)

@@ -1,5 +1,6 @@
 """Presets are the models that they say they are, made where and as they will run, and refused where they do not fit."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +9,14 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from engine.protocol import Progress
 from engine.runtime.models import memory
 from engine.runtime.models.building import GAIN, build_preset
 from engine.runtime.models.loading import LoadedModel, load_model
 from engine.runtime.models.presets import DEFAULT_PRESET, PRESETS, Preset, preset_settings
+from engine.runtime.models.progress import TELL_EVERY_NS, LoadReport
 from engine.runtime.models.tokenizer_files import built_in_tokenizer
+from tests.engine.runtime.models.conftest import facts_of
 
 PROMPT = "The computation cycle of a language model 大型语言模型"
 
@@ -77,7 +81,7 @@ def test_weights_are_seeded_and_random(load: Callable[..., LoadedModel]) -> None
 
 
 def test_facts_of_a_preset(load: Callable[..., LoadedModel]) -> None:
-    facts = load("tiny").facts(123)
+    facts = facts_of(load("tiny"))
     assert (facts.name, facts.architecture, facts.dtype, facts.device) == (
         "tiny",
         "LlamaForCausalLM",
@@ -91,7 +95,6 @@ def test_facts_of_a_preset(load: Callable[..., LoadedModel]) -> None:
     assert facts.layer_names == ("model.layers.0", "model.layers.1")
     assert (facts.hidden_size, facts.vocabulary, facts.context_limit) == (64, 16_384, 8_192)
     assert facts.random_weights
-    assert facts.load_ns == 123
 
 
 @pytest.mark.parametrize("name", ["tiny", DEFAULT_PRESET])
@@ -138,9 +141,11 @@ def test_too_little_memory_is_told_before_anything_is_made(
 
 
 def test_progress_is_the_share_of_parameters_filled() -> None:
-    heard: list[tuple[str, float | None]] = []
-    load_model("tiny", "cpu", None, lambda activity, fraction: heard.append((activity, fraction)))
-    fractions = [fraction for _, fraction in heard if fraction is not None]
+    heard: list[Progress] = []
+    load_model(
+        "tiny", "cpu", None, LoadReport(heard.append, clock=itertools.count(0, TELL_EVERY_NS).__next__)
+    )
+    fractions = [progress.fraction for progress in heard if progress.fraction is not None]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
     # the embedding, filled first, is most of this model

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from engine.protocol import ModelFacts, SettingValue
+from engine.protocol import Family, ModelFacts, SettingValue
 from engine.runtime.anatomy import find_anatomy
 from engine.runtime.caches import new_cache
 from engine.runtime.clocks import StampRecorder
@@ -55,6 +55,7 @@ def small_facts(model: PreTrainedModel) -> ModelFacts:
         random_weights=True,
         tokenizer="",
         load_ns=0,
+        family=Family.ENCODER_DECODER if model.config.is_encoder_decoder else Family.DECODER,
     )
 
 

@@ -1,0 +1,101 @@
+"""Models whose layers are split over devices by accelerate: where the layers are, and what crossing costs.
+
+accelerate gives modules hooks that move their input to their device before they run and, where weights are kept
+elsewhere (host memory, disk), bring those along for the call.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from accelerate import dispatch_model, infer_auto_device_map
+from accelerate.utils import get_balanced_memory
+from torch import nn
+from transformers import PreTrainedModel
+
+from engine.runtime.anatomy import Anatomy
+from engine.runtime.clocks import StampRecorder
+from engine.trace.phases import Phase
+
+
+def spread(model: PreTrainedModel, memory: "dict[int | str, int] | None" = None) -> PreTrainedModel:
+    """Split a model that is on the CPU over all accelerators, what is left over stays. `memory`: bytes a device."""
+    whole_layers = list(model._no_split_modules or ())
+    room = get_balanced_memory(model, memory, no_split_module_classes=whole_layers)
+    places = infer_auto_device_map(model, room, no_split_module_classes=whole_layers)
+    dispatched: PreTrainedModel = dispatch_model(
+        model, places, skip_keys=getattr(model, "_skip_keys_device_placement", None)
+    )
+    return dispatched
+
+
+def places_of(model: nn.Module) -> dict[str, str]:
+    """Device by path of a module: what accelerate decided; empty for a model that is in one place."""
+    places = {path: _device_name(place) for path, place in getattr(model, "hf_device_map", {}).items()}
+    return places if len(set(places.values())) > 1 else {}
+
+
+def _device_name(place: "int | str | torch.device") -> str:
+    if isinstance(place, int):
+        accelerator = torch.accelerator.current_accelerator()
+        return f"{accelerator.type if accelerator else 'cuda'}:{place}"
+    return str(place)
+
+
+def placement_of(model: nn.Module, anatomy: Anatomy) -> tuple[tuple[str, int], ...]:
+    """(device, how many layers it has), in the order in which layers run; empty for a model that is in one place."""
+    places = places_of(model)
+    if not places:
+        return ()
+    return tuple(Counter(_place(places, block.name) for block in anatomy.blocks).items())
+
+
+def _place(places: dict[str, str], path: str) -> str:
+    """The device of a module: its own entry's or, above it, its owner's."""
+    while path not in places and path:
+        path = path.rpartition(".")[0]
+    return places.get(path, "several devices")  # a layer that is itself split
+
+
+def time_crossings(model: nn.Module, recorder: StampRecorder) -> int:
+    """Let what moves between devices stamp COMMUNICATE spans, for good; returns how many hooks do.
+
+    Only where something can cross: hooks that bring weights along, and those below a module whose parts are on
+    several devices. The hooks are the model's own, so nothing else is stamped. Call it once a model.
+    """
+    code = recorder.define(Phase.COMMUNICATE, -1, "between devices")
+    crossing = {id(hook): hook for hook in _crossing_hooks(model)}
+    for hook in crossing.values():
+        hook.pre_forward = _timed(hook.pre_forward, recorder, code)
+        hook.post_forward = _timed(hook.post_forward, recorder, code)
+    return len(crossing)
+
+
+def _crossing_hooks(module: nn.Module, below_several: bool = False) -> "list[Any]":
+    hook = getattr(module, "_hf_hook", None)
+    several = len({str(each.execution_device) for part in module.modules() for each in _aligning(part)}) > 1
+    crosses = several or below_several or any(each.offload for each in _aligning(module))
+    found = [hook] if hook is not None and crosses else []
+    for child in module.children():
+        found += _crossing_hooks(child, several)
+    return found
+
+
+def _aligning(module: nn.Module) -> "list[Any]":
+    """The hooks of a module that know a device."""
+    hook = getattr(module, "_hf_hook", None)
+    hooks = getattr(hook, "hooks", (hook,))  # several in one
+    return [each for each in hooks if getattr(each, "execution_device", None) is not None]
+
+
+def _timed(move: Callable[..., Any], recorder: StampRecorder, code: int) -> Callable[..., Any]:
+    begin, end = recorder.begin, recorder.end
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        begin(code)
+        result = move(*args, **kwargs)
+        end()
+        return result
+
+    return timed

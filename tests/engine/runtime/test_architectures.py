@@ -1,0 +1,137 @@
+"""Architectures of transformers, each built small: phases complete, tokens of generate(), but for known exceptions."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine.protocol import Family
+from tests.sweep.examination import Outcome, examine, model_types
+from tests.sweep.known_exceptions import KNOWN
+from tests.sweep.sweep import chosen, surprise
+
+ROOT = Path(__file__).parents[3]
+
+#: Beyond the families that other tests run: each kind of attention, mixer and experts, and what is known not to work.
+SELECTED: dict[Family, tuple[str, ...]] = {
+    Family.DECODER: (
+        *(
+            "afmoe",
+            "apertus",
+            "bailing_hybrid",
+            "bamba",
+            "biogpt",
+            "bitnet",
+            "codegen",
+            "cohere2",
+            "ctrl",
+            "dbrx",
+        ),
+        *(
+            "deepseek_v2",
+            "deepseek_v32",
+            "deepseek_v4",
+            "diffllama",
+            "doge",
+            "exaone4",
+            "falcon_mamba",
+            "flex_olmo",
+        ),
+        *(
+            "gemma3",
+            "glm4_moe",
+            "gpt_bigcode",
+            "granitemoehybrid",
+            "helium",
+            "hunyuan_v1_moe",
+            "inkling_text",
+        ),
+        *(
+            "jetmoe",
+            "kimi_linear",
+            "laguna",
+            "lfm2_moe",
+            "llama4_text",
+            "longcat_flash",
+            "mimo_v2_flash",
+            "minimax",
+        ),
+        *(
+            "minimax_m2",
+            "nanochat",
+            "nemotron",
+            "nemotron_h",
+            "olmo_hybrid",
+            "olmoe",
+            "openai-gpt",
+            "persimmon",
+        ),
+        *(
+            "phimoe",
+            "qwen2_moe",
+            "qwen3_5_text",
+            "recurrent_gemma",
+            "reformer",
+            "roberta",
+            "seed_oss",
+            "smollm3",
+        ),
+        *("whisper", "xglm", "xlm", "xlstm", "zamba2", "zaya"),
+    ),
+    Family.ENCODER_DECODER: ("m2m_100", "nllb-moe", "qwen2_audio", "seamless_m4t", "t5gemma2"),
+    Family.ENCODER: (
+        "big_bird",
+        "convbert",
+        "esm",
+        "funnel",
+        "ibert",
+        "luke",
+        "nystromformer",
+        "tapas",
+        "yoso",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "model_type"), [(family, each) for family, names in SELECTED.items() for each in names]
+)
+def test_an_architecture_works_or_is_a_known_exception(family: Family, model_type: str) -> None:
+    assert surprise(examine(family, model_type)) == ""
+
+
+def test_exceptions_name_architectures_that_there_are() -> None:
+    unknown = [each for each in KNOWN if each[1] not in model_types(each[0])]
+    assert unknown == []
+
+
+def test_what_differs_from_the_known_exceptions_is_said() -> None:
+    fine = Outcome(Family.DECODER, "llama")
+    broken = Outcome(Family.DECODER, "llama", {"tokens": "3 of 14 are the same"})
+    mended = Outcome(Family.DECODER, "whisper")
+    assert surprise(fine) == ""
+    assert surprise(broken) == "tokens: 3 of 14 are the same"
+    assert surprise(mended) == "build: works by now"
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Outcome]:
+    file = tmp_path_factory.mktemp("sweep") / "outcomes.json"
+    subprocess.run(
+        [sys.executable, "-m", "tests.sweep", "--json", file], cwd=ROOT, check=False, capture_output=True
+    )
+    outcomes = [
+        Outcome(**{**each, "family": Family(each["family"])}) for each in json.loads(file.read_text())
+    ]
+    return {(outcome.family, outcome.model_type): outcome for outcome in outcomes}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("family", "model_type"), chosen([]))
+def test_every_architecture_works_or_is_a_known_exception(
+    everything: dict[tuple[str, str], Outcome], family: Family, model_type: str
+) -> None:
+    assert surprise(everything[family, model_type]) == ""
