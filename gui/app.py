@@ -11,7 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from engine.hosts import Host, open_host
-from engine.protocol import Generate, Load
+from engine.protocol import Generate, Load, Prompt
 from gui.display import display_problem, missing_qt
 from gui.options import PICTURE_SIZE, PICTURE_TOKENS, Options, free_path, parse
 
@@ -99,7 +99,7 @@ def _run(options: Options, host: Host, interruption: "Interruption") -> int:
 
 
 def _first_generation(options: Options, window: "MainWindow", remembered: str) -> Generate:
-    """What is generated as soon as the model is loaded, and shown in the prompt panel."""
+    """What is generated as soon as the model is loaded: without a prompt of its own, what the panel shows then."""
     prompt = options.prompt if options.prompt is not None else remembered
     if prompt:
         window.prompt.set_text(prompt)
@@ -108,7 +108,7 @@ def _first_generation(options: Options, window: "MainWindow", remembered: str) -
     elif options.steps is not None:
         window.prompt.set_limit(options.steps, True)
     shown = window.prompt.command(options.paused and options.screenshot is None)
-    return replace(shown, prompt=options.prompt if options.prompt is not None else shown.prompt)
+    return replace(shown, prompt=Prompt(options.prompt or ""))
 
 
 def _place(window: "MainWindow", options: Options) -> None:

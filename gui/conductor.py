@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter_ns
 
@@ -15,25 +16,27 @@ from engine.protocol import (
     Failed,
     Generate,
     GenerationEnded,
+    GenerationStarted,
+    LoadCancelled,
     ModelLoaded,
     Progress,
     SettingsChanged,
 )
-from engine.trace.phases import Role, StepKind
-from engine.trace.store import KINDS
+from engine.trace.phases import Role
 from gui.engine_thread import EngineThread
 from gui.frame_meter import FrameMeter
 from gui.main_window import MainWindow
 from gui.options import free_path
 from gui.panels.message_bar import Kind
 from gui.panels.model_picker import ModelPicker
-from gui.panels.progress_strip import prefill_progress
+from gui.panels.model_rows import as_remembered
+from gui.panels.progress_strip import DOWNLOAD, prefill_progress
 from gui.settings_store import SettingsStore
 from gui.shortcuts import ShortcutSheet
+from gui.view_state import is_preparation
 
 FRAME_MS = 33
 NUMBERS_EVERY_NS = 250_000_000  # text that changes faster cannot be read
-PREFILL = KINDS.index(StepKind.PREFILL)
 BUSY = (EngineState.RUNNING, EngineState.PAUSED)
 
 
@@ -49,8 +52,10 @@ class Conductor(QObject):
         self._store = store
         self._autorun = autorun
         self._clear_when_ended = False
+        self._chats = False  # the generation that was started last continues a chat
         self._picker: ModelPicker | None = None
         self._working = False  # long work of the engine is under way (start, load)
+        self._stage = ""  # the stage that the last load came to
         self._next_numbers_ns = 0
         self.meter = FrameMeter()
         self._timer = QTimer(self)
@@ -115,14 +120,17 @@ class Conductor(QObject):
         engine.state_changed.connect(self._state_changed)
         engine.trace_replaced.connect(self.window.set_trace)
         engine.model_loaded.connect(self._model_loaded)
+        engine.load_cancelled.connect(self._load_cancelled)
         engine.progress.connect(self._progressed)
         engine.failed.connect(self._failed)
         engine.settings_changed.connect(self._settings_changed)
         engine.settings_probed.connect(self._settings_probed)
+        engine.generation_started.connect(self._generation_started)
         engine.generation_ended.connect(self._generation_ended)
         engine.engine_ended.connect(self._engine_ended)
         engine.catalogue.connect(self._catalogue)
         engine.noted.connect(self._noted)
+        engine.tokens_counted.connect(self.window.prompt.show_count)
 
     @Slot(object)
     def _state_changed(self, state: EngineState | None) -> None:
@@ -131,8 +139,8 @@ class Conductor(QObject):
         self._working = state in (EngineState.STARTING, EngineState.LOADING)
         if not self._working:
             window.progress.hide()
-        elif state is EngineState.STARTING:
-            window.progress.show_progress("starting the engine", None, False)
+        else:
+            self._begin_progress(state)
         ready = state is EngineState.READY or state in BUSY
         actions["run"].setEnabled(ready)
         actions["run"].setText("Pause" if state is EngineState.RUNNING else "Run")
@@ -145,9 +153,20 @@ class Conductor(QObject):
         if not ready:
             window.model.show_hint(self._why_not_ready(state))
 
+    def _begin_progress(self, state: EngineState | None) -> None:
+        """The engine starts, or begins to load: nothing more is known yet."""
+        engine = self.engine
+        if engine.is_cancelling:
+            activity = f"giving up {engine.wanted_model}"
+        elif state is EngineState.STARTING:
+            activity, self._stage = "starting the engine", ""
+        else:
+            activity, self._stage = f"loading {engine.wanted_model}", ""
+        self.window.progress.show_progress(activity, None, engine.is_loading and not engine.is_cancelling)
+
     def _why_not_ready(self, state: EngineState | None) -> str:
         wanted = self.engine.wanted_model
-        if self._working:
+        if self._working or self.engine.is_loading:
             return f"{wanted} is being loaded." if wanted else "The engine is starting."
         return "Choose a model to begin." if state else "The engine is not running."
 
@@ -156,27 +175,50 @@ class Conductor(QObject):
         window, model = self.window, loaded.model
         window.model.show_model(model)
         window.heading.show_model(model)
-        window.prompt.suit_model(model.context_limit, model.random_weights)
+        window.prompt.suit_model(model)
         window.switchboard.show_settings(loaded)
         self._show_precision(loaded.effective)
         window.messages.withdraw("load")
         window.messages.withdraw("engine")
         window.setWindowTitle(f"{model.name} – Cyclograph")
-        self._store.remember_model(self.engine.wanted_model)
+        self._store.remember_model(as_remembered(self.engine.wanted_model))
         if self._autorun is not None:
             command, self._autorun = self._autorun, None
-            self.engine.generate(command)
+            own = command.prompt.text or command.prompt.turns
+            self._start(command if own else replace(command, prompt=window.prompt.prompt))
 
     @Slot(object)
     def _progressed(self, progress: Progress) -> None:
-        if self._working:
-            can_cancel = self.engine.state is EngineState.LOADING
-            self.window.progress.show_progress(progress.activity, progress.fraction, can_cancel)
+        if not self._working:
+            return
+        self._stage = progress.stage or self._stage
+        if not self.engine.is_cancelling:
+            self.window.progress.show_load(progress, self.engine.is_loading)
+
+    @Slot(object)
+    def _load_cancelled(self, event: LoadCancelled) -> None:
+        self._autorun = None
+        if self._stage == DOWNLOAD:
+            sentence = (
+                f"The download of {event.model} was given up; what has come is kept, to go on from there."
+            )
+        else:
+            sentence = f"Loading {event.model} was given up and its memory freed; choose a model to go on."
+        self.window.messages.show_message(Kind.INFO, sentence, action=self._again(), about="load")
+
+    def _again(self) -> tuple[str, Callable[[], None]]:
+        """The button of a message about a load that came to nothing."""
+        return "Resume" if self._stage == DOWNLOAD else "Load again", self._load_again
+
+    def _load_again(self) -> None:
+        self.window.messages.withdraw("load")
+        self.engine.load_again()
 
     @Slot(object)
     def _failed(self, failed: Failed) -> None:
         about = failed.command or "failed"
-        self.window.messages.show_message(Kind.ERROR, failed.sentence, failed.details, about=about)
+        again = self._again() if failed.command == "load" and self._stage == DOWNLOAD else None
+        self.window.messages.show_message(Kind.ERROR, failed.sentence, failed.details, again, about=about)
         if failed.command == "load":
             self._autorun = None
 
@@ -203,12 +245,36 @@ class Conductor(QObject):
         self.window.switchboard.show_configuration(self.engine.trace.configuration)
 
     @Slot(object)
+    def _generation_started(self, event: GenerationStarted) -> None:
+        if event.dropped_tokens:
+            self._noted(
+                f"The prompt was too long: {event.dropped_tokens:,} of its tokens were dropped, as allowed."
+            )
+
+    @Slot(object)
     def _generation_ended(self, event: GenerationEnded) -> None:
         if event.reason == "context full":
             self._noted("The generation ended since the model's context is full.")
+        if self._chats and event.reason != "failed":
+            self._offer_answer(event)
         if self._clear_when_ended:
             self._clear_when_ended = False
             self.engine.clear()
+
+    def _offer_answer(self, event: GenerationEnded) -> None:
+        """The text that a chat was answered with, without special tokens, can become a turn."""
+        trace = self.engine.trace
+        for generation in reversed(trace.generations):
+            if generation.started.generation == event.generation:
+                special = {id for id, _ in trace.model.special_tokens} if trace.model else set()
+                rows = trace.token_indices(generation)
+                texts = (trace.tokens.text[row] for row in rows if int(trace.tokens.id[row]) not in special)
+                self.window.prompt.offer_answer("".join(texts).strip())
+                return
+
+    @Slot(str)
+    def _prompt_failed(self, sentence: str) -> None:
+        self.window.messages.show_message(Kind.ERROR, sentence, about="prompt")
 
     @Slot(object)
     def _engine_ended(self, event: EngineEnded) -> None:
@@ -235,6 +301,8 @@ class Conductor(QObject):
         window = self.window
         window.model.pick_requested.connect(self.pick_model)
         window.prompt.run_requested.connect(self.generate)
+        window.prompt.count_requested.connect(self.engine.count_tokens)
+        window.prompt.failed.connect(self._prompt_failed)
         window.switchboard.change_requested.connect(self.engine.change)
         window.progress.cancelled.connect(self._cancel)
         window.navigation.follow_changed.connect(window.actions_["follow"].setChecked)
@@ -289,7 +357,12 @@ class Conductor(QObject):
         """Start a generation from the prompt panel."""
         self.window.messages.withdraw("generate")
         self.window.navigation.set_follow(True)
-        self.engine.generate(self.window.prompt.command(paused))
+        self._start(self.window.prompt.command(paused))
+
+    def _start(self, command: Generate) -> None:
+        self._chats = bool(command.prompt.turns)
+        self.window.prompt.offer_answer("")
+        self.engine.generate(command)
 
     def single_step(self) -> None:
         """Do one step; the first one of a generation where none is under way."""
@@ -309,7 +382,7 @@ class Conductor(QObject):
         """Select the slowest decode step on screen."""
         navigation, steps = self.window.navigation, self.engine.trace.steps
         first, last = max(0, int(navigation.first)), min(len(steps), int(navigation.last))
-        walls = steps.wall_ns[first:last] * (steps.kind[first:last] != PREFILL)
+        walls = steps.wall_ns[first:last] * (~is_preparation(self.engine.trace, steps.kind[first:last]))
         if len(walls):
             navigation.select(first + int(walls.argmax()))
 
@@ -327,11 +400,14 @@ class Conductor(QObject):
 
     def pick_model(self) -> None:
         """Open the model picker."""
+        if self._picker is not None:
+            return
         devices = self.engine.started.devices if self.engine.started else ()
-        picker = ModelPicker(devices, self._store.recent_models, self.window)
+        picker = ModelPicker(devices, self._store.recent_models, self.window.theme, self.window)
         picker.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         picker.chosen.connect(self._load)
-        picker.destroyed.connect(self._picker_gone)
+        picker.finished.connect(self._picker_gone)
+        self.window.theme_changed.connect(picker.set_theme)
         self._picker = picker
         if self.engine.listed is not None:
             picker.show_catalogue(self.engine.listed)
@@ -352,6 +428,8 @@ class Conductor(QObject):
     def _cancel(self) -> None:
         if self._working:
             self.engine.cancel_load()
+            if self._working:  # the engine has not let go of it yet
+                self._begin_progress(self.engine.state)
         else:
             self.engine.stop()
 

@@ -2,15 +2,12 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from engine.protocol import SettingChange
+from engine.trace.comparison import comparable_rows, work_of
 from engine.trace.ledger import Int64
-from engine.trace.phases import StepKind
 from engine.trace.statistics import BLOCK, LOOKS, Effect, effect, warm_up
-from engine.trace.store import KINDS, Mark, Trace
+from engine.trace.store import Mark, Trace
 
-DECODE = KINDS.index(StepKind.DECODE)
 MOST = (LOOKS[-1] + 8) * BLOCK  # steps on a side that can matter: the blocks of the last look, and warm-up
 
 
@@ -66,18 +63,15 @@ class Effects:
         at = borders.index(marks[place].step)
         begin = borders[at - 1] if at else 0
         end = next((b for b in borders[at:] if b > marks[place].step), len(self._trace.steps))
-        before = self._decode_rows(begin, marks[place].step)[-MOST:]
-        after = self._decode_rows(marks[place].step, end)[:MOST]
+        before = comparable_rows(self._trace, begin, marks[place].step)[-MOST:]
+        after = comparable_rows(self._trace, marks[place].step, end)[:MOST]
         wall = self._trace.steps.wall_ns
         looked = _look(wall[after])
         name = (place, len(before), looked if looked else -(len(after) // BLOCK))
         if name not in self._known:
-            context = self._trace.steps.context_length
-            self._known[name] = effect(wall[before], wall[after], context[before], context[after])
+            work = work_of(self._trace, before), work_of(self._trace, after)
+            self._known[name] = effect(wall[before], wall[after], *work)
         return self._known[name]
-
-    def _decode_rows(self, begin: int, end: int) -> Int64:
-        return begin + np.flatnonzero(self._trace.steps.kind[begin:end] == DECODE)
 
 
 def _look(after: Int64) -> int:

@@ -14,10 +14,12 @@ from PySide6.QtCore import QObject, Signal
 
 from engine.hosts import Host, open_host
 from engine.protocol import (
+    CancelLoad,
     CatalogueListed,
     Change,
     Command,
     Configuration,
+    CountTokens,
     EngineEnded,
     EngineStarted,
     EngineState,
@@ -28,6 +30,7 @@ from engine.protocol import (
     GenerationStarted,
     ListModels,
     Load,
+    LoadCancelled,
     ModelLoaded,
     ObserverReport,
     Pause,
@@ -40,8 +43,10 @@ from engine.protocol import (
     SingleStep,
     StateChanged,
     Stop,
+    TokensCounted,
 )
 from engine.trace.store import Trace
+from gui.load_watch import LoadWatch
 
 PLACE = "engine_place"  # the one setting that is changed here: an engine cannot move itself
 PLACES = ("process", "thread")
@@ -68,12 +73,21 @@ class EngineThread(QObject):
     generation_ended = Signal(object)  # GenerationEnded
     observer = Signal(object)  # ObserverReport
     catalogue = Signal(object)  # CatalogueListed
+    tokens_counted = Signal(object)  # TokensCounted
+    load_cancelled = Signal(object)  # LoadCancelled, of a load that no other one follows
     noted = Signal(str)  # a sentence about what was done here
 
     def __init__(
-        self, host: Host, opener: Callable[[str], Host] = open_host, parent: QObject | None = None
+        self,
+        host: Host,
+        opener: Callable[[str], Host] = open_host,
+        parent: QObject | None = None,
+        clock: Callable[[], int] = perf_counter_ns,
     ) -> None:
-        """`host` may have been started already, and have commands on their way: see `adopt`."""
+        """`host` may have been started already, and have commands on their way: see `adopt`.
+
+        `clock`: nanoseconds; by it an engine is given time to give up a load.
+        """
         super().__init__(parent)
         self._host: Host | None = host
         self._opener = opener
@@ -81,6 +95,8 @@ class EngineThread(QObject):
         self._closing: threading.Thread | None = None
         self._next: tuple[str, Load | None] | None = None
         self._load: Load | None = None
+        self._last_load: Load | None = None
+        self._watch = LoadWatch(clock)
         self._requested: dict[str, SettingValue] = {}
         self._generate: Generate | None = None
         self._generate_again = False
@@ -97,21 +113,42 @@ class EngineThread(QObject):
 
     def adopt(self, load: Load) -> None:
         """Know of a load that was sent to the host before this object was made."""
-        self._load, self._requested = load, _without_place(load.settings)
+        self._want(load)
+        self._watch.sent(load)
 
     def load(self, model: str, device: str = "auto", settings: Configuration = ()) -> None:
-        """Load a model, replacing the one before; starts an engine where there is none."""
-        self.adopt(Load(model, device, settings))
+        """Load a model, replacing the one before (also one that still loads); starts an engine where there is none."""
+        load = Load(model, device, settings)
+        self._want(load)
         if self._host is None:
             self.restart()
         else:
-            assert self._load is not None
-            self._send(self._load)
+            self._watch.sent(load)
+            self._send(load)
+
+    def load_again(self) -> None:
+        """Load what was asked for last, also where that failed or was given up; a download goes on where it was."""
+        if self._last_load is not None:
+            self.load(self._last_load.model, self._last_load.device, self._last_load.settings)
+
+    def _want(self, load: Load) -> None:
+        self._load = self._last_load = load
+        self._requested = _without_place(load.settings)
 
     @property
     def wanted_model(self) -> str:
-        """The model that was asked for last, loaded or not; empty when none was."""
+        """The model that was asked for last, loaded or not; empty when none was, or when its load was given up."""
         return self._load.model if self._load else ""
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a load is under way, or waits for the engine to be up."""
+        return self._watch.is_under_way
+
+    @property
+    def is_cancelling(self) -> bool:
+        """Whether a load was cancelled and the engine has not let go of it yet."""
+        return self._watch.is_cancelled
 
     @property
     def requested(self) -> dict[str, SettingValue]:
@@ -119,15 +156,27 @@ class EngineThread(QObject):
         return dict(self._requested)
 
     def cancel_load(self) -> None:
-        """Give up a load: a load cannot be interrupted from within, so the engine is restarted without a model."""
-        self._load = None
-        self.restart(reload=False)
-        if self.place == "thread":
+        """Give up a load; `load_cancelled` says when that is done. An engine process that does not listen is ended."""
+        if self._watch.cancel():
+            self._send(CancelLoad())
+        elif self._next is not None and self._next[1] is not None:
+            self._next = (self._next[0], None)
+            self._load_given_up(LoadCancelled(perf_counter_ns(), self.wanted_model))
+
+    def _load_given_up(self, event: LoadCancelled) -> None:
+        self._load, self._moved_at_ns, self._generate_again = None, None, False
+        self.load_cancelled.emit(event)
+
+    def _insist(self) -> None:
+        """The engine keeps a load that nobody wants: end its process; a thread can only be waited for."""
+        if self.place != "process":
             self.noted.emit(
-                "An engine in this process cannot be interrupted: it is restarted when the load is over."
+                "The engine lives in this process and cannot be interrupted: it lets go when it can."
             )
-        else:
-            self.noted.emit("Loading was cancelled; choose a model to go on.")
+            return
+        if self._watch.is_cancelled:
+            self._load_given_up(LoadCancelled(perf_counter_ns(), self.wanted_model))
+        self.restart()  # with the model that is wanted now, if there is one
 
     def generate(self, command: Generate) -> None:
         """Start a generation; one that runs is stopped first."""
@@ -150,6 +199,11 @@ class EngineThread(QObject):
         """End the generation at the next step boundary."""
         self._send(Stop())
 
+    def count_tokens(self, question: CountTokens) -> None:
+        """Ask how many tokens a prompt has; `tokens_counted` answers. Nobody is told where there is no engine."""
+        if self._host is not None:
+            self._host.send(question)
+
     def list_models(self) -> None:
         """Ask what models there are; `catalogue` answers."""
         self._send(ListModels())
@@ -164,18 +218,14 @@ class EngineThread(QObject):
         elif others:
             self._send(Change(others))
 
-    def restart(self, place: str | None = None, *, reload: bool = True) -> None:
+    def restart(self, place: str | None = None) -> None:
         """End the engine, and start another one there (or where it was), with the same model and settings."""
         place = place or self.place
         if place not in PLACES:
             raise ValueError(f"An engine lives in a process or in a thread, not in '{place}'.")
         self._moved_at_ns = perf_counter_ns() if place != self.place else None
         self._generate_again = self._moved_at_ns is not None and self.state is EngineState.RUNNING
-        load = (
-            Load(self._load.model, self._load.device, self._settings_to_load())
-            if reload and self._load
-            else None
-        )
+        load = Load(self._load.model, self._load.device, self._settings_to_load()) if self._load else None
         self._next = (place, load)
         self._close_host()
         self._enter(None)
@@ -216,6 +266,8 @@ class EngineThread(QObject):
                     self._take(self._waiting.popleft())
             if perf_counter_ns() > deadline_ns:
                 break
+        if not self._waiting and self._watch.is_overdue(self.state is EngineState.LOADING):
+            self._insist()
         return took
 
     def _take(self, event: Event) -> None:
@@ -241,6 +293,8 @@ class EngineThread(QObject):
             case Progress():
                 self.progress.emit(event)
             case Failed():
+                if event.command == "load":
+                    self._watch.answered()
                 self.failed.emit(event)
             case SettingsChanged():
                 self.settings_changed.emit(event)
@@ -256,6 +310,12 @@ class EngineThread(QObject):
             case CatalogueListed():
                 self.listed = event
                 self.catalogue.emit(event)
+            case TokensCounted():
+                self.tokens_counted.emit(event)
+            case LoadCancelled():
+                self._watch.answered()
+                if not self._watch.is_under_way:
+                    self._load_given_up(event)
             case EngineEnded():
                 self._engine_ended(event)
             case _:
@@ -263,8 +323,12 @@ class EngineThread(QObject):
 
     def _begin_trace(self, loaded: ModelLoaded) -> None:
         self.loaded = loaded
+        too_late = self._watch.is_cancelled
+        self._watch.answered()
         self._replace_trace(Trace(loaded))
         self.model_loaded.emit(loaded)
+        if too_late:
+            self.noted.emit(f"{loaded.model.name} was ready before its load could be given up.")
         if self._moved_at_ns is not None:
             self._mark_move(loaded, perf_counter_ns() - self._moved_at_ns)
             self._moved_at_ns = None
@@ -296,6 +360,9 @@ class EngineThread(QObject):
         if host is not None:
             host.stop()  # the engine is gone: this only tidies up after it
         self.started = None
+        if self._watch.is_cancelled:
+            self._load = None
+        self._watch.forget()
         self._enter(None)
         if event.sentence:
             self.engine_ended.emit(event)
@@ -323,6 +390,7 @@ class EngineThread(QObject):
         """End the host without keeping the window waiting: a process at once, a thread when it can."""
         host, self._host = self._host, None
         self._waiting.clear()
+        self._watch.forget()
         if host is None:
             return
         if host.place == "process":
@@ -343,6 +411,7 @@ class EngineThread(QObject):
         self._enter(EngineState.STARTING)
         if load is not None:
             self._load = load
+            self._watch.sent(load)
             self._host.send(load)
 
 

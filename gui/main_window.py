@@ -97,7 +97,7 @@ class MainWindow(QMainWindow):
         self.charts: Sequence[Chart] = (self.legend, self.strip, self.latency, self.layer_map, self.timeline)
         self.text = TextPanel(navigation, self.theme)
         self.model = ModelPanel()
-        self.prompt = PromptPanel()
+        self.prompt = PromptPanel(self._store)
         self.measurements = MeasurementsPanel(self.theme)
         self.switchboard = Switchboard()
         self.messages = MessageBar(self.theme)
@@ -299,7 +299,7 @@ class MainWindow(QMainWindow):
 
     def closeEvent(self, event: QCloseEvent) -> None:
         """Remember the layout, and let go."""
-        self._store.prompt = self.prompt.text
+        self._store.prompt = self.prompt.own_text
         self._store.keep_layout(self.saveGeometry(), self.saveState(VERSION), self._splitter.saveState())
         self._store.sync()
         self.closing.emit()

@@ -10,8 +10,9 @@ from typing import NoReturn
 
 from engine import __version__
 from engine.protocol import Configuration
+from gui.prompt_files import read_prompt_file
 
-DEFAULT_MODEL = "llama-30m"
+DEFAULT_MODEL = "demo"
 PICTURE_TOKENS = 128
 PICTURE_SIZE = (1440, 900)
 SMALLEST, LARGEST = (640, 480), (7680, 4320)
@@ -76,7 +77,11 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
 def _make_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="cyclograph", description="An oscilloscope for LLM inference.", allow_abbrev=False)
     add = parser.add_argument
-    add("--model", default=DEFAULT_MODEL, help="preset, local directory or hub id (default: %(default)s)")
+    add(
+        "--model",
+        default=DEFAULT_MODEL,
+        help="demo, a preset, local directory or hub id (default: %(default)s)",
+    )
     add("--prompt", metavar="TEXT", help="text to continue, or @FILE (UTF-8)")
     add("--device", default="auto", help="auto, cpu, cuda:0, mps, … (default: %(default)s)")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting from the start")
@@ -130,15 +135,7 @@ def read_prompt(prompt: str) -> str:
     """The prompt, or the text of the file that @FILE names. Raises ValueError with one sentence."""
     if not prompt.startswith("@"):
         return prompt
-    path = Path(prompt[1:]).expanduser()
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"the prompt file {path} is not UTF-8 text: save it as UTF-8") from error
-    except OSError as error:
-        raise ValueError(
-            f"the prompt file {path} cannot be read ({(error.strerror or str(error)).lower()})"
-        ) from error
+    return read_prompt_file(Path(prompt[1:]).expanduser())
 
 
 def free_path(wanted: Path) -> Path:

@@ -26,7 +26,15 @@ DECODE = KINDS.index(StepKind.DECODE)
 SETTLING_MS = 400  # for the last frames to be drawn and the numbers to be brought up to date
 PRINTED = (
     *("steps", "tokens", "ttft", "itl_p50", "itl_p95", "itl_p99", "itl_max", "stalls", "tpot", "end_to_end"),
-    *("output_throughput", "decode_throughput", "prefill_throughput"),
+    *("output_throughput", "decode_throughput", "prefill_throughput", "encode_time"),
+    *(
+        "sequences",
+        "sequence_p50",
+        "sequence_p95",
+        "sequence_throughput",
+        "input_throughput",
+        "padding_share",
+    ),
     *("forward_share", "attention_share", "decode_share", "unattributed"),
 )
 

@@ -1,13 +1,29 @@
 """What the window remembers from one run to the next. Whatever is stored is taken with care: it may be garbage."""
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PySide6.QtCore import QByteArray, QSettings
+
+from engine.protocol import Prompt, Turn
 
 VERSION = 1  # of the layout of docks: a saved layout of another version is not restored
 RECENT = 8
 LONGEST_PROMPT = 20_000  # characters; a longer one is not remembered
+OWN = 50  # prompts of the user
+LONGEST_NAME = 80  # characters
+ROLES = ("system", "user", "assistant")
 THEMES = ("dark", "light", "system")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnPrompt:
+    """A prompt that the user saved under a name."""
+
+    name: str
+    prompt: Prompt
 
 
 class SettingsStore:
@@ -63,6 +79,53 @@ class SettingsStore:
             self._keep("prompt", text)
 
     @property
+    def own_prompts(self) -> list[OwnPrompt]:
+        """The prompts that the user saved, by name."""
+        try:
+            stored = json.loads(self._text("own_prompts", "[]"))
+            return [_own_prompt(entry) for entry in stored][:OWN]
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return []
+
+    def keep_own_prompt(self, own: OwnPrompt) -> None:
+        """Save a prompt, in place of one of the same name. Raises ValueError where it is too long or one too many."""
+        size = len(own.prompt.text) + sum(len(turn.content) for turn in own.prompt.turns)
+        if size > LONGEST_PROMPT:
+            raise ValueError(
+                f"The prompt has {size:,} characters, and up to {LONGEST_PROMPT:,} are saved: keep it in a file, and"
+                " drop the file on the prompt panel."
+            )
+        others = [known for known in self.own_prompts if known.name != own.name]
+        if len(others) >= OWN:
+            raise ValueError(f"There are {OWN} saved prompts already: delete one of them first.")
+        self._keep_own([*others, own])
+
+    def rename_own_prompt(self, name: str, new: str) -> None:
+        """Give a saved prompt another name. Raises ValueError where another one has it."""
+        known = self.own_prompts
+        if new != name and any(own.name == new for own in known):
+            raise ValueError(
+                f"There is a saved prompt '{new}' already: choose another name, or delete that one."
+            )
+        self._keep_own([OwnPrompt(new, own.prompt) if own.name == name else own for own in known])
+
+    def forget_own_prompt(self, name: str) -> None:
+        """Drop a saved prompt."""
+        self._keep_own([known for known in self.own_prompts if known.name != name])
+
+    def _keep_own(self, prompts: list[OwnPrompt]) -> None:
+        entries = [
+            {
+                "name": own.name,
+                "text": own.prompt.text,
+                "turns": [[turn.role, turn.content] for turn in own.prompt.turns],
+                "thinking": own.prompt.thinking,
+            }
+            for own in sorted(prompts, key=lambda own: own.name.casefold())
+        ]
+        self._keep("own_prompts", json.dumps(entries, ensure_ascii=False))
+
+    @property
     def geometry(self) -> QByteArray | None:
         """Place and size of the window."""
         return self._bytes("geometry")
@@ -106,3 +169,10 @@ class SettingsStore:
     def _keep(self, key: str, value: str | QByteArray) -> None:
         if self._settings is not None:
             self._settings.setValue(key, value)
+
+
+def _own_prompt(entry: dict[str, Any]) -> OwnPrompt:
+    """A saved prompt as it was stored. Raises KeyError, TypeError or ValueError for anything else."""
+    turns = tuple(Turn(ROLES[ROLES.index(role)], str(content)) for role, content in entry["turns"])
+    thinking = entry["thinking"] if isinstance(entry["thinking"], bool) else None
+    return OwnPrompt(str(entry["name"]), Prompt(str(entry["text"])[:LONGEST_PROMPT], turns, thinking))

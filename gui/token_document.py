@@ -8,11 +8,15 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
 
-from PySide6.QtGui import QColor, QTextCharFormat, QTextCursor, QTextDocument
+from PySide6.QtGui import QColor, QFont, QTextCharFormat, QTextCursor, QTextDocument
 
+from engine.protocol import GenerationStarted, SequenceResult
 from engine.trace.statistics import RollingQuantiles
 from engine.trace.store import NO_LATENCY, Trace
-from gui.theme import Theme
+from gui import units
+from gui.special_tokens import SpecialTokens
+from gui.theme import Theme, number_font
+from gui.view_state import only_reads
 
 SOFT = 1  # user state of a block that begins with a break which is not in the text
 NEUTRAL = 3  # the tint of what takes about as long as usual
@@ -22,6 +26,8 @@ BREAK_FROM = 60  # tokens in a block before a break at a good place, and before 
 BREAK_AT = 120
 LONGEST_PROMPT = 4_000  # characters of a prompt that are shown
 AT_ONCE = 1_500  # tokens a frame
+UNBROKEN = "\u00a0"  # a word and its share stay on one line
+INPUT_WORTH = 30  # tokens that take as long to write as an input with its result
 
 
 def tint_of(ratio: float) -> int:
@@ -54,12 +60,18 @@ def _faded(color: QColor, alpha: float) -> QColor:
 class TokenDocument:
     """Writes a trace's tokens to the end of a document, and knows where each one is."""
 
-    def __init__(self, document: QTextDocument, theme: Theme, trace: Trace) -> None:
+    def __init__(
+        self, document: QTextDocument, theme: Theme, trace: Trace, shows_special: bool = True
+    ) -> None:
+        """`shows_special`: write special tokens as tags; else they are left out."""
         self._document = document
         self._trace = trace
+        self._shows_special = shows_special
+        self._special = SpecialTokens(trace.model)
         document.clear()
         self._formats = [_format(theme.text, tint) for tint in tints(theme)]
         self._muted = _format(theme.muted, None)
+        self._tag = _tag_format(theme)
         self._begins: list[int] = []  # position of each token written
         self._ends: list[int] = []
         self._steps = 0
@@ -68,6 +80,10 @@ class TokenDocument:
         self._prompts = 0
         self._tails = 0
         self._in_block = 0
+        self._results = 0
+        self._step_spans: dict[
+            int, tuple[int, int]
+        ] = {}  # of steps that read inputs instead of writing tokens
 
     @property
     def finished(self) -> bool:
@@ -75,6 +91,7 @@ class TokenDocument:
         trace = self._trace
         return (
             len(self._begins) == len(trace.tokens)
+            and self._results == len(trace.results)
             and self._prompts == len(trace.generations)
             and self._tails
             == self._prompts - (1 if trace.generations and not trace.generations[-1].ended else 0)
@@ -92,6 +109,8 @@ class TokenDocument:
             if len(self._begins) < end:
                 break
             self._write_between(cursor, end)
+        if self._prompts == len(self._trace.generations):
+            self._write_results(cursor, max(0, room // INPUT_WORTH))
         cursor.endEditBlock()
 
     def _borders(self) -> list[int]:
@@ -110,10 +129,14 @@ class TokenDocument:
         begin = len(self._begins)
         end = min(end, begin + room)
         steps: list[int] = tokens.step[begin:end].tolist()
-        for text, step in zip(tokens.text[begin:end], steps, strict=True):
+        ids: list[int] = tokens.id[begin:end].tolist()
+        for text, step, id in zip(tokens.text[begin:end], steps, ids, strict=True):
             self._break_softly(cursor, text)
             self._begins.append(cursor.position())
-            cursor.insertText(text, self._formats[self._levels[step]])
+            if id not in self._special:
+                cursor.insertText(text, self._formats[self._levels[step]])
+            elif self._shows_special:
+                cursor.insertText(text, self._tag)
             self._ends.append(cursor.position())
             self._in_block = 0 if "\n" in text else self._in_block + 1
         return room - (end - begin)
@@ -134,19 +157,59 @@ class TokenDocument:
                 self._tails += 1
             elif self._prompts < len(generations) and self._first_token(self._prompts) == row:
                 self._tails = max(self._tails, self._prompts)  # a generation whose end was never told
-                self._write_prompt(cursor, generations[self._prompts].started.prompt)
+                self._write_prompt(cursor, generations[self._prompts].started)
                 self._prompts += 1
             else:
                 return
 
-    def _write_prompt(self, cursor: QTextCursor, prompt: str) -> None:
+    def _write_prompt(self, cursor: QTextCursor, started: GenerationStarted) -> None:
         if self._prompts:
             cursor.insertText("\n\n", self._muted)
+        if only_reads(self._trace):  # each input stands beside what was made of it
+            return
+        before, behind = self._special.around(started)
+        prompt = started.prompt
         shown = prompt[:LONGEST_PROMPT]
         if len(shown) < len(prompt):
             shown += f" … ({len(prompt) - len(shown):,} more characters)"
-        cursor.insertText(shown, self._muted)
+        for piece in (before, shown, behind):
+            self._write_with_tags(cursor, piece, self._muted)
         self._in_block = 0 if len(shown) < 200 else BREAK_AT
+
+    def _write_with_tags(self, cursor: QTextCursor, text: str, style: QTextCharFormat) -> None:
+        for piece, special in self._special.pieces(text):
+            if not special:
+                cursor.insertText(piece, style)
+            elif self._shows_special:
+                cursor.insertText(piece, self._tag)
+
+    def _write_results(self, cursor: QTextCursor, room: int) -> None:
+        """What steps made of their inputs: a line for the step, then each input with what the head says below it."""
+        steps = self._trace.steps
+        for event in self._trace.results[self._results : self._results + room]:
+            begin = cursor.position()
+            longest = max((result.tokens for result in event.results), default=0)
+            padding = int(steps.padding_tokens[event.step]) if event.step < len(steps) else 0
+            count = sum(result.mask <= 0 for result in event.results)
+            cursor.insertText(batch_sentence(event.step, count, padding) + "\n", self._muted)
+            for result, after in pairwise([*event.results, None]):
+                if result is not None:
+                    several = result.mask > 0 or (after is not None and after.mask > 0)
+                    self._write_result(cursor, result, longest, several)
+            self._step_spans[event.step] = begin, cursor.position()
+            self._results += 1
+
+    def _write_result(self, cursor: QTextCursor, result: SequenceResult, longest: int, several: bool) -> None:
+        """An input (once, however many masks it has) and what was found for it.
+
+        `longest`: tokens of the longest input of its batch. `several`: the input has several masks.
+        """
+        plain = self._formats[NEUTRAL]
+        if result.mask <= 0:
+            self._write_with_tags(cursor, result.text, plain)
+            cursor.insertText(f"  {length_sentence(result.tokens, longest)}\n", self._muted)
+        if result.outputs:
+            cursor.insertText(f"    {result_sentence(result, several)}\n", plain)
 
     def _rate_steps(self) -> None:
         """The tint of each new step, by its latency against the rolling median of the latencies up to it."""
@@ -169,11 +232,51 @@ class TokenDocument:
         row = bisect_right(self._begins, position) - 1
         return row if row >= 0 and position <= self._ends[row] else None
 
+    def span_of_step(self, step: int) -> tuple[int, int] | None:
+        """Where what a step yielded is: its tokens, or its inputs and their results; None where nothing is written."""
+        return self._step_spans.get(step) or self.span_of(self._trace.tokens_of(step))
+
+    def step_at(self, position: int) -> int | None:
+        """The step that this place in the document belongs to, if one does."""
+        token = self.token_at(position)
+        if token is not None:
+            return int(self._trace.tokens.step[token])
+        spans = self._step_spans.items()
+        return next((step for step, (begin, end) in spans if begin <= position < end), None)
+
     def span_of(self, rows: range) -> tuple[int, int] | None:
         """Where these tokens are: begin and end in the document; None where they are not written."""
         if not rows or rows.stop > len(self._begins):
             return None
         return self._begins[rows.start], self._ends[rows.stop - 1]
+
+
+def batch_sentence(step: int, inputs: int, padding: int) -> str:
+    """What a step read: "step 3: 8 inputs, 36 tokens of padding"."""
+    return f"step {step}: {inputs} input{'s' if inputs != 1 else ''}, {padding:,} tokens of padding"
+
+
+def length_sentence(tokens: int, longest: int) -> str:
+    """How long an input is, and what it was padded with to be as long as the longest of its batch."""
+    return f"{tokens:,} tokens" + (f" + {longest - tokens:,} padding" if longest > tokens else "")
+
+
+def result_sentence(result: SequenceResult, numbered: bool = False) -> str:
+    """What a model's head says about an input: "paris 62.0 % · london 11.3 %", behind "mask 1: " where numbered."""
+    mask = f"mask {result.mask + 1}: " if numbered else ""
+    found = (f"{label} {units.share(share)}".replace(" ", UNBROKEN) for label, share in result.outputs)
+    return mask + " · ".join(found)
+
+
+def _tag_format(theme: Theme) -> QTextCharFormat:
+    """Of a special token: small and monospaced, on a ground of its own."""
+    made = _format(theme.accent, _faded(QColor(theme.accent), 0.14))
+    font = number_font(12)
+    font.setFeature(
+        QFont.Tag("calt"), 0
+    )  # "<|" is two characters: this is a place for looking at what is there
+    made.setFont(font)
+    return made
 
 
 def _format(color: str, tint: QColor | None) -> QTextCharFormat:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from engine.protocol import Family
 from engine.trace.ledger import Int64
 from engine.trace.phases import PHASE_COUNT, Phase, Role, StepKind
 from engine.trace.statistics import RollingQuantiles
@@ -157,8 +158,20 @@ def strip_columns(trace: Trace, size: int, buckets: range) -> StripColumns:
     step = slowest(steps.wall_ns, size, buckets)
     edges = np.zeros((len(step), PHASE_COUNT + 1), np.int64)
     np.cumsum(steps.phases_ns[step], axis=1, out=edges[:, 1:])
-    prefill = np.isin(steps.kind[step], _PREFILL_LIKE)
+    prefill = is_preparation(trace, steps.kind[step])
     return StripColumns(begin, np.minimum(begin + size, max(count, 1)), step, edges, prefill)
+
+
+def only_reads(trace: Trace) -> bool:
+    """Whether the model writes nothing: its steps read sequences, and there are no tokens and no gaps between them."""
+    return trace.model is not None and trace.model.family is Family.ENCODER
+
+
+def is_preparation(trace: Trace, kinds: npt.NDArray[np.int8]) -> Bool:
+    """Which steps, by their kinds (n), only take in a prompt. A model that does nothing but read has none."""
+    if only_reads(trace):
+        return np.zeros(len(kinds), np.bool_)
+    return np.isin(kinds, _PREFILL_LIKE)
 
 
 def slowest(wall_ns: Int64, size: int, buckets: range) -> Int64:
@@ -207,6 +220,25 @@ def map_ceiling_ns(trace: Trace, role: Role, rows: slice) -> float:
 # ---------------------------------------------------------------- latency
 
 
+def latency_ns(trace: Trace, rows: Int64 | slice) -> Int64:
+    """The latency of steps (n), NO_LATENCY where a step has none: the gap before its token; where the model only
+    reads, its wall time a sequence, as the metrics define it.
+    """
+    steps = trace.steps
+    latency: Int64 = steps.wall_ns[rows] // steps.batch[rows] if only_reads(trace) else steps.itl_ns[rows]
+    return latency
+
+
+def lengths(trace: Trace, rows: Int64 | slice) -> Int64:
+    """What latency grows with (n): the context of a step, or how long its sequences are with their padding."""
+    steps = trace.steps
+    if not only_reads(trace):
+        context: Int64 = steps.context_length[rows]
+        return context
+    length: Int64 = (steps.prompt_tokens[rows] + steps.padding_tokens[rows]) // steps.batch[rows]
+    return length
+
+
 @dataclass(frozen=True, slots=True)
 class LatencyColumns:
     """Latency of buckets that hold an arrival. begin, end (c): steps. low, high, median, p95 (c): ns.
@@ -243,7 +275,7 @@ class ArrivalSeries:
         count = len(trace.steps)
         if count == self._seen:
             return
-        itl = trace.steps.itl_ns[self._seen : count]
+        itl = latency_ns(trace, slice(self._seen, count))
         rows = np.flatnonzero(itl != NO_LATENCY)
         self._steps.extend(rows + self._seen)
         self._quantiles.extend(self._roll(itl[rows], numbers[trace.steps.configuration[rows + self._seen]]))
@@ -283,7 +315,7 @@ class ArrivalSeries:
         if not len(starts):
             nothing, none = np.zeros(0, np.int64), np.zeros(0)
             return LatencyColumns(nothing, nothing, nothing, nothing, none, none, nothing)
-        values = trace.steps.itl_ns[arrivals[starts[0] : last[-1] + 1]]
+        values = latency_ns(trace, arrivals[starts[0] : last[-1] + 1])
         begins = starts - starts[0]
         return LatencyColumns(
             begin,

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from engine.protocol import Configuration, SettingsChanged
 from engine.trace.ledger import Span
-from engine.trace.phases import GROUPS, LABELS, Phase
+from engine.trace.phases import GROUPS, LABELS, Phase, StepKind
 from engine.trace.store import KINDS, NO_LATENCY, Trace
 from gui import units
+from gui.view_state import only_reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,15 @@ def step_sentence(trace: Trace, step: int) -> str:
     """A step in one line: "step 118 · decode · 8.42 ms · context 312 · “token”"."""
     steps = trace.steps
     parts = [f"step {step}", KINDS[int(steps.kind[step])].value, units.duration(float(steps.wall_ns[step]))]
+    reads = KINDS[int(steps.kind[step])] is StepKind.ENCODE
+    if steps.batch[step] > 1 or only_reads(trace):
+        parts.append(f"{int(steps.batch[step])} sequence{'s' if steps.batch[step] > 1 else ''}")
     if steps.prompt_tokens[step]:
-        parts.append(f"{int(steps.prompt_tokens[step])} prompt tokens")
-    parts.append(f"context {int(steps.context_length[step]):,}")
+        parts.append(f"{int(steps.prompt_tokens[step])} {'' if reads else 'prompt '}tokens")
+    if steps.padding_tokens[step]:
+        parts.append(f"{int(steps.padding_tokens[step])} padding")
+    if not reads:
+        parts.append(f"context {int(steps.context_length[step]):,}")
     text = "".join(trace.tokens.text[i] for i in trace.tokens_of(step))
     if text:
         parts.append(f"“{units.visible(text)}”")
@@ -41,6 +48,8 @@ def step_sentence(trace: Trace, step: int) -> str:
 
 def latency_sentence(trace: Trace, step: int) -> str:
     """What there is to say about a step's latency, or that it has none."""
+    if only_reads(trace):
+        return f"{units.duration(float(trace.steps.wall_ns[step] / trace.steps.batch[step]))} a sequence"
     itl = int(trace.steps.itl_ns[step])
     return f"ITL {units.duration(itl)}" if itl != NO_LATENCY else "no ITL: the first arrival, or no token"
 

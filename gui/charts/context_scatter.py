@@ -9,7 +9,7 @@ from engine.trace.store import NO_LATENCY, Trace
 from gui import theme as themes
 from gui.charts.painting import Int32, draw_text, fill_rects
 from gui.theme import Theme
-from gui.view_state import held_ceiling, ticks
+from gui.view_state import held_ceiling, latency_ns, lengths, only_reads, ticks
 
 RIGHT_TITLE = 90
 DOT = 2
@@ -23,29 +23,31 @@ class ContextScatter:
         self._plot = QRect(0, 0, 1, 1)
         self._ceiling = 1.0
         self._longest, self._seen = 0, 0
+        self._title = ""
 
     def fit(self, trace: Trace, plot: QRect, ceiling: float) -> None:
         """Take over the size of the plot and its y scale, and let x reach the longest context."""
-        steps = trace.steps
-        newest = steps.context_length[self._seen :]
+        newest = lengths(trace, slice(self._seen, len(trace.steps)))
         self._longest = max(self._longest, int(newest.max())) if len(newest) else self._longest
-        self._seen = len(steps)
+        self._seen += len(newest)
+        self._title = "input, tokens" if only_reads(trace) else "context, tokens"
         self.context_end = held_ceiling(self.context_end, float(max(16, self._longest)))
         self._plot, self._ceiling = plot, ceiling
 
     def places(self, trace: Trace, arrivals: Int64) -> tuple[Int32, Int32]:
         """The pixels (x, y) of some arrivals."""
-        steps, plot = trace.steps, self._plot
-        x = plot.x() + steps.context_length[arrivals] / self.context_end * (plot.width() - DOT)
-        share = np.minimum(steps.itl_ns[arrivals] / self._ceiling, 1.0)
+        plot = self._plot
+        x = plot.x() + lengths(trace, arrivals) / self.context_end * (plot.width() - DOT)
+        share = np.minimum(latency_ns(trace, arrivals) / self._ceiling, 1.0)
         y = plot.bottom() - share * (plot.height() - DOT)
         return x.astype(np.int32), y.astype(np.int32)
 
     def place(self, trace: Trace, step: int) -> tuple[int, int] | None:
         """The pixel of one step; None if it has no latency."""
-        if step >= len(trace.steps) or trace.steps.itl_ns[step] == NO_LATENCY:
+        row = np.array([step])
+        if step >= len(trace.steps) or latency_ns(trace, row)[0] == NO_LATENCY:
             return None
-        x, y = self.places(trace, np.array([step]))
+        x, y = self.places(trace, row)
         return int(x[0]), int(y[0])
 
     def draw_points(self, painter: QPainter, trace: Trace, arrivals: Int64, color: QColor) -> None:
@@ -80,4 +82,4 @@ class ContextScatter:
                 draw_text(painter, area, f"{tick:,.0f}", theme.muted, font, Qt.AlignmentFlag.AlignHCenter)
         area = QRect(plot.right() - RIGHT_TITLE, plot.bottom() + 5, RIGHT_TITLE, 15)
         words = themes.text_font(11)
-        draw_text(painter, area, "context, tokens", theme.faint, words, Qt.AlignmentFlag.AlignRight)
+        draw_text(painter, area, self._title, theme.faint, words, Qt.AlignmentFlag.AlignRight)

@@ -1,5 +1,5 @@
 """The latency chart: ITL of every arrival with rolling median and p95, coloured by configuration; or
-against context.
+against context. For a model that only reads: the time a sequence of every step.
 """
 
 import numpy as np
@@ -20,6 +20,8 @@ from gui.view_state import (
     Float,
     LatencyColumns,
     configuration_numbers,
+    latency_ns,
+    only_reads,
     usual_ns,
     visible_slice,
 )
@@ -85,7 +87,7 @@ class LatencyChart(StepPlot):
             rows = visible_slice(self.device_scale(), len(steps))
             arrivals = arrivals[np.searchsorted(arrivals, rows.start) : np.searchsorted(arrivals, rows.stop)]
         arrivals = arrivals[:: 1 + len(arrivals) // 8192]
-        return HEADROOM * usual_ns(steps.itl_ns[arrivals], steps.kind[arrivals])
+        return HEADROOM * usual_ns(latency_ns(self._trace, arrivals), steps.kind[arrivals])
 
     def _frame_state(self) -> tuple[object, ...]:
         if self._by_context:
@@ -113,7 +115,9 @@ class LatencyChart(StepPlot):
                 painter.fillRect(x, area.center().y() - 4, 9, 9, self._color(number))
                 draw_text(painter, QRect(x + 14, 0, width + 2, HEADER), label, self._theme.muted, font)
                 x += width + 30
-        words = "ITL by context length" if self._by_context else "ITL · thick: median of 64 · thin: p95 of 64"
+        what, over = ("time a sequence", "input") if only_reads(self._trace) else ("ITL", "context")
+        lines = "thick: median of 64 · thin: p95 of 64"
+        words = f"{what} by {over} length" if self._by_context else f"{what} · {lines}"
         rest = QRect(x, 0, end - x, HEADER)
         if rest.width() > text_width(words, 11):
             draw_text(painter, rest, words, self._theme.faint, font, Qt.AlignmentFlag.AlignRight)

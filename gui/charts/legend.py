@@ -5,15 +5,17 @@ from PySide6.QtCore import QPoint, QRect, QSize, Qt
 from PySide6.QtGui import QBrush, QColor, QMouseEvent, QPainter
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
-from engine.trace.phases import LABELS, MEANINGS, PHASE_COUNT, Phase, StepKind
-from engine.trace.store import KINDS
+from engine.protocol import Family
+from engine.trace.phases import LABELS, MEANINGS, PHASE_COUNT, Phase
 from gui import theme as themes
 from gui.charts.chart import Chart
 from gui.charts.painting import draw_text, text_width, translucent
 from gui.navigation import Navigation
+from gui.view_state import is_preparation
 
 SWATCH, SPACE, ROW = 11, 18, 22
-_PREFILL = "prefill step (hatched)"
+_PREFILL, _ENCODE = "prefill step (hatched)", "encoder step (hatched)"
+_PREPARES = "a step that takes in the prompt, or a chunk of it: nothing is written yet"
 
 
 class PhaseLegend(Chart):
@@ -56,8 +58,8 @@ class PhaseLegend(Chart):
             return
         before = self._seen.sum(), self._prefill
         self._seen |= steps.phases_ns[self._looked : count].any(axis=0)
-        prefill = KINDS.index(StepKind.PREFILL)
-        self._prefill = self._prefill or bool((steps.kind[self._looked : count] == prefill).any())
+        new = steps.kind[self._looked : count]
+        self._prefill = self._prefill or bool(is_preparation(self._trace, new).any())
         self._looked = count
         if before != (self._seen.sum(), self._prefill):
             self.updateGeometry()
@@ -70,7 +72,9 @@ class PhaseLegend(Chart):
 
     def _entries(self) -> list[tuple[Phase | None, str]]:
         entries: list[tuple[Phase | None, str]] = [(p, LABELS[p]) for p in self.phases()]
-        return [*entries, (None, _PREFILL)] if self._prefill else entries
+        model = self._trace.model
+        hatched = _ENCODE if model and model.family is Family.ENCODER_DECODER else _PREFILL
+        return [*entries, (None, hatched)] if self._prefill else entries
 
     def _places(self, width: int) -> list[tuple[Phase | None, str, int, int, int]]:
         """Each entry with its x, width and row."""
@@ -109,5 +113,5 @@ class PhaseLegend(Chart):
     def _meaning_at(self, at: QPoint) -> str:
         for phase, _, x, width, row in self._places(self.width()):
             if x <= at.x() <= x + width and 3 + row * ROW <= at.y() < 3 + (row + 1) * ROW:
-                return MEANINGS[phase] if phase is not None else "a step that takes in a chunk of the prompt"
+                return MEANINGS[phase] if phase is not None else _PREPARES
         return ""

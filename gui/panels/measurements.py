@@ -1,9 +1,12 @@
 """The measurements: headline numbers, the other metrics, and where the time of a step goes."""
 
+from itertools import zip_longest
+
 from PySide6.QtCore import QRectF, QSize, Qt
 from PySide6.QtGui import QColor, QPainter, QPaintEvent
 from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
+from engine.protocol import Family
 from engine.trace.metrics import Measured, summary
 from engine.trace.phases import Phase
 from engine.trace.store import GenerationRecord, Trace
@@ -11,14 +14,19 @@ from gui import units
 from gui.panels.widgets import Segments, label, set_text
 from gui.theme import Theme
 
-HEADLINES = (("decode_throughput", "decode"), ("itl_p50", "ITL median"), ("ttft", "first token"))
-ROWS = (
-    ("itl_p95", "itl_p99"),
-    ("itl_max", "stalls"),
-    ("tpot", "end_to_end"),
-    ("output_throughput", "prefill_throughput"),
-    ("tokens", "context_length"),
-)
+_LATENCIES = ("itl_p95", "itl_p99", "itl_max", "stalls", "tpot", "end_to_end", "output_throughput")
+#: What is shown of each kind of model: the large numbers, and the others in reading order, two a row.
+HEADLINES = {
+    Family.DECODER: ("decode_throughput", "itl_p50", "ttft"),
+    Family.ENCODER_DECODER: ("decode_throughput", "itl_p50", "ttft"),
+    Family.ENCODER: ("sequence_throughput", "sequence_p50", "padding_share"),
+}
+ROWS = {
+    Family.DECODER: (*_LATENCIES, "prefill_throughput", "tokens", "context_length"),
+    Family.ENCODER_DECODER: (*_LATENCIES, "encode_time", "tokens", "context_length"),
+    Family.ENCODER: ("sequence_p95", "sequence_p99", "input_throughput", "sequences", "steps", "held"),
+}
+MOST_ROWS = max(map(len, ROWS.values()))
 SHARES = (
     ("forward_share", "forward", Phase.MLP),
     ("attention_share", "attention", Phase.ATTENTION),
@@ -41,9 +49,9 @@ class MeasurementsPanel(QWidget):
         self._scope = Segments(SCOPES)
         self._scope.show_choice(0)
         self._scope.chosen.connect(self._choose_scope)
-        self._headlines = {key: _Headline(name) for key, name in HEADLINES}
-        self._values: dict[str, QLabel] = {}
-        self._names: dict[str, QLabel] = {}
+        self._headlines = [_Headline() for _ in HEADLINES[Family.DECODER]]
+        self._cells: list[tuple[QLabel, QLabel]] = []  # a name and its value
+        self._shares: list[tuple[QLabel, QLabel]] = []
         self._bar = _ShareBar(theme)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(12, 10, 12, 10)
@@ -51,7 +59,7 @@ class MeasurementsPanel(QWidget):
         layout.addWidget(self._scope)
         heads = QHBoxLayout()
         heads.setSpacing(8)
-        for shown in self._headlines.values():
+        for shown in self._headlines:
             heads.addWidget(shown, 1)
         layout.addLayout(heads)
         layout.addLayout(self._make_rows())
@@ -59,6 +67,7 @@ class MeasurementsPanel(QWidget):
         layout.addWidget(self._bar)
         layout.addLayout(self._make_shares())
         layout.addStretch(1)
+        self.refresh()
 
     def set_trace(self, trace: Trace) -> None:
         """Measure another trace."""
@@ -77,10 +86,13 @@ class MeasurementsPanel(QWidget):
             return False
         self._shown = state
         self.measured = summary(self._trace, self._generations())
-        for key, headline in self._headlines.items():
-            headline.show_value(*_headline(self.measured[key]), explain(self.measured[key]))
-        for key, value in self._values.items():
-            self._show_row(key, value)
+        family = self._trace.model.family if self._trace.model else Family.DECODER
+        for key, headline in zip(HEADLINES[family], self._headlines, strict=True):
+            headline.show_value(NAMES[key], *_headline(self.measured[key]), explain(self.measured[key]))
+        for key, cell in zip_longest(ROWS[family], self._cells):
+            self._show_cell(cell, key)
+        for (key, _, _), cell in zip(SHARES, self._shares, strict=True):
+            self._show_cell(cell, key)
         self._bar.show_shares([self.measured[key].value for key, _, _ in SHARES])
         return True
 
@@ -96,25 +108,32 @@ class MeasurementsPanel(QWidget):
         self._scope.show_choice(place)
         self.refresh()
 
-    def _show_row(self, key: str, value: QLabel) -> None:
+    def _show_cell(self, cell: tuple[QLabel, QLabel], key: str | None) -> None:
+        """Show a metric in a place for a name and a value; None: nothing."""
+        name, value = cell
+        for part in cell:
+            part.setVisible(key is not None)
+        if key is None:
+            return
         measured = self.measured[key]
         text = formatted(measured)
         largest = self.measured["stall_largest"].value
         if key == "stalls" and measured.value:
             text = f"{measured.value:.0f} · {units.duration(largest)}"
+        set_text(name, NAMES[key])
         set_text(value, text)
+        value.setAccessibleName(NAMES[key])
         tip = explain(measured)
-        for widget in (value, self._names[key]):
-            if widget.toolTip() != tip:
-                widget.setToolTip(tip)
+        for part in cell:
+            if part.toolTip() != tip:
+                part.setToolTip(tip)
 
     def _make_rows(self) -> QGridLayout:
         grid = QGridLayout()
         grid.setHorizontalSpacing(8)
         grid.setVerticalSpacing(4)
-        for line, pair in enumerate(ROWS):
-            for half, key in enumerate(pair):
-                self._add_value(grid, line, 2 * half, key, NAMES[key])
+        for place in range(MOST_ROWS):
+            self._cells.append(_add_cell(grid, place // 2, 2 * (place % 2)))
         grid.setColumnStretch(1, 1)
         grid.setColumnStretch(3, 1)
         return grid
@@ -123,25 +142,39 @@ class MeasurementsPanel(QWidget):
         grid = QGridLayout()
         grid.setHorizontalSpacing(8)
         grid.setVerticalSpacing(3)
-        for line, (key, name, phase) in enumerate(SHARES):
+        for line, (_, _, phase) in enumerate(SHARES):
             swatch = _Swatch(phase, self._bar)
             grid.addWidget(swatch, line, 0, Qt.AlignmentFlag.AlignVCenter)
-            self._add_value(grid, line, 1, key, name)
+            self._shares.append(_add_cell(grid, line, 1))
         grid.setColumnStretch(2, 1)
         return grid
 
-    def _add_value(self, grid: QGridLayout, line: int, place: int, key: str, name: str) -> None:
-        title, value = label(name, "muted"), label(units.ABSENT, "number")
-        title.setStyleSheet("font-size: 12px;")
-        value.setStyleSheet("font-size: 12px;")
-        value.setAlignment(Qt.AlignmentFlag.AlignRight)
-        value.setAccessibleName(name)
-        grid.addWidget(title, line, place)
-        grid.addWidget(value, line, place + 1)
-        self._names[key], self._values[key] = title, value
+
+def _add_cell(grid: QGridLayout, line: int, place: int) -> tuple[QLabel, QLabel]:
+    """A name and a value, side by side."""
+    name, value = label("", "muted"), label(units.ABSENT, "number")
+    name.setStyleSheet("font-size: 12px;")
+    value.setStyleSheet("font-size: 12px;")
+    value.setAlignment(Qt.AlignmentFlag.AlignRight)
+    grid.addWidget(name, line, place)
+    grid.addWidget(value, line, place + 1)
+    return name, value
 
 
-NAMES = {
+NAMES = {key: name for key, name, _ in SHARES} | {
+    "decode_throughput": "decode",
+    "itl_p50": "ITL median",
+    "ttft": "first token",
+    "sequence_throughput": "throughput",
+    "sequence_p50": "sequence median",
+    "padding_share": "padding",
+    "sequence_p95": "sequence p95",
+    "sequence_p99": "p99",
+    "input_throughput": "input",
+    "sequences": "sequences",
+    "steps": "steps",
+    "held": "held",
+    "encode_time": "encode",
     "itl_p95": "ITL p95",
     "itl_p99": "ITL p99",
     "itl_max": "ITL max",
@@ -163,6 +196,8 @@ def formatted(measured: Measured) -> str:
             return units.duration(value)
         case "tokens/s":
             return units.rate(value)
+        case "sequences/s":
+            return units.rate(value, "seq")
         case "1":
             return units.share(value)
     return units.ABSENT if value is None else f"{value:,.0f}"
@@ -192,23 +227,24 @@ def explain(measured: Measured) -> str:
 class _Headline(QWidget):
     """A large number with its name above and its unit below."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self._number = label(units.ABSENT, "headline")
-        self._number.setAccessibleName(name)
         self._number.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self._unit = label("", "muted")
         self._unit.setStyleSheet("font-size: 12px;")
-        title = label(name, "muted")
-        title.setStyleSheet("font-size: 12px;")
+        self._name = label("", "muted")
+        self._name.setStyleSheet("font-size: 12px;")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
-        for widget in (title, self._number, self._unit):
+        for widget in (self._name, self._number, self._unit):
             layout.addWidget(widget)
 
-    def show_value(self, number: str, unit: str, tip: str) -> None:
+    def show_value(self, name: str, number: str, unit: str, tip: str) -> None:
         """Show a number."""
+        set_text(self._name, name)
+        self._number.setAccessibleName(name)
         set_text(self._number, number)
         set_text(self._unit, unit)
         if self.toolTip() != tip:

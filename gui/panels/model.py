@@ -3,8 +3,9 @@
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QFormLayout, QLabel, QSizePolicy, QWidget
 
-from engine.protocol import ModelFacts
+from engine.protocol import Family, ModelFacts
 from gui import units
+from gui.panels.model_rows import FAMILIES
 from gui.panels.widgets import button, column, label, row, set_text
 
 RANDOM_WEIGHTS = "random weights"
@@ -56,7 +57,7 @@ class ModelPanel(QWidget):
         self._hint.hide()
         self._facts.show()
         for name, value, tip in model_facts(model):
-            self._value(name, tip).setText(value)
+            self._show_value(name, value, tip)
         self._warnings.setText("\n".join(model.warnings))
         self._warnings.setVisible(bool(model.warnings))
 
@@ -65,22 +66,24 @@ class ModelPanel(QWidget):
         set_text(self._hint, hint)
         self._hint.show()
 
-    def _value(self, name: str, tip: str) -> QLabel:
+    def _show_value(self, name: str, text: str, tip: str) -> None:
         if name not in self._values:
-            title, value = label(name, "muted"), label("", "number", selectable=True)
+            value = label("", "number", selectable=True)
             value.setAlignment(Qt.AlignmentFlag.AlignRight)
             value.setStyleSheet("font-size: 12px;")
             value.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-            for widget in (title, value):
-                widget.setToolTip(tip)
-            self._form.addRow(title, value)
+            self._form.addRow(label(name, "muted"), value)
             self._values[name] = value
-        return self._values[name]
+        value = self._values[name]
+        set_text(value, text)
+        for widget in (value, self._form.labelForField(value)):
+            widget.setToolTip(f"{text}\n{tip}")  # the value as well: the panel may be too narrow for it
 
 
 def model_facts(model: ModelFacts) -> list[tuple[str, str, str]]:
     """The facts as (name, value, explanation)."""
     return [
+        ("task", _task(model), "what it does with a prompt, and what its head is for"),
         ("architecture", model.architecture, "class of the model in transformers"),
         (
             "parameters",
@@ -92,13 +95,38 @@ def model_facts(model: ModelFacts) -> list[tuple[str, str, str]]:
             f"{units.size(model.weight_bytes)} · {model.dtype}",
             f"{model.weight_bytes:,} bytes, as loaded",
         ),
-        (
-            "layers × width",
-            f"{len(model.layer_names)} × {model.hidden_size}",
-            "number of layers, and the width of what flows between them",
-        ),
+        ("layers × width", *_layers(model)),
         ("vocabulary", f"{model.vocabulary:,}", f"tokenizer: {model.tokenizer}"),
         ("context", f"{model.context_limit:,} tokens", "the longest prompt and answer together"),
-        ("device", model.device, "where the weights lie"),
-        ("loaded in", units.duration(model.load_ns), "wall time from the command to a model ready to run"),
+        ("device", *_device(model)),
+        ("loaded in", units.duration(model.load_ns), _load_stages(model)),
     ]
+
+
+def _task(model: ModelFacts) -> str:
+    return f"{model.task} · {FAMILIES[model.family]}"
+
+
+def _layers(model: ModelFacts) -> tuple[str, str]:
+    layers, meaning = len(model.layer_names), "and the width of what flows between them"
+    if model.family is Family.ENCODER_DECODER and model.encoder_layers:
+        decoder = layers - model.encoder_layers
+        words = f"{model.encoder_layers} + {decoder} × {model.hidden_size}"
+        return words, f"number of layers of the encoder and of the decoder, {meaning}"
+    return f"{layers} × {model.hidden_size}", f"number of layers, {meaning}"
+
+
+def _device(model: ModelFacts) -> tuple[str, str]:
+    """Where it is: one device, or how many layers are on each of several."""
+    if not model.placement:
+        return model.device, "where the weights lie"
+    words = " + ".join(f"{layers} on {device}" for device, layers in model.placement)
+    each = "\n".join(f"{device}: {layers} layers" for device, layers in model.placement)
+    return words, f"layers are split over devices\n{each}"
+
+
+def _load_stages(model: ModelFacts) -> str:
+    """Where the time of loading went, a line a stage."""
+    whole = "wall time from the command to a model ready to run"
+    stages = (f"{units.duration(took_ns)}  {stage}" for stage, took_ns in model.load_stages_ns)
+    return "\n".join((whole, *stages))

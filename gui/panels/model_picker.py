@@ -1,194 +1,219 @@
-"""The model picker: built-in and cached models, a local directory, or the id of a model on the hub."""
+"""The model picker: demo, presets, cached and recent models, a local directory, or the id of a model on the hub."""
 
-from PySide6.QtCore import QSortFilterProxyModel, Qt, Signal
-from PySide6.QtGui import QKeyEvent, QStandardItem, QStandardItemModel
-from PySide6.QtWidgets import (
-    QApplication,
-    QComboBox,
-    QDialog,
-    QFileDialog,
-    QHBoxLayout,
-    QHeaderView,
-    QLineEdit,
-    QTreeView,
-    QVBoxLayout,
-    QWidget,
-)
+from collections.abc import Sequence
+from pathlib import Path
+from time import time
 
-from engine.protocol import CatalogueEntry, CatalogueListed, DeviceFacts
+from PySide6.QtCore import QMimeData, QSize, Qt, Signal
+from PySide6.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication, QKeyEvent
+from PySide6.QtWidgets import QDialog, QFileDialog, QFrame, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
+
+from engine.protocol import CatalogueListed, DeviceFacts
 from gui import units
-from gui.panels.widgets import button, label
+from gui.icons import icon
+from gui.panels.model_rows import ModelRow, rows_of, typed_row
+from gui.panels.model_table import ModelTable
+from gui.panels.picker_devices import AUTO, device_box, device_words
+from gui.panels.widgets import button, column, label, set_role
+from gui.theme import Theme
 
-NAME_ROLE = Qt.ItemDataRole.UserRole
-REASON_ROLE = Qt.ItemDataRole.UserRole + 1
-COLUMNS = ("model", "parameters", "weights", "context", "")
+SIZE = QSize(1120, 680)
+WALKING = (Qt.Key.Key_Up, Qt.Key.Key_Down, Qt.Key.Key_PageUp, Qt.Key.Key_PageDown)
+ASKING = (
+    "Asking the engine what there is: while it starts or loads a model, that takes a moment.\n"
+    "A directory or a hub id can be typed already."
+)
 
 
 class ModelPicker(QDialog):
-    """Choose a model; what does not fit says why. `chosen` carries its name and the device."""
+    """Choose a model; what will not work says why. `chosen` carries what a load is given: a model and a device.
+
+    The search field keeps the focus: one types to search, walks with the arrows, loads with Enter.
+    """
 
     chosen = Signal(str, str)
 
     def __init__(
-        self, devices: tuple[DeviceFacts, ...], recent: list[str], parent: QWidget | None = None
+        self,
+        devices: Sequence[DeviceFacts],
+        recent: Sequence[str],
+        theme: Theme,
+        parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
         self.setWindowTitle("Choose a model")
-        self.resize(880, 480)
-        self._recent = recent
+        self.setAcceptDrops(True)
+        screen = QGuiApplication.primaryScreen()
+        self.resize(SIZE.boundedTo(screen.availableSize() * 0.95) if screen else SIZE)
+        self._recent = list(recent)
         self.search = QLineEdit()
         self.search.setPlaceholderText("Search, or type a directory or a hub id such as Qwen/Qwen2.5-0.5B")
         self.search.setClearButtonEnabled(True)
+        self.search.setAcceptDrops(False)  # a folder dropped on it is a choice, not text
         self.search.setAccessibleName("Search or model id")
-        self._items = QStandardItemModel(0, len(COLUMNS))
-        self._items.setHorizontalHeaderLabels(list(COLUMNS))
-        self._filter = QSortFilterProxyModel()
-        self._filter.setSourceModel(self._items)
-        self._filter.setFilterCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
-        self._filter.setFilterKeyColumn(-1)
-        self.view = self._make_view()
-        self._device = _device_box(devices)
-        self._hint = label("Asking the engine what there is…", "muted", wrap=True)
-        self._load = button("Load", "primary")
-        self._load.setDefault(True)
+        self.search.setStyleSheet("QLineEdit { padding: 8px 10px; font-size: 14px; }")
+        self.table = ModelTable(theme)
+        self.table.setFocusProxy(self.search)
+        self.table.set_note(ASKING)
+        self.devices = device_box(devices)
+        self._title = label("", selectable=True)
+        self._title.setStyleSheet("font-size: 14px; font-weight: 600;")
+        self._remark = label("", "muted", wrap=True)
+        self._hint = label("", wrap=True)
+        self._browse = button("Browse…")
+        self.load = button("Load", "primary")
+        self.load.setDefault(True)
         self._lay_out()
+        self.set_theme(theme)
         self.search.textChanged.connect(self._search)
-        self._load.clicked.connect(self._choose)
-        self.search.returnPressed.connect(self._choose)
-        self.view.doubleClicked.connect(self._choose)
-        self.view.selectionModel().currentChanged.connect(self._explain)
-        self._explain()
-
-    def _make_view(self) -> QTreeView:
-        view = QTreeView()
-        view.setModel(self._filter)
-        view.setRootIsDecorated(False)
-        view.setUniformRowHeights(True)
-        view.setStyleSheet("QTreeView::item { padding: 4px 6px; }")
-        view.setEditTriggers(QTreeView.EditTrigger.NoEditTriggers)
-        view.setAllColumnsShowFocus(True)
-        header = view.header()
-        header.setStretchLastSection(True)
-        header.setSectionResizeMode(0, QHeaderView.ResizeMode.ResizeToContents)
-        return view
+        self.load.clicked.connect(self._choose)
+        self.table.doubleClicked.connect(self._choose)
+        self.table.row_changed.connect(self._explain)
+        self.devices.currentIndexChanged.connect(self._explain)
+        self._show_recent()
+        self.search.setFocus()
 
     def _lay_out(self) -> None:
-        browse, cancel = button("Open directory…"), button("Cancel")
-        browse.clicked.connect(self._browse)
+        cancel = button("Cancel")
+        self._browse.setToolTip("Choose a directory in Hugging Face form; it can be dropped here as well")
+        self._browse.clicked.connect(self._open_browser)
         cancel.clicked.connect(self.reject)
-        buttons = QHBoxLayout()
+        top, buttons = QHBoxLayout(), QHBoxLayout()
+        top.setSpacing(8)
         buttons.setSpacing(8)
-        buttons.addWidget(label("device", "muted"))
-        buttons.addWidget(self._device)
+        top.addWidget(self.search, 1)
+        top.addWidget(self._browse)
+        buttons.addWidget(label("Run on", "muted"))
+        buttons.addWidget(self.devices)
         buttons.addStretch(1)
-        for widget in (browse, cancel, self._load):
-            buttons.addWidget(widget)
+        for made in (cancel, self.load):
+            made.setMinimumWidth(96)
+            buttons.addWidget(made)
+        card = QFrame()
+        card.setProperty("role", "card")
+        card.setLayout(column(self._title, self._remark, self._hint, spacing=3))
+        card.setMinimumHeight(92)  # so that the table does not move when a sentence is longer
         layout = QVBoxLayout(self)
         layout.setContentsMargins(16, 16, 16, 16)
         layout.setSpacing(12)
-        layout.addWidget(self.search)
-        layout.addWidget(self.view, 1)
-        layout.addWidget(self._hint)
+        layout.addLayout(top)
+        layout.addWidget(self.table, 1)
+        layout.addWidget(card)
         layout.addLayout(buttons)
+
+    def set_theme(self, theme: Theme) -> None:
+        """Take other colours."""
+        self.table.set_theme(theme)
+        self._browse.setIcon(icon("folder", theme))
+
+    # ------------------------------------------------------------ what there is
 
     def show_catalogue(self, listed: CatalogueListed) -> None:
         """Show what there is."""
-        self._items.removeRows(0, self._items.rowCount())
-        known = {entry.name for entry in listed.entries}
-        recent = [name for name in self._recent if name not in known]
-        for entry in listed.entries:
-            self._items.appendRow(_row_of(entry))
-        for name in recent:
-            self._items.appendRow(_row_of(CatalogueEntry(name, "recent", "", 0, 0, 0, "loaded before")))
-        for place in range(1, len(COLUMNS) - 1):
-            self.view.resizeColumnToContents(place)
+        self.table.set_note("")
+        self.table.show_rows(rows_of(listed.entries, self._recent, time()))
+        self._explain()
+
+    def _show_recent(self) -> None:
+        """What was loaded before is known without asking."""
+        rows = rows_of((), self._recent, time())
+        if rows:
+            self.table.set_note("")
+            self.table.show_rows(rows)
         self._explain()
 
     @property
+    def hint(self) -> str:
+        """What it says about the chosen row."""
+        return self._hint.text()
+
+    @property
     def choice(self) -> str:
-        """The model that Load would load: the row that is chosen, else what was typed; empty when neither fits."""
-        index = self.view.currentIndex()
-        if index.isValid():
-            name = index.siblingAtColumn(0)
-            return "" if name.data(REASON_ROLE) else str(name.data(NAME_ROLE))
-        return self.search.text().strip()
+        """The model that Load would load; empty where there is none."""
+        row = self.table.current_row
+        return row.model if row is not None and not self._refusal(row) else ""
+
+    @property
+    def device(self) -> str:
+        """The chosen device, as a load is given it."""
+        return str(self.devices.currentData())
+
+    def _refusal(self, row: ModelRow) -> str:
+        """Why a row cannot be loaded. The catalogue speaks of the automatic device: on another one it may be tried."""
+        return row.reason if self.device == AUTO or not row.model or row.what == "directory" else ""
+
+    # ------------------------------------------------------------ what the user does
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Up and down choose a row while the search has the focus."""
-        if event.key() in (Qt.Key.Key_Down, Qt.Key.Key_Up) and self.search.hasFocus():
-            self.view.setFocus()
-            if not self.view.currentIndex().isValid():
-                self.view.setCurrentIndex(self._filter.index(0, 0))
+        """The arrows walk through the table, whatever has the focus."""
+        if event.key() in WALKING:
+            self.table.keyPressEvent(event)
             return
         super().keyPressEvent(event)
 
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        """A directory can be dropped."""
+        if _dropped(event.mimeData()):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        """Take a directory as if it had been typed."""
+        directory = _dropped(event.mimeData())
+        if directory:
+            event.acceptProposedAction()
+            self.search.setText(directory)
+
     def _search(self, text: str) -> None:
-        self._filter.setFilterFixedString(text.strip())
-        self.view.setCurrentIndex(self._filter.index(0, 0) if text.strip() else self.view.rootIndex())
+        typed = typed_row(text)
+        meant = typed.model if typed is not None and typed.model else text  # of an address its id
+        self.table.search(meant.lower().split(), typed)
         self._explain()
 
-    def _explain(self) -> None:
-        index = self.view.currentIndex()
-        reason = str(index.siblingAtColumn(0).data(REASON_ROLE) or "") if index.isValid() else ""
-        typed = self.search.text().strip()
-        if reason:
-            text = reason
-        elif index.isValid():
-            text = f"Load {self.choice}."
-        elif typed:
-            text = (
-                f"Nothing listed matches. Load takes “{typed}” as a directory, or as a hub id to be fetched."
-            )
-        elif self._items.rowCount():
-            text = "Presets have real architectures and sizes and random weights: honest for timing, no download."
-        else:
-            text = "Asking the engine what there is…"
-        self._hint.setText(text)
-        self._load.setEnabled(bool(self.choice))
+    def _open_browser(self) -> None:
+        browser = QFileDialog(self, "A directory in Hugging Face form")
+        browser.setFileMode(QFileDialog.FileMode.Directory)
+        browser.setOption(QFileDialog.Option.ShowDirsOnly)
+        browser.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        browser.fileSelected.connect(self.search.setText)
+        browser.open()
 
-    def _browse(self) -> None:
-        directory = QFileDialog.getExistingDirectory(self, "A directory in Hugging Face form")
-        if directory:
-            self.search.setText(directory)
-            self.view.setCurrentIndex(self.view.rootIndex())
-            self._choose()
+    def _explain(self) -> None:
+        row = self.table.current_row
+        if row is None:
+            title, remark, hint = "", "", "Choose a model, or type a directory or a hub id."
+        else:
+            title = row.name
+            remark = _facts(row)
+            hint = self._refusal(row) or (row.reason and f"Automatic would refuse it: {row.reason}")
+            hint = hint or f"Enter loads it{device_words(self.device)}."
+        self._title.setText(title)
+        self._remark.setText(remark)
+        for made in (self._title, self._remark):
+            made.setVisible(bool(made.text()))
+        self._hint.setText(hint)
+        set_role(self._hint, "warning" if row is not None and row.reason else "")
+        self.search.setAccessibleDescription(f"{title}. {remark}. {hint}")  # for who cannot see the table
+        self.load.setEnabled(bool(self.choice))
 
     def _choose(self) -> None:
         if self.choice:
-            self.chosen.emit(self.choice, str(self._device.currentData()))
+            self.chosen.emit(self.choice, self.device)
             self.accept()
 
 
-def _device_box(devices: tuple[DeviceFacts, ...]) -> QComboBox:
-    box = QComboBox()
-    box.setAccessibleName("Device")
-    box.addItem("automatic", "auto")
-    for facts in devices:
-        box.addItem(f"{facts.device} · {units.size(facts.available_bytes)} free", facts.device)
-        box.setItemData(
-            box.count() - 1,
-            f"{facts.label}, {units.size(facts.memory_bytes)} in all",
-            Qt.ItemDataRole.ToolTipRole,
-        )
-    return box
-
-
-def _row_of(entry: CatalogueEntry) -> list[QStandardItem]:
-    remark = entry.reason or " · ".join(filter(None, (entry.kind, entry.remark)))
-    texts = (
-        entry.name,
-        units.count(entry.parameters or None),
-        units.size(entry.weight_bytes or None),
-        f"{entry.context:,}" if entry.context else units.ABSENT,
-        remark,
+def _facts(row: ModelRow) -> str:
+    """A row in one line, with what the table has no room for."""
+    facts = (
+        (row.what, "{}"),
+        (row.parameters, "{} parameters"),
+        (row.weights, "{} of weights"),
+        (row.context, "context of {} tokens"),
+        (row.remark, "{}"),
     )
-    items = [QStandardItem(text) for text in texts]
-    items[0].setData(entry.name, NAME_ROLE)
-    items[0].setData(entry.reason, REASON_ROLE)
-    for place, item in enumerate(items):
-        item.setToolTip("\n".join(filter(None, (entry.architecture, entry.remark, entry.reason))))
-        if entry.reason:  # it can be pointed at, to read why it does not fit
-            item.setForeground(QApplication.palette().placeholderText())
-        if 1 <= place <= 3:
-            item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-    return items
+    return " · ".join(form.format(text) for text, form in facts if text not in ("", units.ABSENT))
+
+
+def _dropped(data: QMimeData) -> str:
+    """The directory that is dropped, "" where something else is."""
+    paths = [url.toLocalFile() for url in data.urls() if url.isLocalFile()]
+    return next((path for path in paths if Path(path).is_dir()), "")

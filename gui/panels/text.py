@@ -2,13 +2,14 @@
 
 from PySide6.QtCore import QMimeData, QRect, QSize, Qt, Signal
 from PySide6.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QPen, QTextCharFormat, QTextCursor
-from PySide6.QtWidgets import QPlainTextEdit, QTextEdit, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QPlainTextEdit, QTextEdit, QToolButton, QVBoxLayout, QWidget
 
 from engine.trace.store import Trace
 from gui.navigation import Navigation
 from gui.panels.widgets import label, row
 from gui.theme import Theme, text_font
 from gui.token_document import NEUTRAL, TokenDocument, swatches, text_between
+from gui.view_state import only_reads
 
 MEANING = (
     "Each token is tinted by its latency against the median of the 64 before it. A click selects its step."
@@ -26,11 +27,16 @@ class TextPanel(QWidget):
         self._revision = -1
         self.view = TokenView()
         self.view.setAccessibleName("Output")
-        self._written = TokenDocument(self.view.document(), theme, self._trace)
         self._legend = _Legend(theme)
-        head = row(label("faster", "muted"), self._legend, label("slower than the median", "muted"))
-        head.setContentsMargins(12, 8, 12, 0)
+        self._tints = QWidget()
+        self._tints.setLayout(row(label("faster", "muted"), self._legend, label("slower", "muted")))
+        self.special = _special_button()
+        self.special.toggled.connect(self._write_anew)
+        self._written = self._document()
+        head = row(self._tints)
         head.addStretch(1)
+        head.addWidget(self.special)
+        head.setContentsMargins(12, 8, 12, 0)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
@@ -43,9 +49,18 @@ class TextPanel(QWidget):
 
     def set_trace(self, trace: Trace) -> None:
         """Show another trace."""
-        self._trace, self._revision = trace, -1
-        self._written = TokenDocument(self.view.document(), self._theme, trace)
+        self._trace = trace
+        self._tints.setVisible(not only_reads(trace))
+        self.special.setEnabled(bool(trace.model and trace.model.special_tokens))
+        self._write_anew()
+
+    def _write_anew(self) -> None:
+        self._revision = -1
+        self._written = self._document()
         self._show_selection(None)
+
+    def _document(self) -> TokenDocument:
+        return TokenDocument(self.view.document(), self._theme, self._trace, self.special.isChecked())
 
     def set_theme(self, theme: Theme) -> None:
         """Take other colours: the text is written anew."""
@@ -77,15 +92,25 @@ class TextPanel(QWidget):
         self._follows = bar.sliderPosition() >= bar.maximum() - 1
 
     def _clicked(self, position: int) -> None:
-        token = self._written.token_at(position)
-        self._navigation.select(int(self._trace.tokens.step[token]) if token is not None else None)
+        self._navigation.select(self._written.step_at(position))
 
     def _show_selection(self, step: object) -> None:
         span = None
         self._follows = step is None
         if isinstance(step, int) and step < len(self._trace.steps):
-            span = self._written.span_of(self._trace.tokens_of(step))
+            span = self._written.span_of_step(step)
         self.view.mark(span, self._theme)
+
+
+def _special_button() -> QToolButton:
+    made = QToolButton()
+    made.setText("special tokens")
+    made.setCheckable(True)
+    made.setChecked(True)
+    made.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+    made.setProperty("role", "segment")
+    made.setToolTip("Show the tokens that are not text (begin, end, turns, masks) as tags, or leave them out")
+    return made
 
 
 class TokenView(QPlainTextEdit):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from engine.hosts import Host
-from engine.protocol import Command, Event, Generate, Load
+from engine.protocol import Command, CountTokens, Event, Generate, Load
 from gui.conductor import Conductor
 from gui.engine_thread import EngineThread
 from gui.main_window import MainWindow
@@ -13,10 +13,11 @@ from gui.settings_store import SettingsStore
 
 @dataclass
 class ScriptedHost:
-    """A host that says what a test puts into it, and keeps what it is told."""
+    """A host that says what a test puts into it, and keeps what it is told; questions for lengths apart (`asked`)."""
 
     place: str = "process"
     sent: list[Command] = field(default_factory=list)
+    asked: list[CountTokens] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     started: bool = False
     ended: str = ""
@@ -25,7 +26,10 @@ class ScriptedHost:
         self.started = True
 
     def send(self, command: Command) -> None:
-        self.sent.append(command)
+        if isinstance(command, CountTokens):
+            self.asked.append(command)
+        else:
+            self.sent.append(command)
 
     def receive(self) -> list[Event]:
         events, self.events = self.events, []

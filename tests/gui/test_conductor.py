@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QTextCursor
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QWidget
 from pytestqt.qtbot import QtBot
 
 from engine.protocol import (
+    CancelLoad,
     CatalogueEntry,
     CatalogueListed,
     Change,
@@ -20,12 +21,15 @@ from engine.protocol import (
     Failed,
     Generate,
     GenerationEnded,
+    GenerationStarted,
     ListModels,
     Load,
+    LoadCancelled,
     ModelLoaded,
     ObserverReport,
     Pause,
     Progress,
+    Prompt,
     Resume,
     SettingChange,
     SettingFacts,
@@ -34,6 +38,8 @@ from engine.protocol import (
     SingleStep,
     StateChanged,
     Stop,
+    TokensCounted,
+    Turn,
 )
 from gui.actions import ACTIONS
 from gui.conductor import Conductor
@@ -123,12 +129,12 @@ def test_space_runs_pauses_and_goes_on(conductor: Conductor, host: ScriptedHost,
         qtbot.keyClick(conductor.window, Qt.Key.Key_Space)
         assert isinstance(host.sent[-1], expected)
     assert conductor.window.actions_["run"].text() == "Run"
-    assert [c.prompt for c in host.sent if isinstance(c, Generate)] == ["Hello"]
+    assert [c.prompt.text for c in host.sent if isinstance(c, Generate)] == ["Hello"]
 
 
 def test_space_in_the_prompt_is_a_space(conductor: Conductor, host: ScriptedHost, qtbot: QtBot) -> None:
     ready(conductor, host)
-    editor = conductor.window.prompt._text
+    editor = conductor.window.prompt._plain
     conductor.window.activateWindow()
     editor.setFocus()
     editor.moveCursor(QTextCursor.MoveOperation.End)
@@ -231,19 +237,134 @@ def test_failures_are_shown_not_asked(conductor: Conductor, host: ScriptedHost) 
     assert conductor.window.messages.dismiss_latest()
 
 
+def downloading(fraction: float) -> Progress:
+    total = 2 * 2**30
+    done = round(fraction * total)
+    return Progress(0, "downloading model.safetensors", fraction, "download", done, total, 1, 5, 2.0**20)
+
+
 def test_loading_shows_progress_and_can_be_cancelled(
     conductor: Conductor, host: ScriptedHost, hosts: Hosts
 ) -> None:
-    say(conductor, host, StateChanged(0, EngineState.LOADING), Progress(0, "reading weights", 0.5))
     progress = conductor.window.progress
+    say(conductor, host, StateChanged(0, EngineState.LOADING))
+    assert progress.text == "loading preset"
+    say(conductor, host, Progress(0, "reading weights", 0.5, "read weights"))
     assert progress.isVisible()
     assert progress.text == "reading weights"
-    progress.cancelled.emit()
-    assert host.ended == "killed"
-    assert len(hosts.opened) == 2
-    assert hosts.opened[1].sent == []
-    say(conductor, hosts.opened[1], StateChanged(0, EngineState.EMPTY))
+    progress._cancel.click()
+    assert host.sent == [CancelLoad()]
+    assert progress.text == "giving up preset"
+    assert not progress._cancel.isVisible()
+    say(conductor, host, Progress(0, "reading weights", 0.6, "read weights"))
+    assert progress.text == "giving up preset", "whatever else comes meanwhile"
+    say(conductor, host, LoadCancelled(0, "preset"), StateChanged(0, EngineState.EMPTY))
     assert not progress.isVisible()
+    assert host.ended == ""
+    (message,) = conductor.window.messages.messages()
+    assert "preset was given up" in message.sentence
+    message.action_button.click()
+    assert host.sent[-1] == Load("preset")
+    assert conductor.window.messages.messages() == []
+
+
+def test_a_download_says_how_far_it_is_and_goes_on_after_a_cancel(
+    conductor: Conductor, host: ScriptedHost
+) -> None:
+    say(conductor, host, StateChanged(0, EngineState.LOADING), downloading(0.25))
+    assert conductor.window.progress.details == "512 MiB of 2.00 GiB · file 2 of 5 · 1.00 MiB/s · 26 min left"
+    conductor.window.progress._cancel.click()
+    say(conductor, host, LoadCancelled(0, "preset"), StateChanged(0, EngineState.EMPTY))
+    (message,) = conductor.window.messages.messages()
+    assert "what has come is kept" in message.sentence
+    assert message.action_button.text() == "Resume"
+    message.action_button.click()
+    assert host.sent == [CancelLoad(), Load("preset")]
+
+
+def test_a_download_that_is_ended_by_force_can_be_resumed(
+    conductor: Conductor, host: ScriptedHost, hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gui.load_watch.PATIENCE_NS", 0)
+    say(conductor, host, StateChanged(0, EngineState.LOADING), downloading(0.25))
+    conductor.window.progress._cancel.click()
+    conductor.frame()
+    assert host.ended == "killed"
+    assert conductor.window.progress.text == "starting the engine"
+    assert not conductor.window.progress._cancel.isVisible()
+    (message,) = conductor.window.messages.messages()
+    message.action_button.click()
+    assert hosts.opened[1].sent == [Load("preset")]
+
+
+def test_a_download_that_fails_can_be_resumed_and_a_bad_model_cannot(
+    conductor: Conductor, host: ScriptedHost
+) -> None:
+    failed = Failed(0, "The download failed: try again.", "Timeout", "load")
+    say(conductor, host, StateChanged(0, EngineState.LOADING), downloading(0.5), failed)
+    say(conductor, host, StateChanged(0, EngineState.EMPTY))
+    (message,) = conductor.window.messages.messages()
+    assert message.action_button.text() == "Resume"
+    message.action_button.click()
+    assert host.sent == [Load("preset")]
+    bad = Failed(0, "There is no such model.", "", "load")
+    say(conductor, host, StateChanged(0, EngineState.LOADING), bad, StateChanged(0, EngineState.EMPTY))
+    (message,) = conductor.window.messages.messages()
+    assert not hasattr(message, "action_button")
+
+
+def test_a_load_is_cancelled_while_the_engine_starts(conductor: Conductor, host: ScriptedHost) -> None:
+    progress = conductor.window.progress
+    say(conductor, host, StateChanged(0, EngineState.STARTING), Progress(0, "importing torch", 0.0))
+    assert progress._cancel.isVisible()
+    progress._cancel.click()
+    assert host.sent == [CancelLoad()]
+    say(conductor, host, StateChanged(0, EngineState.EMPTY), StateChanged(0, EngineState.LOADING))
+    assert progress.text == "giving up preset"
+
+
+def test_an_engine_that_starts_without_a_model_has_nothing_to_cancel(
+    qapp: QApplication, hosts: Hosts
+) -> None:
+    conductor = build(hosts("process"), hosts)
+    conductor.window.show()
+    say(conductor, hosts.opened[0], Progress(0, "importing torch", 0.0))
+    assert conductor.window.progress.isVisible()
+    assert not conductor.window.progress._cancel.isVisible()
+    conductor.window.close()
+    conductor.window.deleteLater()
+    settle(qapp)
+
+
+def test_another_model_is_picked_while_one_loads(
+    conductor: Conductor, host: ScriptedHost, qtbot: QtBot, qapp: QApplication
+) -> None:
+    say(conductor, host, StateChanged(0, EngineState.LOADING))
+    conductor.window.actions_["pick"].trigger()
+    conductor.window.actions_["pick"].trigger()
+    (picker,) = conductor.window.findChildren(ModelPicker)
+    picker.search.setText("org/other")
+    qtbot.keyClick(picker.search, Qt.Key.Key_Return)
+    settle(qapp)
+    assert [command for command in host.sent if isinstance(command, Load)] == [Load("org/other", "auto")]
+    loading, empty = StateChanged(0, EngineState.LOADING), StateChanged(0, EngineState.EMPTY)
+    say(conductor, host, LoadCancelled(0, "preset"), empty, loading)
+    assert conductor.window.progress.text == "loading org/other"
+    assert conductor.window.messages.messages() == [], "the first one is over, and nobody misses it"
+    say(conductor, host, loaded(), StateChanged(0, EngineState.READY))
+    assert not conductor.window.progress.isVisible()
+
+
+def test_a_directory_is_remembered_by_its_whole_path(
+    qapp: QApplication, hosts: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = SettingsStore.of_file(tmp_path / "a.ini")
+    conductor = build(hosts("process"), hosts, store, load=Load("./mine"))
+    ready(conductor, hosts.opened[0], 0)
+    assert store.recent_models == [str(tmp_path / "mine")]
+    conductor.window.deleteLater()
+    settle(qapp)
 
 
 def test_a_switch_is_wished_for_and_shown_when_it_is_in_force(
@@ -306,9 +427,8 @@ def test_every_number_explains_itself(conductor: Conductor, host: ScriptedHost) 
 
 def gui_explanation(conductor: Conductor, key: str) -> str:
     panel = conductor.window.measurements
-    if key in panel._values:
-        return panel._values[key].toolTip()
-    return panel._headlines[key].toolTip()
+    name = panel.measured[key].metric.name + "\n"
+    return next(part.toolTip() for part in panel.findChildren(QWidget) if part.toolTip().startswith(name))
 
 
 def test_the_status_bar_shows_what_measuring_costs(conductor: Conductor, host: ScriptedHost) -> None:
@@ -338,7 +458,7 @@ def test_the_picker_lists_searches_and_says_what_does_not_fit(
     say(conductor, host, CatalogueListed(0, entries))
     picker.search.setText("8b")
     assert picker.choice == "", "what does not fit is not loaded"
-    assert "needs 16 GiB" in picker._hint.text()
+    assert "needs 16 GiB" in picker.hint
     picker.search.setText("30m")
     assert picker.choice == "llama-30m"
     picker.search.setText("some/hub-id")
@@ -394,11 +514,11 @@ def test_a_garbled_layout_is_no_obstacle(qapp: QApplication, hosts: Hosts, tmp_p
 
 
 def test_the_first_model_runs_by_itself_once(qapp: QApplication, hosts: Hosts) -> None:
-    conductor = build(hosts("process"), hosts, autorun=Generate("go"))
+    conductor = build(hosts("process"), hosts, autorun=Generate(Prompt("go")))
     host = hosts.opened[0]
     for _ in range(2):
         say(conductor, host, loaded(), StateChanged(0, EngineState.READY))
-    assert host.sent == [Generate("go")]
+    assert host.sent == [Generate(Prompt("go"))]
     conductor.window.deleteLater()
     settle(qapp)
 
@@ -425,3 +545,58 @@ def test_what_was_tried_later_is_shown_on_the_switchboard(conductor: Conductor, 
     say(conductor, host, SettingsProbed(0, (refused, *facts[1:])))
     assert "it cannot" in board.rows["attention"].explanation
     assert board.rows["attention"]._value == "eager"
+
+
+def chatting(conductor: Conductor, host: ScriptedHost) -> None:
+    """A model that knows turns is loaded."""
+    made = loaded()
+    model = replace(made.model, has_chat_template=True, special_tokens=((3, "<|end|>"),))
+    say(conductor, host, replace(made, model=model), StateChanged(0, EngineState.READY))
+
+
+def test_an_answer_to_a_chat_can_become_a_turn_and_a_continued_text_cannot(
+    conductor: Conductor, host: ScriptedHost
+) -> None:
+    chatting(conductor, host)
+    prompt = conductor.window.prompt
+    events = list(synthetic.events(8, synthetic.Shape(layers=4)))
+    prompt.set_text("plain")
+    conductor.generate()
+    say(conductor, host, *events, GenerationEnded(0, 0, "length"))
+    assert not prompt._chat._answered
+    prompt.set_prompt(Prompt(turns=(Turn("user", "Hello"),)))
+    conductor.generate()
+    say(conductor, host, GenerationEnded(0, 0, "end token"))
+    tokens = conductor.engine.trace.tokens
+    assert 3 in tokens.id.tolist()
+    expected = "".join(text for text, id in zip(tokens.text, tokens.id.tolist(), strict=True) if id != 3)
+    assert prompt._chat._answered == expected.strip()
+    conductor.generate()
+    assert not prompt._chat._answered, "another one is being written"
+
+
+def test_what_is_generated_first_is_the_sample_that_suits_the_model(qapp: QApplication, hosts: Hosts) -> None:
+    conductor = build(hosts("process"), hosts, load=Load("preset"), autorun=Generate(Prompt(), 6))
+    chatting(conductor, hosts.opened[0])
+    (command,) = [c for c in hosts.opened[0].sent if isinstance(c, Generate)]
+    assert command.prompt.turns == conductor.window.prompt.prompt.turns != ()
+    assert command.max_new_tokens == 6
+    conductor.stop()
+    conductor.window.deleteLater()
+    settle(qapp)
+
+
+def test_the_length_of_the_prompt_is_asked_for_and_shown(conductor: Conductor, host: ScriptedHost) -> None:
+    ready(conductor, host)
+    say(conductor, host, TokensCounted(0, host.asked[-1].request, 41, 131_071))
+    assert conductor.window.prompt.length.text == "41 of 131,071 tokens"
+
+
+def test_tokens_that_were_dropped_and_files_that_are_no_prompt_are_said(
+    conductor: Conductor, host: ScriptedHost, tmp_path: Path
+) -> None:
+    ready(conductor, host)
+    say(conductor, host, GenerationStarted(1, 0, 0, "x", (1,), 10, 1_234))
+    assert "1,234 of its tokens were dropped" in conductor.window.messages.messages()[0].sentence
+    conductor.window.prompt.take_files([tmp_path])
+    assert "directory" in conductor.window.messages.messages()[0].sentence

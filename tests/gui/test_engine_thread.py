@@ -4,22 +4,37 @@ import pytest
 from PySide6.QtWidgets import QApplication
 
 from engine.protocol import (
+    CancelLoad,
     Change,
+    CountTokens,
     EngineEnded,
     EngineState,
     Event,
     Failed,
     Generate,
     Load,
+    LoadCancelled,
     Pause,
+    Prompt,
     SettingsChanged,
     StateChanged,
     StepEnded,
+    TokensCounted,
 )
 from engine.trace.store import Trace
 from gui.engine_thread import EngineThread
+from gui.load_watch import PATIENCE_NS
 from tests.gui import synthetic
-from tests.gui.building import Hosts
+from tests.gui.building import Hosts, ScriptedHost
+
+
+class Clock:
+    """Stands still until it is wound."""
+
+    now_ns = 0
+
+    def __call__(self) -> int:
+        return self.now_ns
 
 
 @pytest.fixture
@@ -28,8 +43,29 @@ def hosts() -> Hosts:
 
 
 @pytest.fixture
-def engine(qapp: QApplication, hosts: Hosts) -> EngineThread:
-    return EngineThread(hosts("process"), hosts)
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def engine(qapp: QApplication, hosts: Hosts, clock: Clock) -> EngineThread:
+    return EngineThread(hosts("process"), hosts, clock=clock)
+
+
+@pytest.fixture
+def given_up(engine: EngineThread) -> list[str]:
+    """The models whose loads were given up, as the engine thread tells it."""
+    found: list[str] = []
+    engine.load_cancelled.connect(lambda event: found.append(event.model))
+    return found
+
+
+def hear(engine: EngineThread, host: ScriptedHost, *events: Event) -> None:
+    host.events = list(events)
+    engine.drain()
+
+
+LOADING, EMPTY = StateChanged(0, EngineState.LOADING), StateChanged(0, EngineState.EMPTY)
 
 
 def loaded_events(steps: int = 20) -> list[Event]:
@@ -106,7 +142,7 @@ def test_another_place_restarts_the_engine_and_leaves_a_mark(engine: EngineThrea
     engine.noted.connect(notes.append)
     engine.settings_changed.connect(marks.append)
     engine.load("some-model")
-    engine.generate(Generate("hello"))
+    engine.generate(Generate(Prompt("hello")))
     hosts.opened[0].events = [*loaded_events(), StateChanged(0, EngineState.RUNNING)]
     engine.drain()
     engine.change((("engine_place", "thread"),))
@@ -119,7 +155,7 @@ def test_another_place_restarts_the_engine_and_leaves_a_mark(engine: EngineThrea
     assert marks[0].switch_ns > 0
     assert "this process" in notes[0]
     assert len(engine.trace.marks) == 1
-    assert hosts.opened[1].sent[-1] == Generate("hello"), "what ran goes on"
+    assert hosts.opened[1].sent[-1] == Generate(Prompt("hello")), "what ran goes on"
 
 
 def test_the_place_it_already_has_changes_nothing(engine: EngineThread, hosts: Hosts) -> None:
@@ -151,3 +187,167 @@ def test_shutting_down_stops_the_host(engine: EngineThread, hosts: Hosts) -> Non
 def test_an_unknown_place_is_refused(engine: EngineThread) -> None:
     with pytest.raises(ValueError, match="cloud"):
         engine.restart("cloud")
+
+
+def test_a_cancelled_load_is_given_up_by_the_engine_itself(
+    engine: EngineThread, hosts: Hosts, given_up: list[str]
+) -> None:
+    engine.load("big", "cpu", (("precision", "bfloat16"),))
+    hear(engine, hosts.opened[0], LOADING)
+    engine.cancel_load()
+    assert hosts.opened[0].sent[-1] == CancelLoad()
+    assert engine.is_cancelling
+    assert engine.wanted_model == "big", "until it is given up"
+    hear(engine, hosts.opened[0], LoadCancelled(0, "big"), EMPTY)
+    assert given_up == ["big"]
+    assert not engine.is_loading
+    assert engine.wanted_model == ""
+    assert len(hosts.opened) == 1, "its process goes on"
+    engine.load_again()
+    assert hosts.opened[0].sent[-1] == Load("big", "cpu", (("precision", "bfloat16"),))
+
+
+def test_an_engine_process_that_does_not_listen_is_ended(
+    engine: EngineThread, hosts: Hosts, clock: Clock, given_up: list[str]
+) -> None:
+    engine.load("big")
+    hear(engine, hosts.opened[0], LOADING)
+    engine.cancel_load()
+    engine.drain()
+    clock.now_ns = PATIENCE_NS - 1
+    engine.drain()
+    assert len(hosts.opened) == 1
+    clock.now_ns = PATIENCE_NS
+    engine.drain()
+    assert hosts.opened[0].ended == "killed"
+    assert hosts.opened[1].started
+    assert hosts.opened[1].sent == [], "without the model"
+    assert given_up == ["big"]
+    assert engine.state is EngineState.STARTING
+    clock.now_ns *= 5
+    hear(engine, hosts.opened[1], EMPTY)
+    assert len(hosts.opened) == 2
+    engine.load_again()
+    assert hosts.opened[1].sent == [Load("big")]
+
+
+def test_an_answer_that_waits_is_heard_before_patience_ends(
+    engine: EngineThread, hosts: Hosts, clock: Clock, given_up: list[str]
+) -> None:
+    engine.load("big")
+    hear(engine, hosts.opened[0], LOADING)
+    engine.cancel_load()
+    engine.drain()
+    clock.now_ns = 10 * PATIENCE_NS  # the window was busy with something else
+    hear(engine, hosts.opened[0], LoadCancelled(0, "big"), EMPTY)
+    assert given_up == ["big"]
+    assert hosts.opened[0].ended == ""
+
+
+def test_an_engine_thread_is_waited_for(qapp: QApplication, hosts: Hosts, clock: Clock) -> None:
+    engine = EngineThread(hosts("thread"), hosts, clock=clock)
+    notes: list[str] = []
+    engine.noted.connect(notes.append)
+    engine.load("big")
+    hear(engine, hosts.opened[0], LOADING)
+    engine.cancel_load()
+    for _ in range(4):
+        engine.drain()
+        clock.now_ns += PATIENCE_NS
+    assert len(hosts.opened) == 1
+    assert hosts.opened[0].ended == ""
+    assert len(notes) == 1, "said once"
+    assert "cannot be interrupted" in notes[0]
+    hear(engine, hosts.opened[0], LoadCancelled(0, "big"), EMPTY)
+    assert not engine.is_cancelling
+
+
+def test_a_second_load_replaces_the_first(
+    engine: EngineThread, hosts: Hosts, clock: Clock, given_up: list[str]
+) -> None:
+    engine.load("first")
+    hear(engine, hosts.opened[0], LOADING)
+    engine.load("second", "cpu")
+    assert hosts.opened[0].sent == [Load("first"), Load("second", "cpu")], "the engine cancels by itself"
+    assert engine.wanted_model == "second"
+    hear(engine, hosts.opened[0], LoadCancelled(0, "first"), EMPTY, LOADING)
+    assert engine.wanted_model == "second"
+    assert engine.is_loading
+    assert given_up == [], "nobody asked to be told"
+    clock.now_ns = 9 * PATIENCE_NS
+    engine.drain()
+    hear(engine, hosts.opened[0], synthetic.loaded(4), StateChanged(0, EngineState.READY))
+    assert not engine.is_loading
+    assert len(hosts.opened) == 1
+
+
+def test_a_first_load_that_hangs_does_not_keep_the_second_waiting(
+    engine: EngineThread, hosts: Hosts, clock: Clock
+) -> None:
+    engine.load("first")
+    hear(engine, hosts.opened[0], LOADING)
+    engine.load("second")
+    engine.drain()
+    clock.now_ns = PATIENCE_NS
+    engine.drain()
+    assert hosts.opened[0].ended == "killed"
+    assert hosts.opened[1].sent == [Load("second")]
+
+
+def test_a_load_is_cancelled_while_the_engine_still_starts(
+    engine: EngineThread, hosts: Hosts, clock: Clock, given_up: list[str]
+) -> None:
+    engine.adopt(Load("big"))
+    engine.cancel_load()
+    clock.now_ns = 9 * PATIENCE_NS
+    engine.drain()
+    assert hosts.opened[0].sent == [CancelLoad()]
+    assert hosts.opened[0].ended == "", "importing takes its time, another engine would have to do it again"
+    hear(engine, hosts.opened[0], EMPTY, LOADING, LoadCancelled(0, "big"), EMPTY)
+    assert given_up == ["big"]
+
+
+def test_a_cancel_that_comes_too_late_says_so_and_keeps_the_model(
+    engine: EngineThread, hosts: Hosts, given_up: list[str]
+) -> None:
+    notes: list[str] = []
+    engine.noted.connect(notes.append)
+    engine.load("big")
+    hear(engine, hosts.opened[0], LOADING)
+    engine.cancel_load()
+    hear(engine, hosts.opened[0], synthetic.loaded(4), StateChanged(0, EngineState.READY))
+    assert "ready before" in notes[0]
+    assert engine.wanted_model == "big"
+    assert given_up == []
+
+
+def test_there_is_nothing_to_cancel_without_a_load(engine: EngineThread, hosts: Hosts) -> None:
+    engine.cancel_load()
+    assert hosts.opened[0].sent == []
+    engine.load("missing")
+    hear(engine, hosts.opened[0], LOADING, Failed(0, "There is none.", command="load"), EMPTY)
+    engine.cancel_load()
+    assert hosts.opened[0].sent == [Load("missing")]
+
+
+def test_an_engine_that_dies_while_it_gives_up_comes_back_empty(engine: EngineThread, hosts: Hosts) -> None:
+    engine.load("big")
+    hear(engine, hosts.opened[0], LOADING)
+    engine.cancel_load()
+    hear(engine, hosts.opened[0], EngineEnded(0, "It was killed."))
+    assert not engine.is_loading
+    engine.restart()
+    assert hosts.opened[1].sent == []
+
+
+def test_the_length_of_a_prompt_is_asked_and_told(engine: EngineThread, hosts: Hosts) -> None:
+    told: list[TokensCounted] = []
+    engine.tokens_counted.connect(told.append)
+    question = CountTokens(7, Prompt("hello"))
+    engine.count_tokens(question)
+    assert hosts.opened[0].asked == [question]
+    answer = TokensCounted(0, 7, 2, 1024)
+    hear(engine, hosts.opened[0], answer)
+    assert told == [answer]
+    hear(engine, hosts.opened[0], EngineEnded(0, "gone"))
+    engine.count_tokens(question)  # nobody is there to answer, and nobody complains

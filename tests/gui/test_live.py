@@ -5,14 +5,13 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
 from engine.hosts import open_host
-from engine.protocol import EngineState, Generate, Load
+from engine.protocol import EngineState, Generate, Load, Prompt
 from gui.conductor import Conductor
 from gui.panels.message_bar import Kind
 from tests.gui.building import build
@@ -29,7 +28,7 @@ def conductor(qapp: QApplication) -> Iterator[Conductor]:
     host = open_host("process")
     host.start()
     host.send(LOAD)
-    made = build(host, open_host, load=LOAD, autorun=Generate("The night train", 6, False))
+    made = build(host, open_host, load=LOAD, autorun=Generate(Prompt("The night train"), 6, False))
     made.window.show()
     made.start()
     yield made
@@ -66,6 +65,9 @@ def test_load_run_switch_pause_step_stop_kill_and_load_again(
     assert len(engine.trace.tokens) == 6
     assert window.heading.text == "READY"
     greedy = engine.trace.tokens.id.tolist()
+    window.prompt.set_text("The night train left the harbour.")
+    until(lambda: window.prompt.length.text.endswith(" of 8,191 tokens"))
+    assert int(window.prompt.length.text.split()[0]) > 5
 
     window.prompt.set_text("The night train")
     window.prompt.set_limit(400, False)
@@ -131,15 +133,3 @@ def test_a_model_that_does_not_exist_is_one_sentence_and_another_can_be_loaded(
     engine.load("llama-30m", "cpu")
     until(reached(conductor, EngineState.READY))
     assert not window.messages.messages()
-
-
-def test_cancelling_a_load_ends_its_process(
-    conductor: Conductor, until: Callable[[Callable[[], bool]], None]
-) -> None:
-    engine = conductor.engine
-    until(lambda: conductor.window.progress.isVisible())
-    child = {c.pid for c in psutil.Process().children()}
-    engine.cancel_load()
-    until(lambda: engine.state is EngineState.EMPTY)
-    assert not child & {c.pid for c in psutil.Process().children()}
-    assert len(engine.trace.steps) == 0

@@ -9,7 +9,7 @@ from gui.options import BAD_INPUT, free_path, parse
 
 def test_nothing_is_needed() -> None:
     options = parse([])
-    assert options.model == "llama-30m"
+    assert options.model == "demo"
     assert options.place == "process"
     assert options.screenshot is None
 

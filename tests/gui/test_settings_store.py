@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import QByteArray
 
-from gui.settings_store import LONGEST_PROMPT, RECENT, SettingsStore
+from engine.protocol import Prompt, Turn
+from gui.settings_store import LONGEST_PROMPT, OWN, RECENT, OwnPrompt, SettingsStore
 
 
 def test_what_was_kept_comes_back(tmp_path: Path) -> None:
@@ -63,3 +64,31 @@ def test_a_forgetful_store_forgets() -> None:
     store.remember_model("one")
     assert store.theme == "system"
     assert store.recent_models == []
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        "[",
+        "7",
+        '[{"name": 1}]',
+        '[{"name": "a", "text": "", "turns": [["evil", "x"]], "thinking": null}]',
+        "[" * 99_999,
+    ],
+)
+def test_own_prompts_that_are_garbage_are_ignored(tmp_path: Path, garbage: str) -> None:
+    store = SettingsStore.of_file(tmp_path / "a.ini")
+    store._keep("own_prompts", garbage)
+    assert store.own_prompts == []
+
+
+def test_own_prompts_are_bounded_and_an_old_one_can_be_replaced(tmp_path: Path) -> None:
+    store = SettingsStore.of_file(tmp_path / "a.ini")
+    for number in range(OWN):
+        store.keep_own_prompt(OwnPrompt(f"{number:02}", Prompt("text")))
+    with pytest.raises(ValueError, match="delete one"):
+        store.keep_own_prompt(OwnPrompt("one more", Prompt("text")))
+    chat = Prompt(turns=(Turn("user", "@hi, \n;"),), thinking=False)
+    store.keep_own_prompt(OwnPrompt("07", chat))
+    assert len(store.own_prompts) == OWN
+    assert store.own_prompts[7] == OwnPrompt("07", chat)

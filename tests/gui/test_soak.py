@@ -15,7 +15,7 @@ import pytest
 from PySide6.QtWidgets import QApplication
 
 from engine.hosts import ProcessHost
-from engine.protocol import EngineState, Generate, Load
+from engine.protocol import EngineState, Generate, Load, Prompt
 from tests.gui.building import build
 from tests.gui.conftest import settle
 
@@ -33,7 +33,9 @@ def test_a_live_window_holds_memory_and_reference_counts_flat(qapp: QApplication
     host = ProcessHost()
     host.start()
     host.send(LOAD)
-    conductor = build(host, lambda place: ProcessHost(), load=LOAD, autorun=Generate("warm", 4, False))
+    conductor = build(
+        host, lambda place: ProcessHost(), load=LOAD, autorun=Generate(Prompt("warm"), 4, False)
+    )
     conductor.window.resize(1440, 900)
     conductor.window.show()
     conductor.start()
@@ -42,7 +44,7 @@ def test_a_live_window_holds_memory_and_reference_counts_flat(qapp: QApplication
     begin, samples = time.monotonic(), []
     generations = 0
     while time.monotonic() < begin + SECONDS:
-        engine.generate(Generate("A long watch. ", 400, stop_at_end_token=False))
+        engine.generate(Generate(Prompt("A long watch. "), 400, stop_at_end_token=False))
         generations += 1
         turn(qapp, lambda: bool(engine.trace.generations) and engine.trace.generations[-1].ended is not None)
         conductor.window.navigation.select(100)

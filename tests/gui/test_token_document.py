@@ -1,5 +1,7 @@
 """The streamed text: whole, tinted by latency, copied as the model wrote it, and known token by token."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from engine.trace.phases import StepKind
 from engine.trace.store import Trace
 from gui import theme as themes
 from gui.token_document import LIMITS, NEUTRAL, TokenDocument, text_between, tint_of, tints
-from tests.gui import synthetic
+from tests.gui import readers, synthetic
 
 STAMPS = synthetic._gaps_ns(1).astype("int64").cumsum()
 
@@ -30,10 +32,12 @@ def trace_of(texts: list[str], prompt: str = "Prompt: ", gaps_ms: list[int] | No
     return trace
 
 
-def written(qapp: QApplication, trace: Trace) -> tuple[QTextDocument, TokenDocument]:
+def written(
+    qapp: QApplication, trace: Trace, shows_special: bool = True
+) -> tuple[QTextDocument, TokenDocument]:
     document = QTextDocument()
     document.setDocumentLayout(QPlainTextDocumentLayout(document))
-    tokens = TokenDocument(document, themes.DARK, trace)
+    tokens = TokenDocument(document, themes.DARK, trace, shows_special)
     for _ in range(100):
         if tokens.finished:
             break
@@ -120,3 +124,64 @@ def test_the_usual_has_no_tint_and_extremes_are_strongest(theme: themes.Theme) -
 def test_a_long_prompt_is_cut_and_says_so(qapp: QApplication) -> None:
     document, _ = written(qapp, trace_of(["a"], prompt="x" * 10_000))
     assert "6,000 more characters" in document.toPlainText()
+
+
+SPECIAL = ((1, "<s>"), (2, "</s>"), (7, "<|end|>"))
+
+
+def chat_trace() -> Trace:
+    """A prompt with special tokens in and around it, and an answer that ends with one."""
+    trace = Trace(
+        replace(synthetic.loaded(1), model=replace(synthetic.loaded(1).model, special_tokens=SPECIAL))
+    )
+    trace.append(synthetic.layout(1))
+    trace.append(GenerationStarted(0, 0, 0, "Hi<|end|>there", (1, 50, 7, 51, 2), 100))
+    count = len(synthetic.layout(1).codes) + 2
+    for index, (id, text) in enumerate(((60, " well"), (7, "<|end|>"))):
+        raw = b"".join((index * 1000 + i).to_bytes(8, "little", signed=True) for i in range(count))
+        trace.append(StepEnded(index, 0, StepKind.DECODE, 0, 1, raw, 0, index, 0, (Token(id, text, index),)))
+    return trace
+
+
+def test_special_tokens_are_tags_and_can_be_left_out(qapp: QApplication) -> None:
+    trace = chat_trace()
+    document, tokens = written(qapp, trace)
+    assert document.toPlainText() == "<s>Hi<|end|>there</s> well<|end|>"
+    assert tagged(document) == ["<s>", "<|end|>", "</s>", "<|end|>"]
+    span = tokens.span_of_step(1)
+    assert span is not None
+    assert text_between(document, *span) == "<|end|>"
+    document, tokens = written(qapp, trace, shows_special=False)
+    assert document.toPlainText() == "Hithere well"
+    assert tokens.span_of_step(0) == (7, 12)
+    assert tokens.step_at(8) == 0
+
+
+def tagged(document: QTextDocument) -> list[str]:
+    """The pieces that are written in another font than the text."""
+    found = []
+    fragments = document.firstBlock().begin()
+    while not fragments.atEnd():
+        fragment = fragments.fragment()
+        if fragment.charFormat().font().family() == themes.fonts().numbers:
+            found.append(fragment.text())
+        fragments += 1
+    return found
+
+
+def test_inputs_stand_beside_what_was_made_of_them(qapp: QApplication) -> None:
+    document, tokens = written(qapp, readers.trace())
+    assert document.toPlainText().replace("\u00a0", " ").splitlines() == [
+        "step 0: 2 inputs, 4 tokens of padding",
+        "one  3 tokens + 4 padding",
+        "Paris is in [MASK]  7 tokens",
+        "    france 90.0 %",
+        "step 1: 1 input, 0 tokens of padding",
+        "[MASK] and [MASK]  5 tokens",
+        "    mask 1: paris 62.0 % · lyon 11.3 %",
+        "    mask 2: rome 50.0 %",
+    ]
+    span = tokens.span_of_step(1)
+    assert span is not None
+    assert tokens.step_at(span[0]) == tokens.step_at(span[1] - 1) == 1
+    assert tokens.step_at(span[0] - 1) == 0

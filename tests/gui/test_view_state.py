@@ -1,16 +1,18 @@
 """Scales, pooling and stacking by hand arithmetic and against plain definitions."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.protocol import Family
 from engine.trace.phases import PHASE_COUNT, Phase, Role
 from engine.trace.store import NO_LATENCY
 from gui import view_state as view
-from tests.gui import synthetic
+from tests.gui import readers, synthetic
 
 
 def test_bucket_size_is_the_least_power_of_two_that_fits() -> None:
@@ -149,3 +151,19 @@ def test_series_grow_as_if_made_at_once() -> None:
 def test_unattributed_time_is_on_top() -> None:
     assert view.STACK[-1] is Phase.UNATTRIBUTED
     assert sorted(view.STACK) == list(Phase)
+
+
+def test_steps_of_a_model_that_only_reads_are_its_normal_steps() -> None:
+    trace = readers.trace()
+    assert view.strip_columns(trace, 1, range(2)).prefill.tolist() == [False, False]
+    trace.model = replace(readers.facts(), family=Family.ENCODER_DECODER)
+    assert view.strip_columns(trace, 1, range(2)).prefill.tolist() == [True, True]
+
+
+def test_the_latency_of_a_model_that_only_reads_is_the_time_a_sequence() -> None:
+    trace = readers.trace()
+    series, numbers = view.ArrivalSeries(), view.configuration_numbers(trace)
+    series.update(trace, numbers)
+    assert series.steps.tolist() == [0, 1]
+    assert series.columns(trace, numbers, 1, range(2)).high.tolist() == [4_000_000, 8_000_000]
+    assert view.lengths(trace, slice(0, 2)).tolist() == [7, 5], "with padding"

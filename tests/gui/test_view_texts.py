@@ -4,7 +4,7 @@ from engine.protocol import SettingChange, SettingsChanged
 from engine.trace.ledger import Span
 from engine.trace.phases import Phase, SpanName
 from gui import view_texts as texts
-from tests.gui import synthetic
+from tests.gui import readers, synthetic
 
 
 def test_a_step_in_one_sentence() -> None:
@@ -82,3 +82,10 @@ def test_spans_have_shorter_names_for_less_room() -> None:
     assert texts.span_labels(attention) == ("L07 attention", "attention")
     assert texts.span_labels(Span(SpanName(Phase.NORM, 7, "layer"), 0, 0, 1)) == ("L07", "7")
     assert texts.span_labels(Span(SpanName(Phase.NORM, -1, "layers"), 0, 0, 1)) == ("layers",)
+
+
+def test_a_step_that_reads_says_how_much_and_how_much_for_nothing() -> None:
+    trace = readers.trace()
+    assert texts.step_sentence(trace, 0) == "step 0 · encode · 8.00 ms · 2 sequences · 10 tokens · 4 padding"
+    assert texts.step_sentence(trace, 1) == "step 1 · encode · 8.00 ms · 1 sequence · 5 tokens"
+    assert texts.latency_sentence(trace, 0) == "4.00 ms a sequence"

@@ -1,6 +1,7 @@
 """What all charts do: draw, stay still when nothing changed, draw only what is new exactly as if drawn at once."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PySide6.QtCore import QEvent, QPoint, QPointF, Qt
 from PySide6.QtGui import QColor, QImage, QMouseEvent, QWheelEvent
 from PySide6.QtWidgets import QApplication, QWidget
 
+from engine.protocol import Family
 from engine.trace.phases import Phase, Role
 from engine.trace.store import Trace
 from gui import theme as themes
@@ -21,7 +23,7 @@ from gui.charts.step_plot import StepPlot
 from gui.charts.step_timeline import StepTimeline
 from gui.charts.token_strip import TokenStrip
 from gui.navigation import LatencyAxis, Navigation
-from tests.gui import synthetic
+from tests.gui import readers, synthetic
 
 STEP_PLOTS: list[type[StepPlot]] = [TokenStrip, LatencyChart, LayerMap]
 ALL: list[type[Chart]] = [*STEP_PLOTS, StepTimeline, PhaseLegend]
@@ -508,3 +510,35 @@ def test_the_legend_lists_only_phases_that_occur(make: Make, navigation: Navigat
     assert color(Phase.MLP) in seen
     assert color(Phase.BACKWARD) not in seen
     assert chart.heightForWidth(200) > chart.heightForWidth(2000)
+
+
+# ---------------------------------------------------------------- models that only read
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("axis", LatencyAxis)
+def test_a_trace_without_tokens_is_drawn(
+    make: Make, kind: type[Chart], axis: LatencyAxis, navigation: Navigation, tips: Tips
+) -> None:
+    navigation.set_latency_axis(axis)
+    chart = make(kind, readers.trace())
+    assert chart.refresh()
+    shown = set(pixels(chart).ravel().tolist())
+    if kind is LatencyChart:
+        assert QColor(themes.DARK.series[0]).rgb() in shown
+        assert not chart._empty_sentence()
+    if kind is PhaseLegend:
+        assert isinstance(chart, PhaseLegend)
+        assert not any("hatched" in label for _, label in chart._entries())
+    if isinstance(chart, TokenStrip):
+        mouse(chart, QEvent.Type.MouseMove, center_of(chart, 0))
+        assert "2 sequences · 10 tokens · 4 padding" in tips.shown
+
+
+def test_the_encoder_of_a_model_that_writes_is_hatched(make: Make) -> None:
+    trace = readers.trace()
+    trace.model = replace(readers.facts(), family=Family.ENCODER_DECODER)
+    legend = make(PhaseLegend, trace)
+    assert isinstance(legend, PhaseLegend)
+    legend.refresh()
+    assert legend._entries()[-1] == (None, "encoder step (hatched)")

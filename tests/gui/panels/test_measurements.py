@@ -1,0 +1,59 @@
+"""The measurements: what is shown suits the kind of model, and every number explains itself."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from PySide6.QtWidgets import QApplication
+
+from engine.protocol import Family
+from engine.trace.metrics import METRICS
+from engine.trace.store import Trace
+from gui.panels.measurements import HEADLINES, NAMES, ROWS, MeasurementsPanel
+from gui.theme import DARK
+from tests.gui import readers, synthetic
+from tests.gui.conftest import settle
+
+pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSizeHints", extend=True)
+
+
+@pytest.fixture
+def panel(qapp: QApplication) -> Iterator[MeasurementsPanel]:
+    made = MeasurementsPanel(DARK)
+    made.show()
+    yield made
+    made.close()
+    made.deleteLater()
+    settle(qapp)
+
+
+def shown(panel: MeasurementsPanel) -> dict[str, str]:
+    return {name.text(): value.text() for name, value in panel._cells if name.isVisible()}
+
+
+@pytest.mark.parametrize("family", Family)
+def test_only_numbers_that_such_a_model_can_have_are_shown(family: Family) -> None:
+    for key in (*HEADLINES[family], *ROWS[family]):
+        assert family in METRICS[key].families
+        assert NAMES[key]
+
+
+def test_a_model_that_only_reads_is_measured_by_the_sequence(panel: MeasurementsPanel) -> None:
+    panel.set_trace(readers.trace())
+    names = [headline._name.text() for headline in panel._headlines]
+    assert names == ["throughput", "sequence median", "padding"]
+    assert panel._headlines[0]._number.text() == "188"  # 3 sequences in 16 ms
+    assert panel._headlines[0]._unit.text() == "seq/s"
+    assert shown(panel)["sequences"] == "3"
+    assert "wall_s / B_s" in panel._headlines[1].toolTip()
+    assert "ITL p95" not in shown(panel)
+
+
+def test_another_kind_of_model_has_other_numbers(panel: MeasurementsPanel) -> None:
+    panel.set_trace(readers.trace())
+    panel.set_trace(synthetic.trace(30, synthetic.Shape(layers=2)))
+    assert {"ITL p95", "prefill"} <= set(shown(panel))
+    loaded = synthetic.loaded(2)
+    panel.set_trace(Trace(replace(loaded, model=replace(loaded.model, family=Family.ENCODER_DECODER))))
+    assert "encode" in shown(panel)
+    assert "prefill" not in shown(panel)
