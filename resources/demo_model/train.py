@@ -1,0 +1,210 @@
+"""Trains the large demo model from scratch, and the draft model from the large one. Seeded; resumes where it stopped.
+
+    python -m resources.demo_model.train large --work DIRECTORY --tokens 14000000
+    python -m resources.demo_model.train draft --work DIRECTORY --tokens 14000000
+
+The work directory keeps the tokenized text and the newest state; the models are written beside this file. Training the
+draft model is distillation: it learns the large model's whole distribution, on the same text and on what the large
+model writes.
+"""
+
+import argparse
+import json
+import math
+import sysconfig
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+from transformers import AutoTokenizer, LlamaForCausalLM
+
+from resources.demo_model.corpus import read_corpus
+from resources.demo_model.data import HeldOut, Text, held_out_text, write_text
+from resources.demo_model.distil import Forward, Loss, distillation_loss, with_written
+from resources.demo_model.muon import Muon
+from resources.demo_model.settings import CONTEXT, DRAFT, LARGE, SEED, Size, llama_config
+
+HERE = Path(__file__).parent
+BATCH_TOKENS = 4096
+SHORT = 256  # tokens of a sequence in most of the training: attention costs less
+LONG_FROM = 0.85  # share of the steps after which sequences are as long as the context
+MUON_LR, ADAM_LR = 0.02, 0.004
+WARM_UP = 0.02  # share of the steps
+DECAY_FROM = 0.35  # share of the steps after which the rate falls, to 0 at the end
+SAVE_EVERY_S = 120.0
+LOG_EVERY = 10
+MEASURE_EVERY = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long to train: steps of BATCH_TOKENS tokens."""
+
+    name: str
+    size: Size
+    steps: int
+
+
+class Training:
+    """One model being trained; its state can be written and read, and then goes on as if nothing had happened."""
+
+    def __init__(
+        self, plan: Plan, work: Path, text: Text, loss: Loss, held_out: HeldOut, compiled: bool = False
+    ) -> None:
+        torch.manual_seed(SEED)
+        self.plan, self.text, self.loss, self.held_out = plan, text, loss, held_out
+        self.model = LlamaForCausalLM(llama_config(plan.size))
+        self._forward: Forward = torch.compile(self.model, dynamic=False) if compiled else self.model
+        self.state_file = work / f"{plan.name}.pt"
+        self.log_file = work / f"{plan.name}.jsonl"
+        layers = [p for n, p in self.model.named_parameters() if p.ndim == 2 and "layers" in n]
+        others = [p for n, p in self.model.named_parameters() if p.ndim != 2 or "layers" not in n]
+        self.optimizers: list[torch.optim.Optimizer] = [
+            Muon(layers, MUON_LR),
+            torch.optim.AdamW(others, ADAM_LR, betas=(0.9, 0.95), weight_decay=0.0),
+        ]
+        self._rates = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
+        self.step = 0
+        self.seconds = 0.0
+        if self.state_file.exists():
+            self._resume()
+
+    def run(self, until: int | None = None) -> None:
+        """Train to the end of the plan, or to step `until`."""
+        begin = saved = time.monotonic()
+        before = self.seconds
+        losses: list[float] = []
+        while self.step < (until or self.plan.steps):
+            losses.append(self._one_step())
+            self.seconds = before + time.monotonic() - begin
+            if self.step % LOG_EVERY == 0:
+                self._log(losses)
+                losses.clear()
+            if time.monotonic() - saved > SAVE_EVERY_S:
+                self.save()
+                saved = time.monotonic()
+        self.save()
+
+    def _one_step(self) -> float:
+        share = self.step / self.plan.steps
+        length = CONTEXT if share >= LONG_FROM else SHORT
+        batch = self.text.batch(self.step, BATCH_TOKENS, length)
+        factor = rate(share)
+        for optimizer, full in zip(self.optimizers, self._rates, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = full * factor
+            optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(self._forward, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.step += 1
+        return loss.item()
+
+    def _log(self, losses: Sequence[float]) -> None:
+        row: dict[str, Any] = {
+            "step": self.step,
+            "seconds": round(self.seconds, 1),
+            "tokens": self.step * BATCH_TOKENS,
+            "loss": round(sum(losses) / len(losses), 4),
+        }
+        if self.step % MEASURE_EVERY == 0:
+            row["held_out_bits_per_byte"] = round(self.held_out.bits_per_byte(self.model, 64), 4)
+        with self.log_file.open("a") as log:
+            log.write(json.dumps(row) + "\n")
+        print(row, flush=True)
+
+    def save(self) -> None:
+        """Write the state, whole or not at all."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        new = self.state_file.with_suffix(".new")
+        torch.save(state, new)
+        new.replace(self.state_file)
+
+    def _resume(self) -> None:
+        state = torch.load(self.state_file)
+        self.model.load_state_dict(state["model"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.step, self.seconds = state["step"], state["seconds"]
+        # what was logged after the state had been saved is logged once more
+        rows = self.log_file.read_text().splitlines(keepends=True) if self.log_file.exists() else []
+        self.log_file.write_text("".join(row for row in rows if json.loads(row)["step"] <= self.step))
+
+
+def rate(share: float) -> float:
+    """The learning rate as a share of its full value, after a share of the steps: warm-up, plateau, decay to 0."""
+    if share < WARM_UP:
+        return (share + 1e-3) / (WARM_UP + 1e-3)
+    return min(1.0, (1 - share) / (1 - DECAY_FROM))
+
+
+def next_token_loss(model: Forward, ids: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of each next token, nats. ids: (sequences, length + 1)."""
+    logits = model(input_ids=ids[:, :-1], use_cache=False).logits
+    return functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+
+
+def export(training: Training, tokenizer: Any, directory: Path) -> None:
+    """Write a model as people load it, in float16. (A copy: the one that trains stays in float32.)"""
+    copy = LlamaForCausalLM(training.model.config)
+    copy.load_state_dict(training.model.state_dict())
+    copy.half().save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+
+
+def write_log(work: Path, file: Path) -> None:
+    """Write the logs of both models, as far as there are any, into one file."""
+    with file.open("w") as log:
+        for name in ("large", "draft"):
+            kept = work / f"{name}.jsonl"
+            for row in kept.read_text().splitlines() if kept.exists() else []:
+                log.write(json.dumps({"model": name, **json.loads(row)}) + "\n")
+
+
+def main() -> None:
+    """Train what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("model", choices=("large", "draft"))
+    parser.add_argument("--work", type=Path, required=True, help="where text and state are kept")
+    parser.add_argument("--tokens", type=int, required=True, help="how many tokens to train on")
+    parser.add_argument("--library", type=Path, action="append", help="standard libraries, the newest first")
+    parser.add_argument(
+        "--written", type=int, default=800_000, help="tokens that the large model writes for the draft model"
+    )
+    parser.add_argument("--export-only", action="store_true", help="write the model as it is now")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    libraries = options.library or [Path(sysconfig.get_path("stdlib"))]
+    if not (options.work / "train.npy").exists():
+        write_text(options.work, read_corpus(libraries))
+    tokenizer = AutoTokenizer.from_pretrained(options.work / "tokenizer")
+    text, held_out = Text(np.load(options.work / "train.npy")), held_out_text(tokenizer)
+    steps = math.ceil(options.tokens / BATCH_TOKENS)
+    if options.model == "large":
+        plan = Plan("large", LARGE, steps)
+        training = Training(plan, options.work, text, next_token_loss, held_out, compiled=True)
+    else:
+        teacher = LlamaForCausalLM.from_pretrained(HERE / "large", dtype=torch.float32).eval()
+        mixed = Text(with_written(teacher, text, options.work, options.written))
+        plan = Plan("draft", DRAFT, steps)
+        training = Training(plan, options.work, mixed, distillation_loss(teacher), held_out)
+    if not options.export_only:
+        training.run()
+    export(training, tokenizer, HERE / options.model)
+    write_log(options.work, HERE / "training.jsonl")
+
+
+if __name__ == "__main__":
+    main()

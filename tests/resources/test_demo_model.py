@@ -1,0 +1,266 @@
+"""The demo models that ship with the program: what lies there, what it can do, and how it was made."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from resources.demo_model import corpus, distil
+from resources.demo_model.data import HeldOut, Text, held_out_documents
+from resources.demo_model.evaluate import (
+    BEGIN_OF_TABLE,
+    CARD,
+    END_OF_TABLE,
+    FIGURES_FILE,
+    PART,
+    Acceptance,
+    Figures,
+    card_table,
+    evaluate,
+    speculate,
+)
+from resources.demo_model.muon import orthogonal
+from resources.demo_model.settings import CONTEXT, END, VOCABULARY, Size
+from resources.demo_model.train import Plan, Training, next_token_loss, rate, write_log
+
+HERE = Path(corpus.__file__).parent
+MOST_BYTES = 16_000_000
+TINY = Size(hidden=16, mlp=32, layers=1, heads=2, key_heads=1)
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(2, before))
+    yield
+    torch.set_num_threads(before)
+
+
+def test_everything_shipped_is_small() -> None:
+    files = [file for file in HERE.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+    assert sum(file.stat().st_size for file in files) <= MOST_BYTES
+    assert (HERE / "training.jsonl").stat().st_size <= 100_000
+
+
+@pytest.mark.parametrize(
+    ("name", "fewest", "most"), [("large", 5_000_000, 8_000_000), ("draft", 0, 1_000_000)]
+)
+def test_a_model_has_its_size_and_lies_there_in_16_bit(name: str, fewest: int, most: int) -> None:
+    with safe_open(HERE / name / "model.safetensors", framework="pt") as weights:
+        tensors = [weights.get_tensor(key) for key in weights.keys()]  # noqa: SIM118 - not a mapping
+    assert {tensor.dtype for tensor in tensors} == {torch.float16}
+    assert fewest <= sum(tensor.numel() for tensor in tensors) <= most
+    assert all(bool(tensor.isfinite().all()) for tensor in tensors)
+
+
+def test_both_have_the_same_tokenizer() -> None:
+    large, draft = (HERE / name / "tokenizer.json" for name in ("large", "draft"))
+    assert large.read_bytes() == draft.read_bytes()
+    tokenizer = AutoTokenizer.from_pretrained(HERE / "draft")
+    assert len(tokenizer) == VOCABULARY
+    assert tokenizer.model_max_length == CONTEXT
+    assert tokenizer.chat_template is None
+    assert tokenizer.eos_token == END
+    text = "def f(x: int) -> str:\n    return 'ünï 示波器'  # \t\n"
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+@pytest.mark.parametrize("name", ["large", "draft"])
+def test_transformers_alone_loads_and_runs_a_model(name: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(HERE / name)
+    model = AutoModelForCausalLM.from_pretrained(HERE / name, dtype=torch.float32).eval()
+    assert model.config.max_position_embeddings == CONTEXT
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+    inputs = tokenizer("import os\nimport ", return_tensors="pt")
+    with torch.inference_mode():
+        ids = model.generate(**inputs, max_new_tokens=3, do_sample=False)
+    assert tokenizer.decode(ids[0]).startswith("import os\nimport ")
+
+
+def test_the_figures_are_what_the_models_reach() -> None:
+    """On a part of the held-out text; `evaluate --write` kept the figures of the same part."""
+    found = asdict(evaluate(*PART))
+    kept = json.loads(FIGURES_FILE.read_text())["part"]
+    assert found["large_bits_per_byte"] <= 1.6
+    for name, figure in kept.items():  # another processor's rounding may turn a greedy choice
+        assert found[name] == pytest.approx(figure, rel=0.05 if "bits" not in name else 0.002), name
+
+
+def test_the_card_quotes_the_figures() -> None:
+    card = CARD.read_text()
+    whole = Figures(**json.loads(FIGURES_FILE.read_text())["whole"])
+    log = [json.loads(row) for row in (HERE / "training.jsonl").read_text().splitlines()]
+    assert whole.large_bits_per_byte <= 1.6
+    assert whole.acceptance >= 0.35
+    assert BEGIN_OF_TABLE + card_table(whole, log) + END_OF_TABLE in card
+    assert all(f"`{module}`" in card for module in corpus.HELD_OUT)
+
+
+class Counting:
+    """Stands for a model that continues any ids with the next number, modulo `period`."""
+
+    def __init__(self, period: int) -> None:
+        self.period = period
+
+    def generate(self, rows: torch.Tensor, max_new_tokens: int, **_: object) -> torch.Tensor:
+        new = (rows[:, -1:] + torch.arange(1, max_new_tokens + 1)) % self.period
+        return torch.cat([rows, new], dim=1)
+
+
+def test_acceptance_counts_what_agrees_up_to_the_first_difference() -> None:
+    same = speculate(Counting(1_000), Counting(1_000), [[1, 2, 3], [7, 8, 9]], new_tokens=20)
+    assert same == Acceptance(drafted=32, accepted=32, steps=8)
+    # the large model: 8 9 10 11 ..., the draft model: 8 9 END, then no number over 9
+    other = speculate(Counting(1_000), Counting(10), [[5, 6, 7], [15, 16, 17]], new_tokens=8)
+    # the first: a step at 0 (3 drafted up to END), at 3 and 4; the second: one at each of 0, 1, 2, 3 and 4
+    assert other.accepted == 2
+    assert other.steps == 3 + 5
+
+
+def test_a_text_ends_with_end() -> None:
+    """The large model stops at 999 -> END, too, and nothing is drafted behind it."""
+    found = speculate(Counting(1_000), Counting(1_000), [[993, 994, 995]], new_tokens=20)
+    assert found == Acceptance(drafted=4, accepted=4, steps=1)  # 996 997 998 999, and END of the large model
+
+
+def test_the_held_out_text_is_of_the_held_out_modules() -> None:
+    documents = held_out_documents()
+    assert {corpus.is_held_out(name) for name in documents} == {True}
+    assert 250_000 <= sum(map(len, documents.values())) <= 450_000
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    """A standard library of a few files."""
+    files = {
+        "textwrap.py": "def fill(text):\n    return secret_of_textwrap(text, width=70, more=None) or text * 2\n",
+        "test/test_textwrap.py": "def test_fill():\n    assert secret_test_of_textwrap\n" * 9,
+        "shelve.py": "class Shelf:\n    secret_of_shelve = 1\n",
+        "copied.py": "def fill(text):\n    return secret_of_textwrap(text, width=70, more=None) or text * 2\n",
+        "kept.py": 'def kept(a):\n    """'
+        + "Keeps what it is given. " * 12
+        + '"""\n    return learned_of(a)\n',
+        "broken.py": "def broken(:\n    never_parsed = [1, 2, 3]  # but text all the same, and long enough to learn\n",
+        "pydoc_data/topics.py": "topics = {'a': 'The statement of a.', 'b': 'What b means.'}\n",
+        "site-packages/other.py": "secret_of_somebody_else = 1\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def test_held_out_modules_are_not_learned_nor_their_copies(library: Path) -> None:
+    found = corpus.read_corpus([library])
+    assert sorted(found.held_out) == ["shelve.py", "textwrap.py"]
+    assert "secret" not in "".join(found.train)
+    assert "learned_of" in "".join(found.train)
+    assert "never_parsed" in "".join(found.train)
+
+
+def test_every_piece_is_learned_once_and_documentation_once_more(library: Path) -> None:
+    once, twice = corpus.read_corpus([library]), corpus.read_corpus([library, library])
+    assert once == twice
+    text = "".join(once.train)
+    assert text.count("learned_of") == 1
+    assert text.count("Keeps what it is given. ") == 2 * 12
+    assert {"The statement of a.", "What b means."} <= set(once.train)
+
+
+def test_the_pieces_of_a_file_are_the_file() -> None:
+    text = Path(corpus.__file__).read_text()
+    assert "".join(corpus.split(text)) == text
+    assert len(corpus.split(text)) > 5
+
+
+def text_of_numbers(count: int) -> Text:
+    return Text(np.random.default_rng(0).integers(0, VOCABULARY, count).astype(np.uint16))
+
+
+def test_an_epoch_sees_every_place_once() -> None:
+    text = Text(np.arange(4_000, dtype=np.uint16))
+    seen = torch.cat([text.batch(step, 64, 16)[:, :-1].flatten() for step in range(62)])
+    assert len(seen.unique()) == len(seen) == 62 * 64
+    assert not torch.equal(text.batch(0, 64, 16), text.batch(62, 64, 16))
+
+
+def tiny_training(work: Path) -> Training:
+    work.mkdir(exist_ok=True)
+    held_out = HeldOut([[1, 2, 3]], 9)
+    return Training(Plan("tiny", TINY, 7), work, text_of_numbers(20_000), next_token_loss, held_out)
+
+
+def test_a_training_that_was_interrupted_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    whole = tiny_training(tmp_path / "whole")
+    before = next_token_loss(whole.model, whole.text.batch(0, 512, 128)).item()
+    whole.run()
+    assert next_token_loss(whole.model, whole.text.batch(0, 512, 128)).item() < before
+    for until in (3, 6, None):
+        part = tiny_training(tmp_path / "parts")
+        part.run(until)
+    assert part.step == whole.step == 7
+    for name, weights in whole.model.state_dict().items():
+        assert torch.equal(weights, part.model.state_dict()[name]), name
+
+
+def test_what_was_logged_after_the_last_state_is_logged_once(tmp_path: Path) -> None:
+    tiny_training(tmp_path).run(2)
+    (tmp_path / "tiny.jsonl").write_text('{"step": 2}\n{"step": 4}\n')
+    tiny_training(tmp_path)
+    assert (tmp_path / "tiny.jsonl").read_text() == '{"step": 2}\n'
+
+
+def test_the_log_names_the_model_of_each_row(tmp_path: Path) -> None:
+    (tmp_path / "draft.jsonl").write_text('{"step": 2}\n')
+    write_log(tmp_path, tmp_path / "both.jsonl")
+    assert json.loads((tmp_path / "both.jsonl").read_text()) == {"model": "draft", "step": 2}
+
+
+def test_the_rate_warms_up_and_falls_to_nothing() -> None:
+    rates = [rate(share / 100) for share in range(101)]
+    assert 0 < rates[0] < rates[1] < rates[2] == rates[35] == 1.0
+    assert rates[35] > rates[60] > rates[99] > rates[100] == 0.0
+
+
+def test_a_model_is_at_no_distance_from_itself(tmp_path: Path) -> None:
+    model = tiny_training(tmp_path).model
+    ids = torch.arange(64).reshape(2, 32)
+    assert distil.distillation_loss(model)(model, ids).item() == pytest.approx(0.0, abs=1e-5)
+
+
+def test_the_draft_model_learns_from_text_that_the_large_one_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distil, "ROWS", 2)
+    monkeypatch.setattr(distil, "WRITTEN_TOKENS", 4)
+    teacher, text = tiny_training(tmp_path).model.eval(), text_of_numbers(900)
+    mixed = distil.with_written(teacher, text, tmp_path, count=400)
+    written = np.load(tmp_path / "written.npy").reshape(-1, 1 + distil.PROMPT_TOKENS + 4)
+    assert (written[:, 0] == 0).all()  # each begins after an END token
+    assert mixed.tolist() == [*text.ids[: written.size], *written.flatten()]
+    prompt = torch.from_numpy(written[:1, 1:-4].astype(np.int64))  # the first are greedy
+    assert (
+        prompt[0].tolist()
+        in np.lib.stride_tricks.sliding_window_view(text.ids, distil.PROMPT_TOKENS).tolist()
+    )
+    continued = teacher.generate(
+        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=4, do_sample=False
+    )
+    assert continued[0, -4:].tolist() == written[0, -4:].tolist()
+    kept = distil.with_written(teacher, text, tmp_path, count=400)  # not written again
+    assert np.array_equal(kept, mixed)
+
+
+@pytest.mark.parametrize("shape", [(24, 64), (64, 24)])
+def test_an_update_has_singular_values_near_one(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    singular = torch.linalg.svdvals(orthogonal(torch.randn(shape)))
+    assert singular.min() > 0.5
+    assert singular.max() < 1.5
