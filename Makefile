@@ -11,7 +11,7 @@ TORCH_INDEX ?=
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 export PIP_NO_WARN_SCRIPT_LOCATION = 1
 
-.PHONY: run test bench lint format clean
+.PHONY: run test bench sweep lint format clean
 
 run: $(VENV)/.ready
 	@$(BIN)/cyclograph $(ARGS)
@@ -21,6 +21,9 @@ test: $(VENV)/.ready-test
 
 bench: $(VENV)/.ready-test
 	@for name in startup frame loop overhead observer; do $(BIN)/python -m tests.benchmarks.$$name $(ARGS) || exit 1; done
+
+sweep: $(VENV)/.ready-test
+	@$(BIN)/python -m tests.sweep $(ARGS)
 
 lint: $(VENV)/.ready-test
 	@$(BIN)/ruff check .

@@ -10,7 +10,7 @@ from time import perf_counter_ns
 
 import torch
 
-from engine.protocol import Generate, Load
+from engine.protocol import Generate, Load, Prompt
 from engine.runtime.caches import new_cache
 from engine.runtime.generation import Generation, Limits
 from engine.runtime.workbench import Workbench
@@ -48,7 +48,7 @@ def measure(model: str, rounds: int, tokens: int) -> None:
             pass
 
     def with_events(count: int) -> None:
-        run = bench.start(Generate(PROMPT, count, stop_at_end_token=False), perf_counter_ns())
+        run = bench.start(Generate(Prompt(PROMPT), count, stop_at_end_token=False), perf_counter_ns())
         while not run.step(False):
             pass
         run.end("length")

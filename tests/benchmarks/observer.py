@@ -15,7 +15,7 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 from PySide6.QtWidgets import QApplication
 
 from engine.hosts import Host, open_host
-from engine.protocol import EngineEnded, Event, Generate, GenerationEnded, Load, ModelLoaded
+from engine.protocol import EngineEnded, Event, Generate, GenerationEnded, Load, ModelLoaded, Prompt
 from engine.trace.store import NO_LATENCY, Trace
 from gui.conductor import Conductor
 from gui.engine_thread import EngineThread
@@ -46,7 +46,7 @@ class NoWindow:
 
     def gaps_ns(self, tokens: int) -> np.ndarray:
         """Gaps between the tokens of one generation."""
-        self.host.send(Generate(PROMPT, tokens, stop_at_end_token=False))
+        self.host.send(Generate(Prompt(PROMPT), tokens, stop_at_end_token=False))
         trace = Trace(self.loaded)
         for event in self._all_events(tokens):
             trace.append(event)
@@ -94,7 +94,7 @@ class WithWindow:
         """Gaps between the tokens of one generation, drawn as they come."""
         before = len(self.engine.trace.generations)
         self.conductor.start()
-        self.engine.generate(Generate(PROMPT, tokens, stop_at_end_token=False))
+        self.engine.generate(Generate(Prompt(PROMPT), tokens, stop_at_end_token=False))
         generations = lambda: self.engine.trace.generations  # noqa: E731
         self._turn_until(lambda: len(generations()) > before and generations()[-1].ended is not None)
         self.conductor.stop()

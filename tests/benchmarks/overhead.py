@@ -7,7 +7,7 @@ from time import perf_counter_ns
 
 import torch
 
-from engine.protocol import Generate, Load
+from engine.protocol import Generate, Load, Prompt
 from engine.runtime.clocks import StampRecorder
 from engine.runtime.generation import Generation, Limits
 from engine.runtime.telemetry import measure_mark_cost_ns
@@ -95,7 +95,7 @@ def decode_seconds(generation: Generation) -> float:
 def marks_per_step(bench: Workbench, tokens: int) -> int:
     """Stamps of a decode step at detail `layer`."""
     bench.change((("detail", "layer"),))
-    run = bench.start(Generate(PROMPT, 4), perf_counter_ns())
+    run = bench.start(Generate(Prompt(PROMPT), 4), perf_counter_ns())
     counts: list[int] = []
     bench.emit = lambda event: counts.append(len(event.stamps) // 8) if hasattr(event, "stamps") else None
     while not run.step(False):

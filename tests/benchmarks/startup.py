@@ -63,8 +63,9 @@ BARE_FIRST_TOKEN = f"""
 import time
 import torch, transformers
 from engine.runtime.models.loading import load_model
+from engine.runtime.models.progress import LoadReport
 torch.set_num_threads(max(1, torch.get_num_threads() - 1))
-loaded = load_model("{MODEL}", "cpu", None, lambda activity, fraction: None)
+loaded = load_model("{MODEL}", "cpu", None, LoadReport())
 ids = loaded.tokenizer("{PROMPT}", return_tensors="pt")["input_ids"]
 output = loaded.model.generate(ids, max_new_tokens=1, do_sample=False)
 print(loaded.tokenizer.decode(output[0, -1:]))
