@@ -82,11 +82,7 @@ def small_config(model_type: str, **overrides: Any) -> PreTrainedConfig:
 
 def _harmless(fixed: dict[str, Any]) -> dict[str, Any]:
     """The decided entries that the full-size default can be made with: not sizes, which would not fit the others."""
-    return {
-        name: value
-        for name, value in fixed.items()
-        if isinstance(value, bool) or name == "hidden_size_per_layer_input"
-    }
+    return {name: value for name, value in fixed.items() if isinstance(value, bool)}
 
 
 def _merged(entries: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -119,9 +119,9 @@ def test_what_differs_from_the_known_exceptions_is_said() -> None:
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Outcome]:
     file = tmp_path_factory.mktemp("sweep") / "outcomes.json"
-    subprocess.run(
-        [sys.executable, "-m", "tests.sweep", "--json", file], cwd=ROOT, check=False, capture_output=True
-    )
+    command = [sys.executable, "-m", "tests.sweep", "--json", file]
+    swept = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert file.exists(), f"the sweep ended with {swept.returncode}: {swept.stderr[-2000:]}"
     outcomes = [
         Outcome(**{**each, "family": Family(each["family"])}) for each in json.loads(file.read_text())
     ]
