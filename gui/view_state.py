@@ -66,8 +66,11 @@ class StepScale:
         return self.first + (x - self.left) / self.pixels_per_step
 
     def bucket_at(self, x: int) -> int:
-        """The bucket whose column holds pixel x."""
-        return math.ceil(self.step_at(x + 1) / self.bucket) - 1
+        """The bucket whose column holds pixel x: what `x` draws decides where the division rounds otherwise."""
+        bucket = math.ceil(self.step_at(x + 1) / self.bucket) - 1
+        if self.x(bucket * self.bucket) > x:
+            return bucket - 1
+        return bucket + 1 if self.x((bucket + 1) * self.bucket) <= x else bucket
 
     def buckets(self, count: int) -> range:
         """The buckets that are on screen and hold some of `count` steps."""

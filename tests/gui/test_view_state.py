@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engine.protocol import Family
@@ -27,7 +27,7 @@ def test_steps_lie_on_whole_pixels_from_the_left_edge() -> None:
     assert scale.bucket == 1
 
 
-@settings(derandomize=True)
+@example(first=0.0, span=15.0, width=69)  # 69 / 4.6 is a little more than 15
 @given(st.floats(0, 5000), st.floats(8, 50_000), st.integers(50, 2000))
 def test_every_pixel_belongs_to_the_column_drawn_there(first: float, span: float, width: int) -> None:
     scale = view.StepScale(first, first + span, 56, width)
