@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from engine.protocol import Family
+from engine.trace.comparison import work_of
+from engine.trace.generation_view import writes
 from engine.trace.ledger import Int64
 from engine.trace.phases import PHASE_COUNT, Phase, Role, StepKind
 from engine.trace.statistics import RollingQuantiles
@@ -167,7 +168,7 @@ def strip_columns(trace: Trace, size: int, buckets: range) -> StripColumns:
 
 def only_reads(trace: Trace) -> bool:
     """Whether the model writes nothing: its steps read sequences, and there are no tokens and no gaps between them."""
-    return trace.model is not None and trace.model.family is Family.ENCODER
+    return not writes(trace)
 
 
 def is_preparation(trace: Trace, kinds: npt.NDArray[np.int8]) -> Bool:
@@ -234,12 +235,8 @@ def latency_ns(trace: Trace, rows: Int64 | slice) -> Int64:
 
 def lengths(trace: Trace, rows: Int64 | slice) -> Int64:
     """What latency grows with (n): the context of a step, or how long its sequences are with their padding."""
-    steps = trace.steps
-    if not only_reads(trace):
-        context: Int64 = steps.context_length[rows]
-        return context
-    length: Int64 = (steps.prompt_tokens[rows] + steps.padding_tokens[rows]) // steps.batch[rows]
-    return length
+    work = work_of(trace, rows)
+    return work // trace.steps.batch[rows] if only_reads(trace) else work
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ instead of per token. What the model's head says about each input is read off at
 
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +16,8 @@ from engine.protocol import SequenceResult
 from engine.runtime.clocks import wait_for_device
 from engine.runtime.generation import Stepped
 from engine.runtime.live import Context, LiveModel
-from engine.runtime.prompts import PromptRefused, input_limit
-from engine.trace.phases import Detail, Phase, StepKind
+from engine.runtime.prompts import PromptRefused, losing
+from engine.trace.phases import Phase, StepKind
 
 #: How many labels or words are told of each input.
 TOLD = 5
@@ -46,7 +45,7 @@ def encode_inputs(live: LiveModel, text: str, truncate: bool = False) -> list[En
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         raise PromptRefused("There is no input: type something, one input a line.")
-    limit = input_limit(live)
+    limit = live.input_limit
     whole = _tokenized(live, lines)
     for place, each in enumerate(whole, 1):
         if not each.ids:
@@ -71,19 +70,9 @@ def _tokenized(live: LiveModel, lines: list[str], **options: Any) -> list[Encode
 
 
 def _shortened(live: LiveModel, whole: EncodedInput, limit: int) -> EncodedInput:
-    with _losing_its_end(live.tokenizer):
+    with losing(live.tokenizer, "right"):
         (cut,) = _tokenized(live, [whole.text], truncation=True, max_length=limit)
     return EncodedInput(whole.text, cut.ids, len(whole.ids) - len(cut.ids), cut.types)
-
-
-@contextmanager
-def _losing_its_end(tokenizer: Any) -> Iterator[None]:
-    side = tokenizer.truncation_side
-    tokenizer.truncation_side = "right"
-    try:
-        yield
-    finally:
-        tokenizer.truncation_side = side
 
 
 def _takes(live: LiveModel, argument: str) -> bool:
@@ -133,7 +122,7 @@ class Encoding:
             batch = self._padded(inputs)
             arguments = {name: tensor.to(self._live.device) for name, tensor in batch.items()}
             recorder.end()
-            output = self._forward(arguments)
+            output = self._live.run(self._live.model, self._forward_code, **arguments)
             recorder.begin(self._read_code)
             read = self._reader.read(output, batch["input_ids"])
             recorder.end()
@@ -174,16 +163,6 @@ class Encoding:
             types = (each.types or (0,) * len(each.ids) for each in inputs)
             arguments["token_type_ids"] = _stacked(types, self._live.tokenizer.pad_token_type_id, side)
         return arguments
-
-    def _forward(self, arguments: dict[str, torch.Tensor]) -> Any:
-        live = self._live
-        whole = live.detail is Detail.STEP
-        if whole:
-            live.recorder.begin(self._forward_code)
-        output = live.model(**arguments)
-        if whole:
-            live.recorder.end()
-        return output
 
     def _to_host(self, read: torch.Tensor | None) -> torch.Tensor | None:
         """What was read; where there is nothing to read, a step still is not over before the device is done."""

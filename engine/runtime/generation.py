@@ -21,7 +21,7 @@ from engine.runtime.clocks import wait_for_device
 from engine.runtime.live import Context, LiveModel
 from engine.runtime.sampling import Chooser
 from engine.runtime.text import TextStream
-from engine.trace.phases import Detail, Phase, StepKind
+from engine.trace.phases import Phase, StepKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Generation:
         recorder.begin_step()
         ids = self._tensor(self._prompt)
         with torch.inference_mode():
-            self.context.encoded = self._run(encoder, input_ids=ids)
+            self.context.encoded = self._live.run(encoder, self._forward_code, input_ids=ids)
             self._await_device()
         return self._stepped(StepKind.ENCODE, (), len(self._prompt), "")
 
@@ -152,21 +152,11 @@ class Generation:
             arguments["input_ids"] = ids
         else:
             arguments |= {"decoder_input_ids": ids, "encoder_outputs": self.context.encoded}
-        output = self._run(live.model, **arguments, **self._extra)
+        output = live.run(live.model, self._forward_code, **arguments, **self._extra)
         if live.cache_argument == "state":  # RWKV hands its state back instead of updating a cache
             self.context.cache = output.state
         logits: torch.Tensor = output.logits
         return logits
-
-    def _run(self, module: torch.nn.Module, **arguments: Any) -> Any:
-        """The output of a forward pass; at the least level of detail it is one span."""
-        whole = self._live.detail is Detail.STEP
-        if whole:
-            self._live.recorder.begin(self._forward_code)
-        output = module(**arguments)
-        if whole:
-            self._live.recorder.end()
-        return output
 
     def _await_device(self) -> None:
         """A chunk yields no token to wait for; without waiting, a pause would come a whole prompt late."""

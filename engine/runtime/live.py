@@ -1,9 +1,11 @@
 """The loaded model and all that a setting may change about it while it runs. State lives here and nowhere else."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import Cache, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
@@ -70,3 +72,28 @@ class LiveModel:
     context: Context | None = None
     untried: set[str] = field(default_factory=set)
     stash: dict[torch.dtype, dict[str, torch.Tensor]] = field(default_factory=dict)
+
+    @cached_property
+    def input_limit(self) -> int:
+        """The most tokens that one input may have, special ones included.
+
+        Models like RoBERTa count positions from behind the padding token's: of the embeddings of positions that their
+        configuration states, those up to that one are never used.
+        """
+        limit = self.facts.context_limit
+        for name, module in self.model.named_modules():
+            padding: Any = getattr(module, "padding_idx", None)
+            if name.endswith("position_embeddings") and padding is not None:
+                weight: Any = module.weight
+                limit = min(limit, len(weight) - padding - 1)
+        return limit
+
+    def run(self, module: nn.Module, code: int, **arguments: Any) -> Any:
+        """The output of a forward pass; at the least level of detail it is one span, of this code."""
+        whole = self.detail is Detail.STEP
+        if whole:
+            self.recorder.begin(code)
+        output = module(**arguments)
+        if whole:
+            self.recorder.end()
+        return output

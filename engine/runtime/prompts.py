@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.protocol import Family, Prompt
 from engine.runtime.live import LiveModel
+from engine.runtime.models.errors import first_line
 
 #: Characters of a rendered chat that are told back to a front end.
 SHOWN_CHARACTERS = 4_000
@@ -52,12 +53,8 @@ def render(tokenizer: Any, prompt: Prompt) -> str:
         )
     except Exception as error:  # a template is a program from a stranger: it may fail in any way
         raise PromptRefused(
-            f"The model's chat template refuses these turns ({_first_line(error)}): change their roles or their order."
+            f"The model's chat template refuses these turns ({first_line(error)}): change their roles or their order."
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def tokenize(live: LiveModel, prompt: Prompt) -> Tokenized:
@@ -92,22 +89,8 @@ def fitted(live: LiveModel, prompt: Prompt, new_tokens: int) -> Tokenized:
 
 def prompt_limit(live: LiveModel) -> int:
     """The most tokens that a prompt may have: a decoder needs a place for at least one new token."""
-    limit = input_limit(live)
+    limit = live.input_limit
     return limit - 1 if live.facts.family is Family.DECODER else limit
-
-
-def input_limit(live: LiveModel) -> int:
-    """The most tokens that one input may have, special ones included.
-
-    Models like RoBERTa count positions from behind the padding token's: of the embeddings of positions that their
-    configuration states, those up to that one are never used.
-    """
-    limit = live.facts.context_limit
-    for name, module in live.model.named_modules():
-        padding = getattr(module, "padding_idx", None)
-        if name.endswith("position_embeddings") and padding is not None:
-            limit = min(limit, len(module.weight) - padding - 1)
-    return limit
 
 
 def answer_limit(live: LiveModel, prompt_tokens: int) -> int:
@@ -118,7 +101,7 @@ def answer_limit(live: LiveModel, prompt_tokens: int) -> int:
 
 def _ids(tokenizer: Any, text: str, templated: bool, longest: int | None = None) -> list[int]:
     """Ids of a text; a template has already written the special tokens that belong to it."""
-    with _losing_its_beginning(tokenizer):
+    with losing(tokenizer, "left"):
         taken = tokenizer(
             text,
             add_special_tokens=not templated,
@@ -130,10 +113,11 @@ def _ids(tokenizer: Any, text: str, templated: bool, longest: int | None = None)
 
 
 @contextmanager
-def _losing_its_beginning(tokenizer: Any) -> Iterator[None]:
-    side = tokenizer.truncation_side
-    tokenizer.truncation_side = "left"
+def losing(tokenizer: Any, side: str) -> Iterator[None]:
+    """Inside, a text that is truncated loses that side of it, "left" or "right"; special tokens stay."""
+    before = tokenizer.truncation_side
+    tokenizer.truncation_side = side
     try:
         yield
     finally:
-        tokenizer.truncation_side = side
+        tokenizer.truncation_side = before

@@ -21,7 +21,7 @@ def comparable_rows(trace: Trace, begin: int, end: int) -> Int64:
     return begin + np.flatnonzero(trace.steps.kind[begin:end] == kind)
 
 
-def work_of(trace: Trace, rows: Int64) -> Int64:
+def work_of(trace: Trace, rows: Int64 | slice) -> Int64:
     """What a step's wall time grows with, for each row: tokens of context, or positions of its batch with padding."""
     steps = trace.steps
     if writes(trace):

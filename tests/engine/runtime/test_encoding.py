@@ -21,7 +21,7 @@ from engine.protocol import (
     SequencesEncoded,
     TokensCounted,
 )
-from engine.runtime.encoding import EncodedInput, encode_inputs, input_limit
+from engine.runtime.encoding import EncodedInput, encode_inputs
 from engine.runtime.prompts import PromptRefused
 from engine.trace.phases import Phase, StepKind
 from tests.engine.runtime.live_models import Bench
@@ -325,7 +325,7 @@ def test_a_long_line_loses_its_end_when_told_to_and_keeps_its_special_tokens(ben
 def test_roberta_counts_positions_from_behind_its_padding(tmp_path: Path) -> None:
     bench = Bench(encoder_checkpoint("roberta", tmp_path))
     assert bench.workbench.live.facts.context_limit in (62, 64)
-    assert input_limit(bench.workbench.live) == 62
+    assert bench.workbench.live.input_limit == 62
     assert encode(bench, "x" * 60)[0].tokens == 62
     with pytest.raises(PromptRefused, match="takes 62"):
         encode(bench, "x" * 61)

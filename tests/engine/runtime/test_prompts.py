@@ -4,7 +4,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-import torch
 
 from engine.protocol import Family, Prompt, Turn
 from engine.runtime.live import LiveModel
@@ -24,7 +23,7 @@ def live(family: Family = Family.DECODER, limit: int = 64, template: str = TEMPL
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = template
     facts = SimpleNamespace(context_limit=limit, family=family)
-    return cast(LiveModel, SimpleNamespace(tokenizer=tokenizer, facts=facts, model=torch.nn.Identity()))
+    return cast(LiveModel, SimpleNamespace(tokenizer=tokenizer, facts=facts, input_limit=limit))
 
 
 def chat(*turns: tuple[str, str], **how: Any) -> Prompt:
