@@ -1,7 +1,9 @@
 """A window with an engine, real or scripted, as the program builds it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+
+from PySide6.QtWidgets import QApplication
 
 from engine.hosts import Host
 from engine.protocol import Command, CountTokens, Event, Generate, Load
@@ -9,6 +11,7 @@ from gui.conductor import Conductor
 from gui.engine_thread import EngineThread
 from gui.main_window import MainWindow
 from gui.settings_store import SettingsStore
+from tests.gui.conftest import settle
 
 
 @dataclass
@@ -69,3 +72,15 @@ def build(
     if load is not None:
         engine.adopt(load)
     return Conductor(window, engine, store, autorun)
+
+
+def shown(made: Conductor, application: QApplication) -> Iterator[Conductor]:
+    """For a fixture: the window on screen and drawing; afterwards it and its engine are gone."""
+    made.window.show()
+    made.start()
+    yield made
+    made.stop()
+    made.engine.shut_down()
+    made.window.close()
+    made.window.deleteLater()
+    settle(application)

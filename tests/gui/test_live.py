@@ -14,8 +14,7 @@ from engine.hosts import open_host
 from engine.protocol import EngineState, Generate, Load, Prompt
 from gui.conductor import Conductor
 from gui.panels.message_bar import Kind
-from tests.gui.building import build
-from tests.gui.conftest import settle
+from tests.gui.building import build, shown
 
 pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSizeHints", extend=True)
 
@@ -29,14 +28,7 @@ def conductor(qapp: QApplication) -> Iterator[Conductor]:
     host.start()
     host.send(LOAD)
     made = build(host, open_host, load=LOAD, autorun=Generate(Prompt("The night train"), 6, False))
-    made.window.show()
-    made.start()
-    yield made
-    made.stop()
-    made.engine.shut_down()
-    made.window.close()
-    made.window.deleteLater()
-    settle(qapp)
+    yield from shown(made, qapp)
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ from engine.hosts import open_host
 from engine.protocol import EngineState, Progress
 from gui.conductor import Conductor
 from gui.panels.message_bar import Kind
-from tests.gui.building import build
-from tests.gui.conftest import settle
+from tests.gui.building import build, shown
 
 pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSizeHints", extend=True)
 
@@ -38,14 +37,7 @@ def conductor(qapp: QApplication, silent_hub: None) -> Iterator[Conductor]:
     host = open_host("process")
     host.start()
     made = build(host, open_host)
-    made.window.show()
-    made.start()
-    yield made
-    made.stop()
-    made.engine.shut_down()
-    made.window.close()
-    made.window.deleteLater()
-    settle(qapp)
+    yield from shown(made, qapp)
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
 """Small real checkpoints for tests, and a bench that runs them and keeps the trace."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter_ns
 
+import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -12,6 +14,17 @@ from engine.trace.store import Trace
 from tests.engine.runtime.small_models import FAMILIES
 
 PROMPT = "The cycle of a token, 令牌的周期."
+
+
+def torch_kept() -> Iterator[None]:
+    """For a fixture: what settings change in torch itself is afterwards as it was before."""
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(1)
+    for enable in (torch.backends.cuda.enable_flash_sdp, torch.backends.cuda.enable_math_sdp):
+        enable(True)
+    torch.backends.cuda.enable_mem_efficient_sdp(True)
+    torch.backends.cuda.enable_cudnn_sdp(True)
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:

@@ -22,7 +22,7 @@ from engine.runtime.settings.resolve import apply_defaults, current_values
 from engine.runtime.settings.trial import first_layers, run_trial
 from engine.trace.ledger import Layout
 from engine.trace.phases import Phase, Role, StepKind
-from tests.engine.runtime.live_models import PROMPT, Bench, byte_tokenizer, save_checkpoint
+from tests.engine.runtime.live_models import PROMPT, Bench, byte_tokenizer, save_checkpoint, torch_kept
 from tests.engine.runtime.settings.small_live import setting, small_live
 from tests.engine.runtime.settings.test_resolve import is_sentence
 from tests.engine.runtime.small_models import build as build_decoder
@@ -38,13 +38,7 @@ Changes = Mapping[int, Mapping[str, SettingValue]]
 
 @pytest.fixture(autouse=True)
 def settings_of_torch_as_before() -> Iterator[None]:
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(1)
-    for enable in (torch.backends.cuda.enable_flash_sdp, torch.backends.cuda.enable_math_sdp):
-        enable(True)
-    torch.backends.cuda.enable_mem_efficient_sdp(True)
-    torch.backends.cuda.enable_cudnn_sdp(True)
+    yield from torch_kept()
 
 
 @dataclass

@@ -12,6 +12,7 @@ from engine.runtime.settings.execution import usable_processors
 from engine.runtime.settings.resolve import current_values
 from engine.runtime.settings.trial import first_layers, run_trial
 from engine.trace.phases import Phase
+from tests.engine.runtime.live_models import torch_kept
 from tests.engine.runtime.settings.small_live import begin, generate, setting, small_live
 from tests.engine.runtime.settings.test_resolve import is_sentence
 from tests.engine.runtime.small_models import build, families
@@ -23,13 +24,7 @@ KERNELS = ["eager", "sdpa", "sdpa:math", "sdpa:flash", "flex"]
 
 @pytest.fixture(autouse=True)
 def global_flags_as_before() -> Iterator[None]:
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(1)
-    for enable in (torch.backends.cuda.enable_flash_sdp, torch.backends.cuda.enable_math_sdp):
-        enable(True)
-    torch.backends.cuda.enable_mem_efficient_sdp(True)
-    torch.backends.cuda.enable_cudnn_sdp(True)
+    yield from torch_kept()
 
 
 @pytest.fixture(scope="module", params=MODELS)
