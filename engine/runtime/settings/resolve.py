@@ -1,8 +1,8 @@
 """From requested to effective: the one place where it is decided what a change of settings comes to.
 
-`resolve` is pure and judges by what probing found out; `apply_changes` carries the result out on a live
-model, where the model or the machine may still refuse. Every refusal is one sentence, and leaves the value
-in force as it was.
+`resolve` is pure and judges by what probing found out and by which settings exclude each other; `apply_changes` carries
+the result out on a live model, where the model or the machine may still refuse. Every refusal is one sentence, and
+leaves the value in force as it was.
 """
 
 import difflib
@@ -15,6 +15,7 @@ from engine.protocol import SettingChange, SettingFacts, SettingValue
 from engine.runtime.live import LiveModel
 from engine.runtime.settings import ALL
 from engine.runtime.settings.base import Setting, SettingRefused
+from engine.runtime.settings.conflicts import CONFLICTS, Conflict, settle
 from engine.runtime.settings.trial import first_sentence
 from engine.runtime.settings.values import read_value
 
@@ -31,6 +32,7 @@ def resolve(
     requested: Mapping[str, SettingValue],
     facts: Sequence[SettingFacts],
     current: Mapping[str, SettingValue] | None = None,
+    conflicts: Sequence[Conflict] = CONFLICTS,
 ) -> Resolution:
     """Decide what takes effect; what is refused keeps its current value, or its default. Never raises."""
     known = {fact.key: fact for fact in facts}
@@ -47,7 +49,8 @@ def resolve(
             reasons[key] = reason
         else:
             effective[key] = read
-    return Resolution(effective, reasons)
+    settled, excluded = settle(effective, in_force, list(known), conflicts)
+    return Resolution(settled, reasons | excluded)
 
 
 def _judge(fact: SettingFacts, requested: object, in_force: SettingValue) -> tuple[SettingValue | None, str]:
@@ -78,7 +81,7 @@ def current_values(live: LiveModel) -> dict[str, SettingValue]:
 def apply_changes(
     live: LiveModel, requested: Mapping[str, SettingValue], facts: Sequence[SettingFacts]
 ) -> tuple[SettingChange, ...]:
-    """Put the requested changes into force between two steps, in on-screen order; one result a request.
+    """Put the requested changes into force between two steps; one result a request.
 
     Only what differs is applied. A setting that the model or the machine refuses keeps its value, with the
     reason. An unknown setting has the effective value "".
@@ -88,9 +91,11 @@ def apply_changes(
         key: SettingChange(key, value, resolution.effective.get(key, ""), resolution.reasons.get(key, ""))
         for key, value in requested.items()
     }
-    for setting in ALL:
-        if setting.key in requested and setting.key not in resolution.reasons:
-            results[setting.key] = _apply(live, setting, results[setting.key])
+    defaults = {fact.key: fact.default for fact in facts}
+    accepted = [s for s in ALL if s.key in requested and s.key not in resolution.reasons]
+    # what goes back to its default goes first: it may be what excluded the others
+    for setting in sorted(accepted, key=lambda s: resolution.effective[s.key] != defaults[s.key]):
+        results[setting.key] = _apply(live, setting, results[setting.key])
     return tuple(results.values())
 
 

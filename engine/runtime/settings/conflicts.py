@@ -1,0 +1,66 @@
+"""Which values of two settings exclude each other: the one table of illegal combinations, and who gives way.
+
+What one setting cannot do on this model or machine is found out by probing it. Here stands what two of them cannot do
+together, whatever the model.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from engine.protocol import SettingValue
+
+Values = Callable[[SettingValue], bool]
+
+
+def one_of(*values: SettingValue) -> Values:
+    """Exactly these values."""
+    return lambda value: value in values
+
+
+def all_but(*values: SettingValue) -> Values:
+    """Every value except these."""
+    return lambda value: value not in values
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """`key` cannot have one of `values` while `other` has one of `other_values`.
+
+    `reason`: one sentence that names both and says what to do; it stands beside whichever of them was refused.
+    """
+
+    key: str
+    values: Values
+    other: str
+    other_values: Values
+    reason: str
+
+    def holds(self, configuration: Mapping[str, SettingValue]) -> bool:
+        """Whether a configuration has both. A setting that it does not know is in no conflict."""
+        if self.key not in configuration or self.other not in configuration:
+            return False
+        return self.values(configuration[self.key]) and self.other_values(configuration[self.other])
+
+
+CONFLICTS: tuple[Conflict, ...] = ()
+
+
+def settle(
+    wanted: Mapping[str, SettingValue],
+    in_force: Mapping[str, SettingValue],
+    order: Sequence[str],
+    conflicts: Iterable[Conflict] = CONFLICTS,
+) -> tuple[dict[str, SettingValue], dict[str, str]]:
+    """The wanted configuration without conflicts, and the reason for each setting that keeps its value instead.
+
+    What is in force stays: of two that exclude each other the one that was to change gives way; of two that were both
+    to change, the one that comes later in `order`. `in_force` must be free of conflicts, so that this ends.
+    """
+    settled, reasons = dict(wanted), {}
+    table = tuple(conflicts)
+    while (conflict := next((each for each in table if each.holds(settled)), None)) is not None:
+        changed = [key for key in (conflict.key, conflict.other) if settled[key] != in_force[key]]
+        loser = max(changed, key=order.index)
+        settled[loser] = in_force[loser]
+        reasons[loser] = conflict.reason
+    return settled, reasons
