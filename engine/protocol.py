@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from engine.trace.phases import SpanName, StepKind
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 SettingValue = str | int | float | bool
 #: All settings together, sorted by key.
@@ -114,6 +114,22 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Alternate:
+    """Let a value of a setting take turns with the one in force, A B B A, until the generation ends or StopAlternating.
+
+    Only settings whose SettingFacts give `turn_steps` can.
+    """
+
+    key: str
+    value: SettingValue
+
+
+@dataclass(frozen=True, slots=True)
+class StopAlternating:
+    """Put the value from before the alternation back into force, at the next step boundary."""
+
+
+@dataclass(frozen=True, slots=True)
 class ListModels:
     """Ask what models there are; answered by CatalogueListed."""
 
@@ -133,6 +149,8 @@ Command = (
     | SingleStep
     | Stop
     | Change
+    | Alternate
+    | StopAlternating
     | ListModels
     | Shutdown
 )
@@ -167,6 +185,7 @@ class SettingFacts:
     """A setting as the front end needs it. Numbers have a range, the rest has choices.
 
     `lossless`: greedy tokens stay the same whatever value is chosen. `reason`: why the whole setting is impossible.
+    `turn_steps`: steps of a turn when two of its values alternate; 0: switching costs too much for that.
     """
 
     key: str
@@ -182,6 +201,7 @@ class SettingFacts:
     expected: str = ""
     lossless: bool = True
     reason: str = ""
+    turn_steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -488,6 +508,34 @@ class SettingsChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class AlternationStarted:
+    """From step `step` on two values of a setting take turns, A B B A, each for `turn_steps` steps that yield tokens.
+
+    `first`, `second`: the values, A in force before. `configurations`, `effective`: of both; which of them a step was
+    made under is in its StepEnded.
+    """
+
+    at_ns: int
+    step: int
+    key: str
+    first: SettingValue
+    second: SettingValue
+    turn_steps: int
+    configurations: tuple[int, int]
+    effective: tuple[Configuration, Configuration]
+
+
+@dataclass(frozen=True, slots=True)
+class AlternationEnded:
+    """The alternation is over before step `step`, and its first value in force again. `reason`: "" or what ended it."""
+
+    at_ns: int
+    step: int
+    configuration: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class MemorySampled:
     """Memory of the engine, sampled at step boundaries, at most a few times a second. Absent values are None."""
 
@@ -544,6 +592,8 @@ Event = (
     | SequencesEncoded
     | GenerationEnded
     | SettingsChanged
+    | AlternationStarted
+    | AlternationEnded
     | MemorySampled
     | ObserverReport
     | Failed

@@ -235,10 +235,7 @@ class EngineThread(QObject):
         """Begin a new trace of the same model: what was measured so far is dropped, what runs goes on."""
         if self.loaded is None:
             return
-        fresh = Trace(self.loaded)
-        fresh.layouts = dict(self.trace.layouts)
-        fresh.configurations = list(self.trace.configurations)
-        self._replace_trace(fresh)
+        self._replace_trace(self.trace.emptied(self.loaded))
 
     def shut_down(self) -> None:
         """End the engine and wait for it. Call it once, before the application ends."""

@@ -12,6 +12,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from engine.protocol import (
+    Alternate,
     CancelLoad,
     Change,
     Command,
@@ -31,6 +32,7 @@ from engine.protocol import (
     SingleStep,
     StateChanged,
     Stop,
+    StopAlternating,
 )
 from engine.runtime.inbox import Inbox
 
@@ -130,6 +132,10 @@ class Session:
                 self._end_run("stopped")
             case Change():
                 self._change(command)
+            case Alternate():
+                self._alternate(command)
+            case StopAlternating():
+                self._end_alternation()
             case ListModels():
                 self._list_models()
             case Shutdown():
@@ -192,7 +198,24 @@ class Session:
         if self._workbench is None:
             self._fail("There is no model whose settings could change: load one first.", command="change")
             return
+        self._end_alternation()  # a change means what is in force then
         self._workbench.change(command.settings)
+
+    def _alternate(self, command: Alternate) -> None:
+        if self._workbench is None or self._run is None:
+            self._fail("Values take turns between steps: start a generation first.", command="alternate")
+            return
+        from engine.runtime.alternating import Alternation, AlternationRefused
+
+        self._end_alternation()
+        try:
+            self._run.alternation = Alternation(self._workbench, command)
+        except AlternationRefused as refusal:
+            self._fail(str(refusal), command="alternate")
+
+    def _end_alternation(self) -> None:
+        if self._run is not None:
+            self._run.end_alternation()
 
     # ------------------------------------------------------------ the generation
 

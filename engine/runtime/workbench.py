@@ -34,6 +34,7 @@ from engine.protocol import (
     StepEnded,
     TokensCounted,
 )
+from engine.runtime.alternating import TURN_STEPS, Alternation, AlternationRefused
 from engine.runtime.anatomy import find_anatomy
 from engine.runtime.caches import cache_bytes, new_cache
 from engine.runtime.clocks import StampRecorder
@@ -52,6 +53,7 @@ from engine.runtime.prompts import (
     tokenize,
 )
 from engine.runtime.settings import ALL
+from engine.runtime.settings.base import Setting
 from engine.runtime.settings.execution import default_threads
 from engine.runtime.settings.resolve import apply_changes, apply_defaults
 from engine.runtime.settings.suited import suited
@@ -84,12 +86,13 @@ class Workbench:
             self.live.facts, load_ns=perf_counter_ns() - begin_ns, load_stages_ns=report.stages_ns
         )
         self.configuration = 0
+        self._configurations = 1
         self.step_index = 0
         self.memory = MemorySampler(self.live)
         self.observer = Observer(self.live.recorder)
         self._layouts: dict[bytes, int] = {}
         self._generation_count = 0
-        refused = self._apply(tuple((k, v) for k, v in command.settings if k != "precision"))
+        refused = self.apply(tuple((k, v) for k, v in command.settings if k != "precision"))
         self.emit(
             ModelLoaded(perf_counter_ns(), self.live.facts, self.facts, self.configuration, self.effective())
         )
@@ -123,12 +126,16 @@ class Workbench:
         facts = []
         for done, setting in enumerate(ALL):
             report(f"trying setting {setting.key}", done / len(ALL))
-            facts.append(suited(setting.probe(self.live), self.live.facts))
+            facts.append(self._suited(setting))
         apply_defaults(self.live, facts)
         detail = next(setting for setting in ALL if setting.key == "detail")
         detail.apply(self.live, detail.current(self.live))
         report.stage("")
         return (*facts, place_facts(self._place))
+
+    def _suited(self, setting: Setting) -> SettingFacts:
+        facts = suited(setting.probe(self.live), self.live.facts)
+        return replace(facts, turn_steps=TURN_STEPS.get(facts.key, 0))
 
     @property
     def is_tried(self) -> bool:
@@ -139,11 +146,7 @@ class Workbench:
         """Try what was left out so that the first token would come soon. Call it while nothing is generated."""
         waiting = set(self.live.untried)
         self.live.untried.clear()
-        again = {
-            setting.key: suited(setting.probe(self.live), self.live.facts)
-            for setting in ALL
-            if setting.key in waiting
-        }
+        again = {setting.key: self._suited(setting) for setting in ALL if setting.key in waiting}
         self.facts = tuple(again.get(facts.key, facts) for facts in self.facts)
         self.emit(SettingsProbed(perf_counter_ns(), self.facts))
 
@@ -159,8 +162,8 @@ class Workbench:
     def change(self, settings: Configuration) -> None:
         """Change settings now, between two steps; what was asked for and what came of it is one event."""
         begin_ns = perf_counter_ns()
-        changes = self._apply(settings)
-        self.configuration += 1
+        changes = self.apply(settings)
+        self.configuration = self.next_configuration()
         end_ns = perf_counter_ns()
         self.emit(
             SettingsChanged(
@@ -168,7 +171,13 @@ class Workbench:
             )
         )
 
-    def _apply(self, settings: Configuration) -> tuple[SettingChange, ...]:
+    def next_configuration(self) -> int:
+        """A number that no configuration has had yet."""
+        self._configurations += 1
+        return self._configurations - 1
+
+    def apply(self, settings: Configuration) -> tuple[SettingChange, ...]:
+        """Put settings into force where that is possible, without a word to the front end."""
         place = [(key, value) for key, value in settings if key == "engine_place"]
         others = {key: value for key, value in settings if key != "engine_place"}
         changes = apply_changes(self.live, others, self.facts[:-1]) if others else ()
@@ -298,12 +307,16 @@ class Run:
         self._steps: Iterator[Stepped] = iter(work)
         self._number = number
         self._last_end_ns = perf_counter_ns()
+        self.alternation: Alternation | None = None
 
     def step(self, held: bool) -> str:
         """Do one step and emit it; why the generation ended, or "". `held`: the user held the engine before it."""
+        held = self._take_turn() or held
         held_ns = perf_counter_ns() - self._last_end_ns if held else 0
         stepped = next(self._steps)
         end_ns = perf_counter_ns()
+        if self.alternation is not None:
+            self.alternation.after_step(bool(stepped.tokens))
         bench = self._workbench
         bench.emit(self._event(stepped, held_ns))
         if stepped.results:
@@ -313,6 +326,22 @@ class Run:
         bench.observer.after_step(bench.emit, len(stepped.codes) // 2 + 2, end_ns)
         self._last_end_ns = end_ns
         return stepped.end_reason
+
+    def _take_turn(self) -> bool:
+        """Whether an alternation switched its setting for the next step."""
+        if self.alternation is None:
+            return False
+        try:
+            return self.alternation.before_step()
+        except AlternationRefused as refusal:
+            self.end_alternation(str(refusal))
+            return True
+
+    def end_alternation(self, reason: str = "") -> None:
+        """Let the values take turns no more, where they did."""
+        alternation, self.alternation = self.alternation, None
+        if alternation is not None:
+            alternation.end(reason)
 
     def _event(self, stepped: Stepped, held_ns: int) -> StepEnded:
         bench = self._workbench
@@ -336,6 +365,7 @@ class Run:
     def end(self, reason: str) -> None:
         """Emit the end of the generation and let its context go."""
         bench = self._workbench
+        self.end_alternation()
         bench.emit(GenerationEnded(self._number, perf_counter_ns(), reason, self._work.tail()))
         bench.live.context = None
 

@@ -7,9 +7,9 @@ from PySide6.QtGui import QEnterEvent, QStandardItemModel, QWheelEvent
 from PySide6.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QSpinBox, QVBoxLayout, QWidget
 
 from engine.protocol import SettingChange, SettingFacts, SettingValue
+from engine.trace.effects import MeasuredEffect
 from engine.trace.statistics import Verdict
 from gui import units
-from gui.effects import MeasuredEffect
 from gui.panels.widgets import Segments, label, set_role, set_text
 
 MOST_SEGMENTS = 4

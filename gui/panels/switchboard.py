@@ -7,8 +7,8 @@ from PySide6.QtGui import QPalette
 from PySide6.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from engine.protocol import Configuration, ModelLoaded, SettingFacts, SettingsChanged, SettingValue
+from engine.trace.effects import Effects
 from engine.trace.store import Trace
-from gui.effects import Effects
 from gui.panels.setting_row import SettingRow
 from gui.panels.widgets import label, set_text
 
