@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from engine.trace.phases import SpanName, StepKind
+from engine.trace.sameness import Sameness
 
 PROTOCOL_VERSION = 3
 
@@ -130,6 +131,16 @@ class StopAlternating:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasureSameness:
+    """Ask how far the output moved from what it would be under `reference` (only the settings that differ).
+
+    Answered by SamenessMeasured, between two steps of a generation; the generation waits meanwhile.
+    """
+
+    reference: Configuration
+
+
+@dataclass(frozen=True, slots=True)
 class ListModels:
     """Ask what models there are; answered by CatalogueListed."""
 
@@ -151,6 +162,7 @@ Command = (
     | Change
     | Alternate
     | StopAlternating
+    | MeasureSameness
     | ListModels
     | Shutdown
 )
@@ -536,6 +548,18 @@ class AlternationEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class SamenessMeasured:
+    """How far the output under `configuration` lies from that under other values: `reference`, only what differs."""
+
+    at_ns: int
+    step: int
+    configuration: int
+    reference: Configuration
+    sameness: Sameness
+    took_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class MemorySampled:
     """Memory of the engine, sampled at step boundaries, at most a few times a second. Absent values are None."""
 
@@ -594,6 +618,7 @@ Event = (
     | SettingsChanged
     | AlternationStarted
     | AlternationEnded
+    | SamenessMeasured
     | MemorySampled
     | ObserverReport
     | Failed

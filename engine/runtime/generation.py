@@ -79,6 +79,11 @@ class Generation:
         self.context = Context(list(first), len(first) + limits.max_new_tokens)
         live.context = self.context
 
+    @property
+    def prompt(self) -> list[int]:
+        """The ids of what is continued, or answered."""
+        return self._prompt
+
     def tail(self) -> str:
         """The text of an incomplete last character, as replacement characters."""
         return self._stream.flush()

@@ -25,6 +25,7 @@ from engine.protocol import (
     ListModels,
     Load,
     LoadCancelled,
+    MeasureSameness,
     Pause,
     Progress,
     Resume,
@@ -136,6 +137,8 @@ class Session:
                 self._alternate(command)
             case StopAlternating():
                 self._end_alternation()
+            case MeasureSameness():
+                self._measure_sameness(command)
             case ListModels():
                 self._list_models()
             case Shutdown():
@@ -212,6 +215,21 @@ class Session:
             self._run.alternation = Alternation(self._workbench, command)
         except AlternationRefused as refusal:
             self._fail(str(refusal), command="alternate")
+
+    def _measure_sameness(self, command: MeasureSameness) -> None:
+        if self._run is None:
+            self._fail("Outputs are compared on a text: start a generation first.", command="sameness")
+            return
+        from engine.runtime.sameness import SamenessRefused
+
+        try:
+            self._run.measure_sameness(command.reference)
+        except SamenessRefused as refusal:
+            self._fail(str(refusal), command="sameness")
+        except Exception as error:
+            self._fail(
+                f"The outputs could not be compared: {first_line(error)}.", traceback.format_exc(), "sameness"
+            )
 
     def _end_alternation(self) -> None:
         if self._run is not None:

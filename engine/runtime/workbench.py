@@ -25,6 +25,7 @@ from engine.protocol import (
     Load,
     ModelLoaded,
     Progress,
+    SamenessMeasured,
     SequencesEncoded,
     SettingChange,
     SettingFacts,
@@ -52,6 +53,7 @@ from engine.runtime.prompts import (
     prompt_limit,
     tokenize,
 )
+from engine.runtime.sameness import SamenessRefused, measure_sameness
 from engine.runtime.settings import ALL
 from engine.runtime.settings.base import Setting
 from engine.runtime.settings.execution import default_threads
@@ -153,6 +155,10 @@ class Workbench:
     def _tell(self, progress: Progress) -> None:
         self.emit(progress)
         self.flush()
+
+    def tell_comparing(self, share: float) -> None:
+        """How far a comparison of outputs is."""
+        self._tell(Progress(perf_counter_ns(), "comparing outputs", share))
 
     def effective(self) -> Configuration:
         """All settings in force, sorted by key."""
@@ -342,6 +348,23 @@ class Run:
         alternation, self.alternation = self.alternation, None
         if alternation is not None:
             alternation.end(reason)
+
+    def measure_sameness(self, reference: Configuration) -> None:
+        """Say how far the output moved from what it would be under `reference`. Raises SamenessRefused."""
+        bench, begin_ns = self._workbench, perf_counter_ns()
+        if not isinstance(self._work, Generation):
+            raise SamenessRefused("Outputs are compared on tokens, and this model writes none.")
+        sameness = measure_sameness(bench, self._work.prompt, reference, bench.tell_comparing)
+        bench.emit(
+            SamenessMeasured(
+                begin_ns,
+                bench.step_index,
+                bench.configuration,
+                reference,
+                sameness,
+                perf_counter_ns() - begin_ns,
+            )
+        )
 
     def _event(self, stepped: Stepped, held_ns: int) -> StepEnded:
         bench = self._workbench

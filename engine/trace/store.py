@@ -22,6 +22,7 @@ from engine.protocol import (
     MemorySampled,
     ModelFacts,
     ModelLoaded,
+    SamenessMeasured,
     SequencesEncoded,
     SettingsChanged,
     StepEnded,
@@ -199,6 +200,7 @@ class Trace:
         self.results: list[SequencesEncoded] = []
         self.marks: list[Mark] = []
         self.alternations: list[AlternationRecord] = []
+        self.sameness: list[SamenessMeasured] = []
         self.generations: list[GenerationRecord] = []
         self.memory: list[MemorySampled] = []
         self.layouts: dict[int, Layout] = {}
@@ -249,6 +251,8 @@ class Trace:
                 self._begin_alternation(event)
             case AlternationEnded():
                 self._end_alternation(event)
+            case SamenessMeasured():
+                self.sameness.append(event)
             case MemorySampled():
                 self.memory.append(event)
             case _:

@@ -24,11 +24,13 @@ from engine.protocol import (
     GenerationStarted,
     Load,
     LoadCancelled,
+    MeasureSameness,
     ModelLoaded,
     Pause,
     Progress,
     Prompt,
     Resume,
+    SamenessMeasured,
     SettingFacts,
     SettingsChanged,
     SettingsProbed,
@@ -43,7 +45,8 @@ from engine.protocol import (
 )
 from engine.runtime.session import run_session
 from engine.trace.store import Trace
-from tests.engine.runtime.live_models import byte_tokenizer, family_checkpoint
+from tests.engine.runtime import small_seq2seq
+from tests.engine.runtime.live_models import byte_tokenizer, family_checkpoint, save_checkpoint
 
 Answer = Callable[[Event, Callable[[Command], None]], None]
 
@@ -469,3 +472,62 @@ def test_without_a_generation_nothing_can_take_turns(llama: Path) -> None:
     events = play([Load(str(llama), "cpu"), Alternate("attention", "eager")], end_with_generation)
     (failed,) = of(events, Failed)
     assert "start a generation" in failed.sentence
+
+
+# ---------------------------------------------------------------- how far the output moved
+
+
+def compared(model: Path, reference: tuple, settings: tuple = (), tokens: int = 12) -> list[Event]:
+    """A generation whose output is compared with that under `reference` before its seventh step."""
+
+    def answer(event: Event, send: Callable[[Command], None]) -> None:
+        if isinstance(event, StepEnded) and event.index == 5:
+            send(MeasureSameness(reference))
+        end_with_generation(event, send)
+
+    load = Load(str(model), "cpu", settings)
+    return play([load, Generate(Prompt("compare"), tokens, stop_at_end_token=False)], answer)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        (("attention", "eager"),),
+        (("kv_cache", "static"),),
+        (("kv_cache", "none"), ("attention", "sdpa:math")),
+    ],
+)
+def test_a_lossless_setting_leaves_the_output_the_same(llama: Path, reference: tuple) -> None:
+    events = compared(llama, reference)
+    (measured,) = of(events, SamenessMeasured)
+    assert (measured.step, measured.reference) == (6, reference)
+    assert measured.sameness.greedy_is_same
+    assert measured.sameness.top1 == 1.0
+    assert measured.sameness.kl_mean < 1e-6
+    assert measured.sameness.forced == measured.sameness.text + 32
+    assert tokens_of(events) == tokens_of(compared(llama, (), tokens=12))  # what runs is not touched
+
+
+def test_a_lossy_setting_moves_the_output_and_is_in_force_again(llama: Path) -> None:
+    events = compared(llama, (("precision", "float32"),), (("precision", "bfloat16"),))
+    (measured,) = of(events, SamenessMeasured)
+    assert 1e-8 < measured.sameness.kl_mean < 0.1
+    assert measured.took_ns > 0
+    assert tokens_of(events) == tokens_of(compared(llama, (), (("precision", "bfloat16"),)))
+
+
+def test_outputs_of_an_encoder_decoder_are_compared(tmp_path: Path) -> None:
+    t5 = save_checkpoint(small_seq2seq.build("t5"), tmp_path)
+    (measured,) = of(compared(t5, (("kv_cache", "static"),)), SamenessMeasured)
+    assert measured.sameness.kl_mean < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [((("attention", "sdpa:cudnn"),), "No viable"), ((("colour", "red"),), "There is no setting")],
+)
+def test_a_reference_that_cannot_be_is_refused(llama: Path, reference: tuple, words: str) -> None:
+    events = compared(llama, reference)
+    (failed,) = of(events, Failed)
+    assert words in failed.sentence
+    assert not of(events, SamenessMeasured)
