@@ -304,6 +304,9 @@ class Conductor(QObject):
         window.prompt.count_requested.connect(self.engine.count_tokens)
         window.prompt.failed.connect(self._prompt_failed)
         window.switchboard.change_requested.connect(self.engine.change)
+        window.switchboard.alternation_requested.connect(self.engine.alternate)
+        window.switchboard.alternation_stopped.connect(self.engine.stop_alternating)
+        window.switchboard.sameness_requested.connect(self.engine.measure_sameness)
         window.progress.cancelled.connect(self._cancel)
         window.navigation.follow_changed.connect(window.actions_["follow"].setChecked)
         window.actions_["follow"].setChecked(window.navigation.follow)
@@ -327,6 +330,8 @@ class Conductor(QObject):
             "deselect": self.deselect,
             "role": lambda: navigation.set_role(Role((navigation.role + 1) % len(Role))),
             "axis": self._switch_axis,
+            "alternate": lambda: self._about_last_change(self.window.switchboard.alternate),
+            "compare": lambda: self._about_last_change(self.window.switchboard.compare),
             "pick": self.pick_model,
             "prompt": self.window.prompt.focus_text,
             "picture": self.save_picture,
@@ -392,6 +397,14 @@ class Conductor(QObject):
             self.window.navigation.select(None)
         else:
             self.window.messages.dismiss_latest()
+
+    def _about_last_change(self, do: Callable[[str], None]) -> None:
+        """Try something about the setting that was changed last."""
+        key = self.window.switchboard.last_changed()
+        if key is None:
+            self._noted("There is nothing to compare yet: change a setting first.")
+        else:
+            do(key)
 
     def _switch_axis(self) -> None:
         axes = list(type(self.window.navigation.latency_axis))

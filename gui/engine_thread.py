@@ -14,6 +14,7 @@ from PySide6.QtCore import QObject, Signal
 
 from engine.hosts import Host, open_host
 from engine.protocol import (
+    Alternate,
     CancelLoad,
     CatalogueListed,
     Change,
@@ -31,6 +32,7 @@ from engine.protocol import (
     ListModels,
     Load,
     LoadCancelled,
+    MeasureSameness,
     ModelLoaded,
     ObserverReport,
     Pause,
@@ -43,6 +45,7 @@ from engine.protocol import (
     SingleStep,
     StateChanged,
     Stop,
+    StopAlternating,
     TokensCounted,
 )
 from engine.trace.store import Trace
@@ -217,6 +220,18 @@ class EngineThread(QObject):
             self.restart(str(place))
         elif others:
             self._send(Change(others))
+
+    def alternate(self, key: str, value: SettingValue) -> None:
+        """Let a value take turns with the one in force."""
+        self._send(Alternate(key, value))
+
+    def stop_alternating(self) -> None:
+        """Let values take turns no more."""
+        self._send(StopAlternating())
+
+    def measure_sameness(self, reference: Configuration) -> None:
+        """Compare the output with that under other values; the trace has the answer."""
+        self._send(MeasureSameness(reference))
 
     def restart(self, place: str | None = None) -> None:
         """End the engine, and start another one there (or where it was), with the same model and settings."""

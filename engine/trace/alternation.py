@@ -8,7 +8,7 @@ not be resampled, and that turns of one token resolve 5 % in 400 tokens, was mea
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -56,6 +56,22 @@ def alternation_effect(differences: Samples, *, seed: int = 0) -> Effect:
     return Effect(math.exp(np.median(values)), low, high, verdict_of(low, high), looked)
 
 
+def is_decided(effect: Effect) -> bool:
+    """Whether more turns would tell no more: there is a verdict, or the last look was taken."""
+    return effect.count >= PAIR_LOOKS[-1] or (
+        effect.ratio is not None and effect.verdict is not Verdict.UNCLEAR
+    )
+
+
+def inverted(effect: Effect) -> Effect:
+    """The same the other way round: A's time over B's."""
+    if effect.ratio is None or effect.low is None or effect.high is None:
+        return effect
+    swapped = {Verdict.FASTER: Verdict.SLOWER, Verdict.SLOWER: Verdict.FASTER}
+    verdict = swapped.get(effect.verdict, effect.verdict)
+    return replace(effect, ratio=1 / effect.ratio, low=1 / effect.high, high=1 / effect.low, verdict=verdict)
+
+
 def _interval(values: Float, seed: int) -> tuple[float, float]:
     drawn = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
     tail = (1 - NOMINAL) / 2
@@ -77,8 +93,12 @@ class SelfTest:
 
     @property
     def holds(self) -> bool:
-        """Whether verdicts may be believed: at least 95 % of the intervals held 1."""
-        return self.covered >= 0.95 * self.tried
+        """Whether verdicts may be believed: the share that held 1 is not clearly below 95 %.
+
+        Tries overlap, so that they count as fewer: two standard deviations of that many are allowed for.
+        """
+        apart = max(1.0, self.tried * SELF_TEST_STRIDE / (2 * SELF_TEST_PAIRS))
+        return self.covered / self.tried >= 0.95 - 2 * math.sqrt(0.95 * 0.05 / apart)
 
 
 SELF_TEST_PAIRS = PAIR_LOOKS[0]

@@ -5,12 +5,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.protocol import SettingChange
-from engine.trace.alternation import alternation_effect, pair_differences, turn_medians
+from engine.trace.alternation import (
+    SelfTest,
+    alternation_effect,
+    inverted,
+    pair_differences,
+    self_test,
+    turn_medians,
+)
 from engine.trace.comparison import comparable_rows, work_of
 from engine.trace.ledger import Int64
 from engine.trace.statistics import BLOCK, LOOKS, Effect, effect, warm_up
 from engine.trace.store import AlternationRecord, Mark, Trace
 
+TRUSTED_STEPS = 2048  # the latest, on which the self-test stands
 MOST = (LOOKS[-1] + 8) * BLOCK  # steps on a side that can matter: the blocks of the last look, and warm-up
 
 
@@ -84,13 +92,44 @@ class Effects:
         return found
 
 
-def effect_of_alternation(trace: Trace, alternation: AlternationRecord) -> Effect:
-    """What the second of two values that took turns does to a step, against the first."""
-    turn_steps = alternation.started.turn_steps
+@dataclass(frozen=True, slots=True)
+class AlternationEffect:
+    """Two values of a setting that take turns, or took: `effect` is the first's time over the second's."""
+
+    key: str
+    first: object  # in force before and afterwards
+    second: object
+    turn_steps: int
+    pairs: int
+    goes_on: bool
+    effect: Effect
+
+
+def effect_of_alternation(trace: Trace, alternation: AlternationRecord) -> AlternationEffect:
+    """What the first of two values that took turns does to a step, against the second."""
+    started = alternation.started
     rows = comparable_rows(trace, alternation.first_step, alternation.end_step)
-    turns = np.arange(len(rows)) // turn_steps
-    medians = turn_medians(trace.steps.wall_ns[rows], turns, discarded=1 if turn_steps > 1 else 0)
-    return alternation_effect(pair_differences(medians))
+    turns = np.arange(len(rows)) // started.turn_steps
+    discarded = 1 if started.turn_steps > 1 else 0
+    differences = pair_differences(turn_medians(trace.steps.wall_ns[rows], turns, discarded))
+    return AlternationEffect(
+        key=started.key,
+        first=started.first,
+        second=started.second,
+        turn_steps=started.turn_steps,
+        pairs=len(differences),
+        goes_on=alternation.ended is None,
+        effect=inverted(alternation_effect(differences)),
+    )
+
+
+def trust(trace: Trace) -> SelfTest | None:
+    """How far verdicts of taking turns can be trusted now: A against A on the last steps under what is in force."""
+    configurations, steps = trace.configurations, trace.steps
+    begin = max(0, len(steps) - TRUSTED_STEPS)
+    alike = [number for number, other in enumerate(configurations) if other == trace.configuration]
+    rows = comparable_rows(trace, begin, len(steps))
+    return self_test(steps.wall_ns[rows[np.isin(steps.configuration[rows], alike)]])
 
 
 def _look(after: Int64) -> int:

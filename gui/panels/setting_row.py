@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from PySide6.QtCore import QEvent, QObject, QSignalBlocker, Qt, Signal
+from PySide6.QtCore import QEvent, QObject, QSignalBlocker, Qt, Signal, Slot
 from PySide6.QtGui import QEnterEvent, QStandardItemModel, QWheelEvent
 from PySide6.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QSpinBox, QVBoxLayout, QWidget
 
@@ -10,6 +10,7 @@ from engine.protocol import SettingChange, SettingFacts, SettingValue
 from engine.trace.effects import MeasuredEffect
 from engine.trace.statistics import Verdict
 from gui import units
+from gui.panels.experiment import Experiment
 from gui.panels.widgets import Segments, label, set_role, set_text
 
 MOST_SEGMENTS = 4
@@ -22,6 +23,8 @@ class SettingRow(QWidget):
 
     wished = Signal(str, object)  # key, value
     explained = Signal(str)  # what to say about what is under the pointer or has the focus
+    alternate_wished = Signal(str)  # key: let the value before take turns, or end that
+    compare_wished = Signal(str)  # key: compare the output with that of the value before
 
     def __init__(self, facts: SettingFacts) -> None:
         super().__init__()
@@ -35,6 +38,9 @@ class SettingRow(QWidget):
         self._refusal = label("", "warning", wrap=True, selectable=True)
         self._refusal.setStyleSheet("font-size: 11px;")
         self._refusal.hide()
+        self.experiment = Experiment()
+        self.experiment.alternate_wished.connect(self._alternate)
+        self.experiment.compare_wished.connect(self._compare)
         self._show: Callable[[SettingValue], None]
         self.control = self._make_control()
         self.control.setAccessibleName(facts.label)
@@ -57,6 +63,7 @@ class SettingRow(QWidget):
         else:
             head.addWidget(self.control)
         layout.addWidget(self._refusal)
+        layout.addWidget(self.experiment)
 
     # ------------------------------------------------------------ what is in force
 
@@ -179,6 +186,14 @@ class SettingRow(QWidget):
     def _wish(self, value: SettingValue) -> None:
         if value != self._value:
             self.wished.emit(self.facts.key, value)
+
+    @Slot()
+    def _alternate(self) -> None:
+        self.alternate_wished.emit(self.facts.key)
+
+    @Slot()
+    def _compare(self) -> None:
+        self.compare_wished.emit(self.facts.key)
 
     # ------------------------------------------------------------ explaining
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QTextCursor
@@ -11,6 +12,8 @@ from PySide6.QtWidgets import QApplication, QWidget
 from pytestqt.qtbot import QtBot
 
 from engine.protocol import (
+    Alternate,
+    AlternationStarted,
     CancelLoad,
     CatalogueEntry,
     CatalogueListed,
@@ -22,9 +25,11 @@ from engine.protocol import (
     Generate,
     GenerationEnded,
     GenerationStarted,
+    LayoutDefined,
     ListModels,
     Load,
     LoadCancelled,
+    MeasureSameness,
     ModelLoaded,
     ObserverReport,
     Pause,
@@ -37,10 +42,14 @@ from engine.protocol import (
     SettingsProbed,
     SingleStep,
     StateChanged,
+    StepEnded,
     Stop,
+    StopAlternating,
     TokensCounted,
     Turn,
 )
+from engine.trace.alternation import is_second
+from engine.trace.phases import StepKind
 from gui.actions import ACTIONS
 from gui.conductor import Conductor
 from gui.panels.model_picker import ModelPicker
@@ -64,6 +73,7 @@ ATTENTION = SettingFacts(
         Choice("flash", "Flash", "needs a GPU"),
     ),
     expected="the same text at another speed",
+    turn_steps=1,
 )
 DECODING = SettingFacts(
     "decoding",
@@ -380,6 +390,60 @@ def test_a_switch_is_wished_for_and_shown_when_it_is_in_force(
     change = SettingChange("attention", "sdpa", "sdpa")
     say(conductor, host, SettingsChanged(0, 60, (change,), 1000, 1, effective))
     assert segments.buttons[1].isChecked()  # type: ignore[attr-defined]
+
+
+def switched(conductor: Conductor, host: ScriptedHost) -> None:
+    """The model is loaded and its attention kernel was switched."""
+    ready(conductor, host)
+    effective = tuple(sorted({**dict(loaded().effective), "attention": "sdpa"}.items()))
+    change = SettingChange("attention", "sdpa", "sdpa")
+    say(conductor, host, SettingsChanged(0, 60, (change,), 1000, 1, effective))
+
+
+def test_the_last_change_can_be_tried_with_one_key(conductor: Conductor, host: ScriptedHost) -> None:
+    conductor.window.actions_["alternate"].trigger()
+    assert "change a setting first" in conductor.window.messages.messages()[0].sentence
+    switched(conductor, host)
+    conductor.window.actions_["alternate"].trigger()
+    assert host.sent[-1] == Alternate("attention", "eager")
+    conductor.window.actions_["compare"].trigger()
+    assert host.sent[-1] == MeasureSameness((("attention", "eager"),))
+
+
+def test_turns_are_shown_beside_the_setting_and_end_when_they_are_decided(
+    conductor: Conductor, host: ScriptedHost
+) -> None:
+    switched(conductor, host)
+    now, other = reversed(conductor.engine.trace.configurations[:2])
+    events = list(synthetic.events(200, synthetic.Shape(layers=4)))
+    layouts = [event for event in events if isinstance(event, LayoutDefined)]
+    steps = [event for event in events if isinstance(event, StepEnded) and event.kind is StepKind.DECODE]
+    turns = [
+        replace(
+            step,
+            configuration=2 if is_second(turn) else 1,
+            stamps=twice(step) if is_second(turn) else step.stamps,
+        )
+        for turn, step in enumerate(steps[:150])
+    ]
+    begin = AlternationStarted(0, 60, "attention", "sdpa", "eager", 1, (1, 2), (now, other))
+    say(conductor, host, *layouts, begin, *turns[:20])
+    experiment = conductor.window.switchboard.rows["attention"].experiment
+    assert experiment.turns.text() == "A/B: 9 of 64 pairs"
+    assert experiment.alternate.isChecked()
+    assert StopAlternating() not in host.sent
+    say(conductor, host, *turns[20:])
+    while conductor.engine.drain():  # a frame takes as many as it has time for
+        pass
+    conductor.show_numbers()
+    assert host.sent[-1] == StopAlternating()
+    assert "of eager, faster" in experiment.turns.text()
+
+
+def twice(step: StepEnded) -> bytes:
+    """The stamps of a step that takes twice as long."""
+    stamps = np.frombuffer(step.stamps, np.int64)
+    return (2 * stamps - stamps[0]).tobytes()
 
 
 def test_a_refused_switch_says_why(conductor: Conductor, host: ScriptedHost) -> None:

@@ -6,7 +6,7 @@ import pytest
 from engine.protocol import AlternationEnded, AlternationStarted, SettingChange, SettingsChanged
 from engine.trace import effects as effects_module
 from engine.trace.alternation import is_second
-from engine.trace.effects import Effects, effect_of_alternation
+from engine.trace.effects import Effects, effect_of_alternation, trust
 from engine.trace.statistics import Verdict
 from engine.trace.store import Trace
 from tests.engine.trace import building
@@ -87,14 +87,18 @@ def alternated(ratio: float, steps: int, turn_steps: int) -> Trace:
 def test_values_that_take_turns_have_an_effect(turn_steps: int) -> None:
     trace = alternated(0.8, 130 * turn_steps, turn_steps)
     found = effect_of_alternation(trace, trace.alternations[0])
-    assert found.count == 64
-    assert found.verdict is Verdict.FASTER
-    assert found.ratio == pytest.approx(0.8, rel=0.01)
+    assert (found.key, found.first, found.second, found.goes_on) == ("attention", "eager", "sdpa", True)
+    assert found.effect.count == 64
+    assert found.effect.verdict is Verdict.SLOWER  # the first one, than the second
+    assert found.effect.ratio == pytest.approx(1 / 0.8, rel=0.01)
+    assert found.effect.low < 1 / 0.8 < found.effect.high
 
 
 def test_too_few_turns_have_none() -> None:
     trace = alternated(0.8, 100, 1)
-    assert effect_of_alternation(trace, trace.alternations[0]).ratio is None
+    found = effect_of_alternation(trace, trace.alternations[0])
+    assert found.effect.ratio is None
+    assert found.pairs == 49  # the last of 50 goes on
 
 
 def test_steps_of_the_other_value_are_not_counted_as_before_a_later_switch() -> None:
@@ -109,3 +113,16 @@ def test_steps_of_the_other_value_are_not_counted_as_before_a_later_switch() -> 
     assert found is not None
     assert found.before == "eager"
     assert found.effect.ratio == pytest.approx(1.0, abs=0.02)
+
+
+def test_trust_is_in_steps_of_what_is_in_force() -> None:
+    trace = alternated(3.0, 200, 1)
+    trace.append(AlternationEnded(0, 204, 0))
+    assert trust(trace) is None  # hundred of the first value's are too few
+    for index in range(204, 604):
+        wall = int(1e7 * np.random.default_rng(index).normal(1, 0.01))
+        trace.append(building.step((index,), stamps=(0, 1, 2, 3, 4, 5, 6, wall)))
+    found = trust(trace)
+    assert found is not None
+    assert found.holds
+    assert found.half_width < 0.02
