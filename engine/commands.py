@@ -24,6 +24,7 @@ from engine.protocol import (
     ListModels,
     Load,
     ModelLoaded,
+    ProbeTraining,
     Prompt,
     SettingsChanged,
     SettingsProbed,
@@ -120,6 +121,16 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         metavar="STEP:KEY=VALUE",
         help="a setting from step STEP on (0 is the first)",
     )
+    parser.add_argument(
+        "--training-step",
+        type=int,
+        metavar="STEP",
+        help="make a training step before step STEP, and throw its gradients away",
+    )
+    parser.add_argument("--mixed", action="store_true", help="the training step in mixed precision")
+    parser.add_argument(
+        "--accumulate", type=int, default=1, metavar="N", help="pieces of the training step (default: 1)"
+    )
     parser.add_argument("--detail", choices=("step", "phase", "layer", "core"), help="how deep to measure")
     parser.add_argument("--json", action="store_true", help="one JSON object a line, a summary last")
     parser.set_defaults(run=run)
@@ -136,7 +147,10 @@ def run(options: argparse.Namespace) -> int:
     script = parse_script(options.at)
     prompt = make_prompt(options)
     report: Report = JsonReport(sys.stdout) if options.json else TextReport(sys.stdout, sys.stderr)
-    front = Front(report, script)
+    probes = {}
+    if options.training_step is not None:
+        probes[options.training_step] = ProbeTraining(options.mixed, options.accumulate)
+    front = Front(report, script, probes)
     generate = Generate(prompt, options.max_new_tokens, not options.ignore_end_token, batch=options.batch)
     return front.run(Load(options.model, options.device, settings), generate)
 
@@ -144,9 +158,12 @@ def run(options: argparse.Namespace) -> int:
 class Front:
     """A front end without a window: it answers events with the next command, and reports as they come."""
 
-    def __init__(self, report: Report, script: dict[int, Configuration]) -> None:
+    def __init__(
+        self, report: Report, script: dict[int, Configuration], probes: dict[int, ProbeTraining] | None = None
+    ) -> None:
         self._report = report
         self._script = dict(script)
+        self._probes = dict(probes or {})
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._trace = Trace()
         self._generate: Generate | None = None
@@ -163,9 +180,11 @@ class Front:
             run_session(self._commands, self._take, place="thread")
         except KeyboardInterrupt:
             interrupted = True
-        for step, settings in sorted(self._script.items()):
-            if len(self._trace.steps) and not self._problem:
+        if len(self._trace.steps) and not self._problem:
+            for step, settings in sorted(self._script.items()):
                 self._report.problem(f"The settings {settings} for step {step} were never reached.")
+            for step in self._probes:
+                self._report.problem(f"Step {step}, before which to make a training step, was never reached.")
         if len(self._trace.steps):
             self._report.summary(self._trace)
         if self._problem:
@@ -209,6 +228,8 @@ class Front:
     def _change_before(self, step: int) -> None:
         if step in self._script:
             self._commands.put(Change(self._script.pop(step)))
+        if step in self._probes and step:  # before step 0 there is no text
+            self._commands.put(self._probes.pop(step))
 
     def _check_script(self, loaded: ModelLoaded) -> None:
         known = {facts.key for facts in loaded.settings}

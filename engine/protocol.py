@@ -141,6 +141,18 @@ class MeasureSameness:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeTraining:
+    """Make one training step (forward, loss, backward) on the text of the generation, and throw its gradients away.
+
+    Answered by a StepEnded of kind BACKWARD, between two steps of the generation. `mixed`: automatic mixed precision
+    (bfloat16); `accumulate`: pieces of the text whose gradients add up.
+    """
+
+    mixed: bool = False
+    accumulate: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class ListModels:
     """Ask what models there are; answered by CatalogueListed."""
 
@@ -163,6 +175,7 @@ Command = (
     | Alternate
     | StopAlternating
     | MeasureSameness
+    | ProbeTraining
     | ListModels
     | Shutdown
 )

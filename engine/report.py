@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, Protocol, TextIO
 
+import numpy as np
+
 from engine.protocol import (
     CatalogueEntry,
     Configuration,
@@ -25,8 +27,8 @@ from engine.protocol import (
 )
 from engine.trace.generation_view import writes
 from engine.trace.metrics import Measured, as_json, summary
-from engine.trace.phases import LABELS, PHASE_COUNT, Phase, Role
-from engine.trace.store import NO_LATENCY, Trace
+from engine.trace.phases import LABELS, PHASE_COUNT, Phase, Role, StepKind
+from engine.trace.store import KINDS, NO_LATENCY, Trace
 
 
 class Report(Protocol):
@@ -167,6 +169,8 @@ class TextReport:
     def event(self, event: Event, trace: Trace) -> None:
         """Print what a person wants to see of it."""
         match event:
+            case StepEnded(kind=StepKind.BACKWARD):
+                self._note(training_line(trace, len(trace.steps) - 1))
             case StepEnded():
                 print("".join(token.text for token in event.tokens), end="", file=self._out, flush=True)
             case SequencesEncoded():
@@ -205,6 +209,18 @@ class TextReport:
             if family in measured.metric.families:
                 self._note(metric_line(measured))
         self._note(phase_table(trace))
+
+
+def training_line(trace: Trace, row: int) -> str:
+    """What a training step took, and how often a decode step would have fitted into it."""
+    wall_ns = int(trace.steps.wall_ns[row])
+    backward_ns = int(trace.steps.phases_ns[row, Phase.BACKWARD])
+    decode = trace.steps.wall_ns[trace.steps.kind == KINDS.index(StepKind.DECODE)]
+    ratio = f", {wall_ns / float(np.median(decode)):.1f} times a decode step" if len(decode) else ""
+    return (
+        f"\n[training step on {trace.steps.prompt_tokens[row]:,} tokens: {wall_ns / 1e6:.1f} ms{ratio};"
+        f" loss and backward {backward_ns / 1e6:.1f} ms of it; its gradients were dropped]"
+    )
 
 
 def _model_line(event: ModelLoaded) -> str:

@@ -306,6 +306,7 @@ class Conductor(QObject):
         window.switchboard.change_requested.connect(self.engine.change)
         window.switchboard.alternation_requested.connect(self.engine.alternate)
         window.switchboard.alternation_stopped.connect(self.engine.stop_alternating)
+        window.switchboard.training_requested.connect(self.engine.probe_training)
         window.switchboard.sameness_requested.connect(self.engine.measure_sameness)
         window.progress.cancelled.connect(self._cancel)
         window.navigation.follow_changed.connect(window.actions_["follow"].setChecked)

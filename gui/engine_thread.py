@@ -36,6 +36,7 @@ from engine.protocol import (
     ModelLoaded,
     ObserverReport,
     Pause,
+    ProbeTraining,
     Progress,
     Resume,
     SettingChange,
@@ -232,6 +233,10 @@ class EngineThread(QObject):
     def measure_sameness(self, reference: Configuration) -> None:
         """Compare the output with that under other values; the trace has the answer."""
         self._send(MeasureSameness(reference))
+
+    def probe_training(self, command: ProbeTraining) -> None:
+        """Make a training step between two steps of the generation."""
+        self._send(command)
 
     def restart(self, place: str | None = None) -> None:
         """End the engine, and start another one there (or where it was), with the same model and settings."""

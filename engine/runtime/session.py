@@ -27,6 +27,7 @@ from engine.protocol import (
     LoadCancelled,
     MeasureSameness,
     Pause,
+    ProbeTraining,
     Progress,
     Resume,
     Shutdown,
@@ -139,6 +140,8 @@ class Session:
                 self._end_alternation()
             case MeasureSameness():
                 self._measure_sameness(command)
+            case ProbeTraining():
+                self._probe_training(command)
             case ListModels():
                 self._list_models()
             case Shutdown():
@@ -230,6 +233,18 @@ class Session:
             self._fail(
                 f"The outputs could not be compared: {first_line(error)}.", traceback.format_exc(), "sameness"
             )
+
+    def _probe_training(self, command: ProbeTraining) -> None:
+        if self._run is None:
+            self._fail("A training step is made on a text: start a generation first.", command="training")
+            return
+        from engine.runtime.training_probe import ProbeRefused
+
+        try:
+            self._run.probe_training(command)
+        except ProbeRefused as refusal:
+            self._fail(str(refusal), command="training")
+        self._held = True  # what it took is in no latency of the generation
 
     def _end_alternation(self) -> None:
         if self._run is not None:

@@ -24,6 +24,7 @@ from engine.protocol import (
     LayoutDefined,
     Load,
     ModelLoaded,
+    ProbeTraining,
     Progress,
     SamenessMeasured,
     SequencesEncoded,
@@ -60,6 +61,7 @@ from engine.runtime.settings.execution import default_threads
 from engine.runtime.settings.resolve import apply_changes, apply_defaults
 from engine.runtime.settings.suited import suited
 from engine.runtime.telemetry import MemorySampler, Observer
+from engine.runtime.training_probe import ProbeRefused, training_step
 from engine.trace.phases import StepKind
 
 CACHE_ARGUMENTS = ("past_key_values", "cache_params", "state")
@@ -365,6 +367,16 @@ class Run:
                 perf_counter_ns() - begin_ns,
             )
         )
+
+    def probe_training(self, command: ProbeTraining) -> None:
+        """Make a training step on the text so far, as a step of the trace. Raises ProbeRefused."""
+        bench = self._workbench
+        if not isinstance(self._work, Generation):
+            raise ProbeRefused("A training step predicts next tokens, and this model predicts none.")
+        ids = list(self._work.context.ids)
+        codes, stamps = training_step(bench.live, ids, self._work.prompt, command)
+        bench.emit(self._event(Stepped(StepKind.BACKWARD, codes, stamps, (), len(ids), ""), 0))
+        bench.step_index += 1
 
     def _event(self, stepped: Stepped, held_ns: int) -> StepEnded:
         bench = self._workbench

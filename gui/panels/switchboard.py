@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from engine.protocol import (
     Configuration,
+    Family,
     ModelLoaded,
     SamenessMeasured,
     SettingFacts,
@@ -19,6 +20,7 @@ from engine.trace.effects import Effects, effect_of_alternation, trust
 from engine.trace.store import AlternationRecord, Trace
 from gui.panels.experiment import Findings
 from gui.panels.setting_row import SettingRow
+from gui.panels.training_probe import TrainingProbe
 from gui.panels.widgets import label, set_text
 
 STRATEGY, SAMPLING = "decoding", "sample"
@@ -32,6 +34,7 @@ class Switchboard(QWidget):
     change_requested = Signal(object)  # Configuration
     alternation_requested = Signal(str, object)  # key, value to take turns with the one in force
     alternation_stopped = Signal()
+    training_requested = Signal(object)  # ProbeTraining
     sameness_requested = Signal(object)  # Configuration: what differs in the reference
 
     def __init__(self) -> None:
@@ -85,6 +88,10 @@ class Switchboard(QWidget):
                 made.compare_wished.connect(self.compare)
                 layout.addWidget(made)
                 self.rows[facts.key] = made
+        if loaded.model.family is not Family.ENCODER:
+            probe = TrainingProbe()
+            probe.requested.connect(self.training_requested)
+            layout.addWidget(probe)
         layout.addStretch(1)
         self._scroll.setWidget(content)
         self._scroll.show()

@@ -51,6 +51,18 @@ def test_a_run_for_people_streams_text_and_sums_up(llama: str, capsys: pytest.Ca
     assert "TTFT" in printed.err or "first token" in printed.err
 
 
+def test_a_training_step_is_measured_and_told(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["run", "--model", llama, "--prompt", "abcd", "--max-new-tokens", "6", "--training-step", "4"]
+    assert main([*arguments, "--mixed", "--accumulate", "2", "--json"]) == 0
+    steps = [record for record in lines(capsys.readouterr().out) if record["event"] == "step"]
+    assert [step["kind"] for step in steps].index("backward") == 4
+    assert steps[4]["phases_ns"]["backward"] > 0
+    assert main(arguments) == 0
+    assert "times a decode step" in capsys.readouterr().err
+    assert main([*arguments[:-1], "40"]) == 0
+    assert "was never reached" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

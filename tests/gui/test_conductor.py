@@ -33,6 +33,7 @@ from engine.protocol import (
     ModelLoaded,
     ObserverReport,
     Pause,
+    ProbeTraining,
     Progress,
     Prompt,
     Resume,
@@ -53,6 +54,7 @@ from engine.trace.phases import StepKind
 from gui.actions import ACTIONS
 from gui.conductor import Conductor
 from gui.panels.model_picker import ModelPicker
+from gui.panels.training_probe import TrainingProbe
 from gui.settings_store import SettingsStore
 from gui.shortcuts import ShortcutSheet
 from tests.gui import synthetic
@@ -438,6 +440,15 @@ def test_turns_are_shown_beside_the_setting_and_end_when_they_are_decided(
     conductor.show_numbers()
     assert host.sent[-1] == StopAlternating()
     assert "of eager, faster" in experiment.turns.text()
+
+
+def test_a_training_step_is_asked_for_with_its_options(conductor: Conductor, host: ScriptedHost) -> None:
+    ready(conductor, host)
+    probe = conductor.window.switchboard.findChild(TrainingProbe)
+    probe.mixed.setChecked(True)
+    probe.accumulate.setValue(3)
+    probe.run.click()
+    assert host.sent[-1] == ProbeTraining(mixed=True, accumulate=3)
 
 
 def twice(step: StepEnded) -> bytes:
