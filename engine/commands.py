@@ -33,8 +33,9 @@ from engine.protocol import (
     StepEnded,
     Turn,
 )
-from engine.report import JsonReport, Report, TextReport, print_catalogue, print_settings
+from engine.report import JsonReport, Report, TextReport, print_catalogue, print_settings, print_walk
 from engine.trace.store import Trace
+from engine.walk import Walk
 
 Answer = TypeVar("Answer")
 
@@ -76,6 +77,9 @@ def parser() -> argparse.ArgumentParser:
     _add_model(settings)
     settings.add_argument("--json", action="store_true", help="one JSON object a line")
     settings.set_defaults(run=list_settings)
+    _add_walk(
+        commands.add_parser("walk", help="try every setting that is possible here, and say what each did")
+    )
     commands.add_parser("serve", help="the engine process of a window (binary; not for people)").set_defaults(
         run=serve
     )
@@ -134,6 +138,17 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--detail", choices=("step", "phase", "layer", "core"), help="how deep to measure")
     parser.add_argument("--json", action="store_true", help="one JSON object a line, a summary last")
     parser.set_defaults(run=run)
+
+
+def _add_walk(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    parser.add_argument("--prompt", default="def ", help="text to continue, or @FILE (default: %(default)r)")
+    parser.add_argument(
+        "--tokens", type=int, default=32, metavar="N", help="tokens of each stretch (default: %(default)s)"
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="in force throughout")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.set_defaults(run=walk)
 
 
 # ---------------------------------------------------------------- run
@@ -288,6 +303,19 @@ def read_prompt(prompt: str) -> str:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise BadInput(f"The prompt file {path} cannot be read ({reason}); check its path.") from error
+
+
+def walk(options: argparse.Namespace) -> int:
+    """Visit every setting in one session, and print what each did."""
+    if options.tokens < 16:
+        raise BadInput(f"A stretch of {options.tokens} tokens is too short to compare: use 16 or more.")
+    walked = Walk(options.tokens, lambda name: print(f"{name} …", file=sys.stderr, flush=True))
+    load = Load(options.model, options.device, parse_settings(options.set))
+    rows = walked.run(load, Generate(Prompt(read_prompt(options.prompt))))
+    print_walk(rows, options.json, sys.stdout)
+    if walked.problem:
+        raise BadInput(walked.problem)
+    return 0
 
 
 # ---------------------------------------------------------------- models, settings, serve
