@@ -41,7 +41,7 @@ def trace_of_stretches(under: float, tokens: int = 1) -> tuple[Trace, Visit]:
     generator = np.random.default_rng(0)
     for index in range(96):
         inside = 32 <= index < 64
-        wall = int(1e6 * (1 + index / 1000) * generator.normal(1, 0.002) * (under if inside else 1.0))
+        wall = int(1e6 * (1 + index / 10000) * generator.normal(1, 0.002) * (under if inside else 1.0))
         arrivals = [wall] * (tokens if inside else 1)
         trace.append(building.step(arrivals, stamps=(0,) * 7 + (wall,), context_length=index))
     return trace, Visit(Station("x = 1", (("x", 1),)), (0, 32), (32, 64), 96, switch_ns=5)
