@@ -48,10 +48,11 @@ def test_attention_kernels_keep_the_tokens_with_every_cache(
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
 def test_attention_kernels_keep_the_tokens_through_a_chunked_prefill(
-    family: str, expected: list[int], kernel: str
+    family: str, expected: list[int], kernel: str, cache: str
 ) -> None:
-    changes = {0: {"attention": kernel, "prefill_chunk": 7}}
+    changes = {0: {"attention": kernel, "prefill_chunk": 7, "kv_cache": cache}}
     assert generate(small_live(family), TOKENS, changes) == expected
 
 
