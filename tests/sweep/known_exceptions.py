@@ -9,7 +9,7 @@ _TOWERS = "what reads images or sound beside the text is taken for a part withou
 _PLACE = "a module behind the layers bears no name that tells what it is for"
 _PAIRS = "small projections beside attention and MLP are counted as norm and residual"
 _LISTS = "it keeps attentions, norms and MLPs in lists of their own: there is no module that is a layer"
-_POSITIONS = "generate() counts positions from 0, the model alone from behind its padding token's"
+_POSITIONS = "it counts positions from behind its padding's, as it was trained to; generate() tells it to count from 0"
 _DUMMY = "generate() appends a token to predict at; without that the model tells the token that it is given"
 _SOUND = "it reads sound: the engine refuses it"
 _SEQ2SEQ = "its checkpoints are encoder–decoders: it is examined as one"
@@ -61,7 +61,6 @@ _ENTRIES: tuple[tuple[Family, str, str, tuple[str, ...]], ...] = (
     (_E, "phases", "its encoder keeps layers in blocks: only its decoder's are found", ("funnel",)),
     (_E, "phases", "its MLP begins with a convolution", ("squeezebert",)),
     # ------------------------------------------------------------ other tokens than generate()
-    (_D, "tokens", "it counts the positions of each step from 0 unless it is told them", ("bamba",)),
     (_D, "tokens", _POSITIONS, ("camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xmod")),
     (_D, "tokens", _POSITIONS, ("xlm-roberta", "xlm-roberta-xl")),
     (_D, "tokens", _DUMMY, ("xlm", "xlnet")),
