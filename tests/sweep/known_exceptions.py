@@ -10,7 +10,7 @@ _PLACE = "a module behind the layers bears no name that tells what it is for"
 _PAIRS = "small projections beside attention and MLP are counted as norm and residual"
 _LISTS = "it keeps attentions, norms and MLPs in lists of their own: there is no module that is a layer"
 _POSITIONS = "it counts positions from behind its padding's, as it was trained to; generate() tells it to count from 0"
-_DUMMY = "generate() appends a token to predict at; without that the model tells the token that it is given"
+_BLANK = "it predicts at a blank that generate() appends: the engine refuses it"
 _SOUND = "it reads sound: the engine refuses it"
 _SEQ2SEQ = "its checkpoints are encoder–decoders: it is examined as one"
 
@@ -20,6 +20,7 @@ _ENTRIES: tuple[tuple[Family, str, str, tuple[str, ...]], ...] = (
     # ------------------------------------------------------------ not built
     (_D, "build", "a part of a model for music: the engine refuses it", ("musicgen", "musicgen_melody")),
     (_D, "build", _SOUND, ("whisper",)),
+    (_D, "build", _BLANK, ("xlm", "xlnet")),
     (_D, "build", "transformers' own default configuration is not valid", ("gemma4_assistant",)),
     (_D, "build", "it drafts for another model, out of that one's cache", ("gemma4_unified_assistant",)),
     (_D, "build", "needs the packages timm and pillow", ("gemma3n",)),
@@ -54,7 +55,6 @@ _ENTRIES: tuple[tuple[Family, str, str, tuple[str, ...]], ...] = (
     (_D, "phases", _PAIRS, ("gemma3n_text", "gemma4", "gemma4_text", "zamba", "zamba2")),
     (_E, "phases", _PAIRS, ("mobilebert",)),
     (_D, "phases", "the scales of its residuals are in a module of their own", ("zaya",)),
-    (_D, "phases", _LISTS, ("xlm",)),
     (_E, "phases", _LISTS, ("flaubert", "xlm")),
     (_D, "phases", "two stacks of layers take turns, again and again", ("hrm_text",)),
     (_D, "phases", "a layer keeps two attentions and two MLPs in lists", ("longcat_flash",)),
@@ -63,7 +63,6 @@ _ENTRIES: tuple[tuple[Family, str, str, tuple[str, ...]], ...] = (
     # ------------------------------------------------------------ other tokens than generate()
     (_D, "tokens", _POSITIONS, ("camembert", "data2vec-text", "roberta", "roberta-prelayernorm", "xmod")),
     (_D, "tokens", _POSITIONS, ("xlm-roberta", "xlm-roberta-xl")),
-    (_D, "tokens", _DUMMY, ("xlm", "xlnet")),
     (
         _D,
         "tokens",
