@@ -1,5 +1,6 @@
 """What every test gets: a headless, offline, isolated environment, and a look at what it left behind."""
 
+import gc
 import logging
 import os
 import shutil
@@ -41,6 +42,12 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     if not pluginmanager.hasplugin("pytest-qt"):
         parser.addini("qt_log_level_fail", "of pytest-qt, which is not here")
         parser.addini("qt_api", "of pytest-qt, which is not here")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: from here on the garbage collector, which a load calls, looks at what tests make only."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure() -> None:

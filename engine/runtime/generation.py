@@ -19,6 +19,7 @@ from engine.protocol import SequenceResult, Token
 from engine.runtime.answers import prepare_answer
 from engine.runtime.clocks import wait_for_device
 from engine.runtime.live import Context, LiveModel
+from engine.runtime.positions import told_positions
 from engine.runtime.sampling import Chooser
 from engine.runtime.text import TextStream
 from engine.trace.phases import Phase, StepKind
@@ -77,6 +78,7 @@ class Generation:
         self._detokenize_code = define(Phase.DETOKENIZE, name="id to text")
         self._stop_code = define(Phase.STOP, name="stopping criteria")
         self.context = Context(list(first), len(first) + limits.max_new_tokens)
+        self._positions = told_positions(live, live.model, self.context.capacity)
         live.context = self.context
 
     @property
@@ -155,6 +157,9 @@ class Generation:
             arguments = {"use_cache": True, live.cache_argument: self.context.cache}
         if self._answer is None:
             arguments["input_ids"] = ids
+            if self._positions is not None:
+                begin = self.context.cached
+                arguments["position_ids"] = self._positions[:, begin : begin + ids.shape[1]]
         else:
             arguments |= {"decoder_input_ids": ids, "encoder_outputs": self.context.encoded}
         output = live.run(live.model, self._forward_code, **arguments, **self._extra)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -74,19 +74,23 @@ class LiveModel:
     stash: dict[torch.dtype, dict[str, torch.Tensor]] = field(default_factory=dict)
 
     @cached_property
+    def padded_positions(self) -> nn.Embedding | None:
+        """The table of positions where it has a place for padding: then positions are counted from behind that."""
+        for name, module in self.model.named_modules():
+            if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+                return cast(nn.Embedding, module)
+        return None
+
+    @cached_property
     def input_limit(self) -> int:
         """The most tokens that one input may have, special ones included.
 
-        Models like RoBERTa count positions from behind the padding token's: of the embeddings of positions that their
-        configuration states, those up to that one are never used.
+        Models like RoBERTa never use those of their embeddings of positions that come up to their padding's.
         """
-        limit = self.facts.context_limit
-        for name, module in self.model.named_modules():
-            padding: Any = getattr(module, "padding_idx", None)
-            if name.endswith("position_embeddings") and padding is not None:
-                weight: Any = module.weight
-                limit = min(limit, len(weight) - padding - 1)
-        return limit
+        table, limit = self.padded_positions, self.facts.context_limit
+        if table is None or table.padding_idx is None:
+            return limit
+        return min(limit, len(table.weight) - table.padding_idx - 1)
 
     def run(self, module: nn.Module, code: int, **arguments: Any) -> Any:
         """The output of a forward pass; at the least level of detail it is one span, of this code."""

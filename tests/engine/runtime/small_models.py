@@ -166,6 +166,19 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "mamba": ("mamba", {**_STATE_SPACE, **_UNTIED, "time_step_rank": 4}),
     "mamba2": ("mamba2", {**_STATE_SPACE, "num_heads": 4, "head_dim": 16, "n_groups": 1, "chunk_size": 16}),
     "falcon_h1": ("falcon_h1", {**_GROUPED, **_HYBRID_MAMBA}),
+    "bamba": (
+        "bamba",
+        {
+            **_GROUPED,
+            "mamba_n_heads": 4,
+            "mamba_d_head": 16,
+            "mamba_expand": 2,
+            "mamba_d_state": 8,
+            "mamba_n_groups": 1,
+            "mamba_chunk_size": 16,
+            "attn_layer_indices": [1],
+        },
+    ),
     "jamba": (
         "jamba",
         {

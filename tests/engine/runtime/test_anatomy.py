@@ -18,6 +18,7 @@ from transformers import (
 )
 from transformers.modeling_utils import AttentionInterface
 
+from engine.protocol import Family
 from engine.runtime.anatomy import Anatomy, find_anatomy
 from engine.runtime.clocks import StampRecorder
 from engine.runtime.probes import install
@@ -25,6 +26,7 @@ from engine.trace.ledger import Layout, Span
 from engine.trace.phases import Detail, Phase, Role
 from tests.engine.runtime import small_encoders, small_seq2seq
 from tests.engine.runtime.small_models import FAMILIES, build, prompt_ids
+from tests.sweep import examination
 
 PURE_STATE_SPACE = {"mamba", "mamba2"}
 NO_CORE = {"gpt_neo", "gptj", "bloom", "falcon", "falcon_new_decoder", "mpt", "rwkv", "mamba", "mamba2"}
@@ -164,6 +166,40 @@ def test_an_unknown_module_in_a_layer_is_said_not_guessed() -> None:
     assert anatomy.blocks[1].unclaimed() == ["gadget.weight", "gadget.bias"]
     assert any("model.layers.1" in w and "gadget.weight" in w for w in anatomy.warnings)
     assert any("model.gadget" in w for w in anatomy.warnings)
+
+
+def test_what_reads_images_beside_the_text_is_no_part_of_it_and_is_named() -> None:
+    anatomy = find_anatomy(examination.build(Family.DECODER, "git"))
+    assert [block.name for block in anatomy.blocks] == ["git.encoder.layer.0", "git.encoder.layer.1"]
+    assert [part.name for part in (*anatomy.embeddings, *anatomy.head)] == ["git.embeddings", "output"]
+    assert anatomy.beside == ("git.image_encoder", "git.visual_projection")
+    assert "beside the text: git.image_encoder, git.visual_projection" in anatomy.describe()
+    assert anatomy.complete
+    assert anatomy.warnings == ()
+
+
+def test_an_unknown_module_beside_an_image_encoder_is_said_not_guessed() -> None:
+    model = examination.build(Family.DECODER, "git")
+    model.git.gadget = nn.Bilinear(2, 2, 2)
+    anatomy = find_anatomy(model)
+    assert not anatomy.complete
+    assert anatomy.warnings == ("outside of the layers, with no phase: git.gadget",)
+
+
+def test_what_scales_or_mixes_residuals_is_no_attention_whatever_its_name() -> None:
+    anatomy = find_anatomy(examination.build(Family.DECODER, "qwen4_exp_text"))
+    for block in anatomy.blocks:
+        assert {part.name for part in block.norms} == {"attn_hyper_connection", "mlp_hyper_connection"}
+        assert [part.name for part in (*block.attention, *block.mixer)] in (["self_attn"], ["linear_attn"])
+    assert [part.name for part in anatomy.head] == ["model.hyper_connection_mixer", "lm_head"]
+
+
+def test_attentions_and_mlps_that_a_layer_keeps_in_lists_are_parts_one_by_one() -> None:
+    anatomy = find_anatomy(examination.build(Family.DECODER, "longcat_flash"))
+    for block in anatomy.blocks:
+        assert [part.name for part in block.attention] == ["self_attn.0", "self_attn.1"]
+        assert [part.name for part in block.mlp] == ["mlp", "mlps.0", "mlps.1"]
+    assert anatomy.warnings == ()
 
 
 def _albert() -> PreTrainedModel:

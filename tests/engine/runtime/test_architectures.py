@@ -21,7 +21,6 @@ SELECTED: dict[Family, tuple[str, ...]] = {
             "afmoe",
             "apertus",
             "bailing_hybrid",
-            "bamba",
             "biogpt",
             "bitnet",
             "codegen",

@@ -81,12 +81,14 @@ class FakeModel:
         self.ticks = ticks
         self.fed: list[list[int]] = []
 
-    def __call__(self, input_ids: torch.Tensor, **_: object) -> SimpleNamespace:
+    def forward(self, input_ids: torch.Tensor, **_: object) -> SimpleNamespace:
         self.fed.append(input_ids[0].tolist())
         self.ticks[0] += 50
         logits = torch.zeros(1, 1, 256)
         logits[0, 0, (self.fed[-1][-1] + 1) % 256] = 1.0
         return SimpleNamespace(logits=logits)
+
+    __call__ = forward
 
 
 def test_the_loop_on_a_fake_model_takes_known_times() -> None:

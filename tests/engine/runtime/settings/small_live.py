@@ -13,6 +13,7 @@ from engine.runtime.anatomy import find_anatomy
 from engine.runtime.caches import new_cache
 from engine.runtime.clocks import StampRecorder
 from engine.runtime.live import Context, LiveModel
+from engine.runtime.positions import told_positions
 from engine.runtime.sampling import Chooser
 from engine.runtime.settings import ALL
 from engine.runtime.settings.base import Setting
@@ -76,6 +77,9 @@ def step(live: LiveModel, chooser: Chooser) -> int:
             end = len(context.ids)
         fed = torch.tensor([context.ids[context.cached : end]])
         arguments: dict[str, Any] = {live.cache_argument: context.cache} if live.cache_kind != "none" else {}
+        positions = told_positions(live, live.model, context.cached + fed.shape[1])
+        if positions is not None:
+            arguments["position_ids"] = positions[:, context.cached :]
         output = live.model(input_ids=fed, use_cache=live.cache_kind != "none", **arguments)
         if live.cache_argument == "state" and live.cache_kind != "none":
             context.cache = output.state
