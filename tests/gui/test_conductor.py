@@ -25,6 +25,8 @@ from engine.protocol import (
     ListModels,
     Load,
     LoadCancelled,
+    LookedUp,
+    LookUp,
     ModelLoaded,
     ObserverReport,
     Pause,
@@ -462,6 +464,13 @@ def test_the_picker_lists_searches_and_says_what_does_not_fit(
     picker.search.setText("30m")
     assert picker.choice == "llama-30m"
     picker.search.setText("some/hub-id")
+    picker._ask()
+    question = host.sent[-1]
+    assert isinstance(question, LookUp)
+    found = CatalogueEntry("some/hub-id", "hub", "Llama", 7, 28, 8192)
+    say(conductor, host, LookedUp(0, question.request, found))
+    assert picker.table.current_row is not None
+    assert picker.table.current_row.verdict == "fits"
     assert picker.choice == "some/hub-id"
     qtbot.keyClick(picker.search, Qt.Key.Key_Return)
     assert host.sent[-1] == Load("some/hub-id", "auto")
