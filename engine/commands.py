@@ -8,10 +8,10 @@ import argparse
 import queue
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TypeVar
 
 from engine import __version__
+from engine.prompt_files import prompt_text
 from engine.protocol import (
     CatalogueListed,
     Change,
@@ -243,7 +243,10 @@ def parse_script(entries: Sequence[str]) -> dict[int, Configuration]:
 
 def make_prompt(options: argparse.Namespace) -> Prompt:
     """The prompt that the options ask for. Raises BadInput."""
-    text = read_prompt(options.prompt)
+    try:
+        text = prompt_text(options.prompt)
+    except ValueError as problem:
+        raise BadInput(str(problem)) from problem
     if not options.chat:
         if options.system is not None or options.thinking is not None:
             raise BadInput("--system and --thinking belong to a chat: add --chat.")
@@ -251,22 +254,6 @@ def make_prompt(options: argparse.Namespace) -> Prompt:
     system = (Turn("system", options.system),) if options.system is not None else ()
     thinking = None if options.thinking is None else options.thinking == "on"
     return Prompt(turns=(*system, Turn("user", text)), thinking=thinking, truncate=options.truncate)
-
-
-def read_prompt(prompt: str) -> str:
-    """The prompt, or the text of the file that @FILE names. Raises BadInput."""
-    if not prompt.startswith("@"):
-        return prompt
-    path = Path(prompt[1:]).expanduser()
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"The prompt file {path} is not UTF-8 text; save it as UTF-8 and try again."
-        ) from error
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise BadInput(f"The prompt file {path} cannot be read ({reason}); check its path.") from error
 
 
 # ---------------------------------------------------------------- models, settings, serve

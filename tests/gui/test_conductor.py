@@ -602,10 +602,11 @@ def test_the_length_of_the_prompt_is_asked_for_and_shown(conductor: Conductor, h
 
 
 def test_tokens_that_were_dropped_and_files_that_are_no_prompt_are_said(
-    conductor: Conductor, host: ScriptedHost, tmp_path: Path
+    conductor: Conductor, host: ScriptedHost, tmp_path: Path, qtbot: QtBot
 ) -> None:
     ready(conductor, host)
     say(conductor, host, GenerationStarted(1, 0, 0, "x", (1,), 10, 1_234))
     assert "1,234 of its tokens were dropped" in conductor.window.messages.messages()[0].sentence
     conductor.window.prompt.take_files([tmp_path])
+    qtbot.waitUntil(lambda: not conductor.window.prompt.reader.is_busy)
     assert "directory" in conductor.window.messages.messages()[0].sentence
