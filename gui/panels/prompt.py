@@ -131,9 +131,9 @@ class PromptPanel(QWidget):
         return self._plain.text
 
     @property
-    def own_text(self) -> str:
-        """The plain prompt, if it is not merely a sample that nobody chose."""
-        return "" if self._untouched else self._plain.text
+    def own_prompt(self) -> Prompt:
+        """The prompt as it is shown, if it is not merely a sample that nobody chose."""
+        return Prompt() if self._untouched else self.prompt
 
     @property
     def mode(self) -> int:

@@ -90,14 +90,14 @@ def test_an_untouched_sample_follows_the_model_and_a_prompt_of_ones_own_stays(pa
     assert [turn.role for turn in panel.prompt.turns] == ["user"]
     panel.suit_model(BASE)
     assert panel.mode == PLAIN
-    assert panel.own_text == "", "nobody chose it"
+    assert panel.own_prompt == Prompt(), "nobody chose it"
     panel.suit_model(readers.facts())
     assert "[MASK]" in panel.text
     panel.suit_model(readers.facts("classification"))
     assert "[MASK]" not in panel.text
     panel.set_text("mine")
     panel.suit_model(CHATS)
-    assert panel.own_text == panel.prompt.text == "mine"
+    assert panel.own_prompt == panel.prompt == Prompt("mine")
 
 
 def test_a_model_that_only_reads_has_inputs_a_step_and_no_modes(panel: PromptPanel) -> None:
@@ -329,10 +329,8 @@ def test_own_prompts_are_saved_used_renamed_and_deleted(panel: PromptPanel, tmp_
     panel.set_text("plain one")
     panel.save_own("Again")
     panel._store.sync()
-    assert [own.name for own in SettingsStore.of_file(tmp_path / "window.ini").own_prompts] == [
-        "Again",
-        "Talk & more",
-    ]
+    again, talk = SettingsStore.of_file(tmp_path / "window.ini").own_prompts
+    assert (again.name, talk.name, talk.prompt) == ("Again", "Talk & more", chat)
     panel._menu.fill()
     entry(panel, "Talk && more").trigger()
     assert panel.prompt == chat
