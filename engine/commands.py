@@ -8,10 +8,10 @@ import argparse
 import queue
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TypeVar
 
 from engine import __version__
+from engine.prompt_files import prompt_text
 from engine.protocol import (
     CatalogueListed,
     Change,
@@ -277,9 +277,17 @@ def parse_script(entries: Sequence[str]) -> dict[int, Configuration]:
     return script
 
 
+def given_prompt(options: argparse.Namespace) -> str:
+    """The text that --prompt gives or names. Raises BadInput."""
+    try:
+        return prompt_text(options.prompt)
+    except ValueError as problem:
+        raise BadInput(str(problem)) from problem
+
+
 def make_prompt(options: argparse.Namespace) -> Prompt:
     """The prompt that the options ask for. Raises BadInput."""
-    text = read_prompt(options.prompt)
+    text = given_prompt(options)
     if not options.chat:
         if options.system is not None or options.thinking is not None:
             raise BadInput("--system and --thinking belong to a chat: add --chat.")
@@ -289,29 +297,13 @@ def make_prompt(options: argparse.Namespace) -> Prompt:
     return Prompt(turns=(*system, Turn("user", text)), thinking=thinking, truncate=options.truncate)
 
 
-def read_prompt(prompt: str) -> str:
-    """The prompt, or the text of the file that @FILE names. Raises BadInput."""
-    if not prompt.startswith("@"):
-        return prompt
-    path = Path(prompt[1:]).expanduser()
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"The prompt file {path} is not UTF-8 text; save it as UTF-8 and try again."
-        ) from error
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise BadInput(f"The prompt file {path} cannot be read ({reason}); check its path.") from error
-
-
 def walk(options: argparse.Namespace) -> int:
     """Visit every setting in one session, and print what each did."""
     if options.tokens < 16:
         raise BadInput(f"A stretch of {options.tokens} tokens is too short to compare: use 16 or more.")
     walked = Walk(options.tokens, lambda name: print(f"{name} …", file=sys.stderr, flush=True))
     load = Load(options.model, options.device, parse_settings(options.set))
-    rows = walked.run(load, Generate(Prompt(read_prompt(options.prompt))))
+    rows = walked.run(load, Generate(Prompt(given_prompt(options))))
     print_walk(rows, options.json, sys.stdout)
     if walked.problem:
         raise BadInput(walked.problem)

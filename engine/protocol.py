@@ -158,6 +158,18 @@ class ListModels:
 
 
 @dataclass(frozen=True, slots=True)
+class LookUp:
+    """Ask what can be known, before it is loaded, of a model that no catalogue lists: a directory or a hub id.
+
+    Of a hub id the hub is asked. Answered by LookedUp, beside whatever else the engine does; of several questions
+    only the last one is. `request`: comes back with the answer.
+    """
+
+    request: int
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class Shutdown:
     """End the engine, cooperatively."""
 
@@ -177,6 +189,7 @@ Command = (
     | MeasureSameness
     | ProbeTraining
     | ListModels
+    | LookUp
     | Shutdown
 )
 
@@ -282,11 +295,26 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class CatalogueEntry:
-    """A model that could be loaded. `kind`: "demo", "preset" or "cached". `reason`: why it will not work ("": it will).
+class Fit:
+    """Whether a model fits on a device ("cpu", "cuda:0", …, or "split"), by the memory that is free there now.
 
-    `parameters`, `weight_bytes` (in its own dtype), `disk_bytes` and `context` are 0 where they are not known before
-    loading. `used_s`: when its files were last read, seconds since 1970 (0: not known).
+    `weight_bytes`: of its weights in the precision that it would be loaded in there. `reason`: why not ("": it fits).
+    """
+
+    device: str
+    weight_bytes: int
+    reason: str = ""
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueEntry:
+    """A model that could be loaded. `kind`: "demo", "preset", "cached"; if looked up also "directory", "hub".
+
+    `reason`: why it will not work, wherever it is loaded ("": it will). `fits`: what each device says to its size, the
+    one that "auto" means first; empty where the size is not known. `parameters`, `weight_bytes` (on that first
+    device), `disk_bytes` and `context` are 0 where they are not known before loading. `used_s`: when its files were
+    last read, seconds since 1970 (0: not known).
     """
 
     name: str
@@ -300,6 +328,13 @@ class CatalogueEntry:
     disk_bytes: int = 0
     used_s: float = 0.0
     family: Family = Family.DECODER
+    fits: tuple[Fit, ...] = ()
+
+    def fit_on(self, device: str = "auto") -> Fit:
+        """What a device says to the model's size; one that was not asked about says nothing."""
+        if device == "auto" and self.fits:
+            return self.fits[0]
+        return next((fit for fit in self.fits if fit.device == device), Fit(device, self.weight_bytes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,10 +461,27 @@ class SettingsProbed:
 
 @dataclass(frozen=True, slots=True)
 class CatalogueListed:
-    """The models there are, as asked for by ListModels."""
+    """The models there are, as asked for by ListModels, and the devices with what of them is free now.
+
+    What the loaded model holds counts as free: it goes before another one comes.
+    """
 
     at_ns: int
     entries: tuple[CatalogueEntry, ...]
+    devices: tuple[DeviceFacts, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """What is known of a model, as asked for by LookUp.
+
+    `problem`: why nothing could be found out (the hub is silent, say), "" if it could. A load may be tried even so.
+    """
+
+    at_ns: int
+    request: int
+    entry: CatalogueEntry
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -622,6 +674,7 @@ Event = (
     | ModelLoaded
     | SettingsProbed
     | CatalogueListed
+    | LookedUp
     | TokensCounted
     | LayoutDefined
     | GenerationStarted

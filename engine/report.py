@@ -288,9 +288,11 @@ def print_catalogue(entries: Iterable[CatalogueEntry], as_lines: bool, out: Text
 
 
 def catalogue_line(entry: CatalogueEntry) -> str:
-    """A model as a line of text."""
+    """A model as a line of text; whether it fits is what the automatic device says."""
+    fit = entry.fit_on()
+    words = entry.reason or fit.reason or "; ".join(filter(None, (entry.remark, fit.remark)))
     size = f"{entry.parameters / 1e6:>9,.0f} M" if entry.parameters else f"{'?':>9}  "
-    return f"{entry.name:<36} {entry.kind:<8} {size}  {entry.reason or entry.remark}".rstrip()
+    return f"{entry.name:<36} {entry.kind:<8} {size}  {words}".rstrip()
 
 
 def print_settings(

@@ -18,6 +18,7 @@ from engine.protocol import (
     GenerationEnded,
     GenerationStarted,
     LoadCancelled,
+    LookedUp,
     ModelLoaded,
     Progress,
     SettingsChanged,
@@ -129,6 +130,7 @@ class Conductor(QObject):
         engine.generation_ended.connect(self._generation_ended)
         engine.engine_ended.connect(self._engine_ended)
         engine.catalogue.connect(self._catalogue)
+        engine.looked_up.connect(self._looked_up)
         engine.noted.connect(self._noted)
         engine.tokens_counted.connect(self.window.prompt.show_count)
 
@@ -286,6 +288,11 @@ class Conductor(QObject):
         if self._picker is not None:
             self._picker.show_catalogue(listed)
 
+    @Slot(object)
+    def _looked_up(self, answer: LookedUp) -> None:
+        if self._picker is not None:
+            self._picker.show_answer(answer)
+
     @Slot(str)
     def _noted(self, sentence: str) -> None:
         self.window.messages.show_message(Kind.INFO, sentence, about="note")
@@ -420,6 +427,7 @@ class Conductor(QObject):
         picker = ModelPicker(devices, self._store.recent_models, self.window.theme, self.window)
         picker.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         picker.chosen.connect(self._load)
+        picker.look_up_requested.connect(self.engine.look_up)
         picker.finished.connect(self._picker_gone)
         self.window.theme_changed.connect(picker.set_theme)
         self._picker = picker

@@ -32,6 +32,8 @@ from engine.protocol import (
     ListModels,
     Load,
     LoadCancelled,
+    LookedUp,
+    LookUp,
     MeasureSameness,
     ModelLoaded,
     ObserverReport,
@@ -77,6 +79,7 @@ class EngineThread(QObject):
     generation_ended = Signal(object)  # GenerationEnded
     observer = Signal(object)  # ObserverReport
     catalogue = Signal(object)  # CatalogueListed
+    looked_up = Signal(object)  # LookedUp
     tokens_counted = Signal(object)  # TokensCounted
     load_cancelled = Signal(object)  # LoadCancelled, of a load that no other one follows
     noted = Signal(str)  # a sentence about what was done here
@@ -205,6 +208,13 @@ class EngineThread(QObject):
 
     def count_tokens(self, question: CountTokens) -> None:
         """Ask how many tokens a prompt has; `tokens_counted` answers. Nobody is told where there is no engine."""
+        self._wonder(question)
+
+    def look_up(self, question: LookUp) -> None:
+        """Ask what is known of a model; `looked_up` answers. Nobody is told where there is no engine."""
+        self._wonder(question)
+
+    def _wonder(self, question: CountTokens | LookUp) -> None:
         if self._host is not None:
             self._host.send(question)
 
@@ -327,6 +337,8 @@ class EngineThread(QObject):
             case CatalogueListed():
                 self.listed = event
                 self.catalogue.emit(event)
+            case LookedUp():
+                self.looked_up.emit(event)
             case TokensCounted():
                 self.tokens_counted.emit(event)
             case LoadCancelled():

@@ -299,7 +299,7 @@ class MainWindow(QMainWindow):
 
     def closeEvent(self, event: QCloseEvent) -> None:
         """Remember the layout, and let go."""
-        self._store.prompt = self.prompt.own_text
+        self._store.prompt = self.prompt.own_prompt
         self._store.keep_layout(self.saveGeometry(), self.saveState(VERSION), self._splitter.saveState())
         self._store.sync()
         self.closing.emit()

@@ -8,6 +8,7 @@ torch and transformers are imported when the session runs, so that a front end h
 import gc
 import queue
 import traceback
+from dataclasses import replace
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from engine.protocol import (
     ListModels,
     Load,
     LoadCancelled,
+    LookUp,
     MeasureSameness,
     Pause,
     ProbeTraining,
@@ -37,8 +39,11 @@ from engine.protocol import (
     StopAlternating,
 )
 from engine.runtime.inbox import Inbox
+from engine.runtime.lookups import Lookups
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from engine.runtime.workbench import Run, Workbench
 
 #: Longer than a window takes to start the generation that it wants as soon as its model is loaded.
@@ -50,7 +55,8 @@ def run_session(
 ) -> None:
     """Run an engine until it is told to shut down: commands in, events out, on the calling thread.
 
-    `flush` is called when the engine is about to wait: whoever batches events sends them then. `place`: where this
+    `emit` hears answers to LookUp from other threads. `flush` is called when the engine is about to wait: whoever
+    batches events sends them then. `place`: where this
     engine lives, to be reported as a setting.
     """
     Session(commands, emit, flush, place).run()
@@ -60,7 +66,8 @@ class Session:
     """Takes commands, emits events, runs the model between them."""
 
     def __init__(self, commands: "queue.SimpleQueue[Command]", emit: Emit, flush: Flush, place: str) -> None:
-        self._inbox = Inbox(commands)
+        self._lookups = Lookups(emit, self._loaded)
+        self._inbox = Inbox(commands, self._lookups.ask)
         self._emit = emit
         self._flush = flush
         self._place = place
@@ -80,6 +87,7 @@ class Session:
                     continue
                 self._held = True
             self._take(self._next_command())
+        self._lookups.close()
         self._unload()
         self._flush()
 
@@ -144,6 +152,8 @@ class Session:
                 self._probe_training(command)
             case ListModels():
                 self._list_models()
+            case LookUp():
+                self._lookups.ask(command)
             case Shutdown():
                 self._alive = False
 
@@ -188,11 +198,19 @@ class Session:
             self._workbench = None
             gc.collect()  # the model's cycles hold its weights; give the memory back before the next one
 
+    def _loaded(self) -> "PreTrainedModel | None":
+        return self._workbench.live.model if self._workbench is not None else None
+
     def _list_models(self) -> None:
         from engine.protocol import CatalogueListed
         from engine.runtime.models.catalogue import catalogue
+        from engine.runtime.models.fitting import Room
+        from engine.runtime.telemetry import devices
 
-        self._emit(CatalogueListed(perf_counter_ns(), catalogue()))
+        room = Room.now(self._loaded())
+        free = dict(room.free)
+        here = tuple(replace(facts, available_bytes=free[facts.device]) for facts in devices())
+        self._emit(CatalogueListed(perf_counter_ns(), catalogue(room), here))
 
     def _answer_question(self) -> None:
         """Say how long the prompt is that somebody types; without a model nobody can say."""

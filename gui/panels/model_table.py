@@ -13,7 +13,7 @@ from PySide6.QtWidgets import (
     QVBoxLayout,
 )
 
-from gui.panels.model_rows import COLUMNS, MEANINGS, Group, ModelRow
+from gui.panels.model_rows import COLUMNS, DIRECTORY, MEANINGS, Group, ModelRow
 from gui.panels.widgets import label
 from gui.theme import Theme, number_font, text_font
 
@@ -99,19 +99,36 @@ class ModelTable(QTreeView):
         if chosen is None or not self.choose(chosen.model):
             self.choose_first()
 
+    @property
+    def lists_typed(self) -> bool:
+        """Whether what was typed is one of the listed models."""
+        return self._typed is not None and any(row.model == self._typed.model for row in self._rows)
+
     def search(self, words: Sequence[str], typed: ModelRow | None) -> None:
         """Show what has all these words, and the row for what was typed; choose the one that is meant."""
+        self._replace_typed(typed)
+        self._filter.set_words(words)
+        self._settle()
+        meant = typed is not None and (self.lists_typed or typed.what == DIRECTORY)
+        if typed is not None and meant and self.choose(typed.model):
+            return
+        self.choose_first()
+
+    def show_typed(self, typed: ModelRow) -> None:
+        """More is known about what was typed: show that, and keep the row that is chosen."""
+        chosen = self.current_row
+        self._replace_typed(typed)
+        if chosen is not None:
+            self.choose(chosen.model)
+        self._changed()
+
+    def _replace_typed(self, typed: ModelRow | None) -> None:
         self._typed = typed
         last = self._items.rowCount() - 1
         if last >= 0 and self._items.item(last).data(ROW_ROLE) == Group.TYPED:
             self._items.removeRow(last)
         self._append_typed()
-        self._filter.set_words(words)
         self._settle()
-        listed = typed is not None and any(row.model == typed.model for row in self._rows)
-        if typed is not None and (listed or typed.what == "directory") and self.choose(typed.model):
-            return
-        self.choose_first()
 
     def set_note(self, note: str) -> None:
         """Say something in the middle, while there are no rows."""
@@ -119,7 +136,7 @@ class ModelTable(QTreeView):
         self._note.setVisible(bool(note))
 
     def _append_typed(self) -> None:
-        if self._typed is not None and not any(row.model == self._typed.model for row in self._rows):
+        if self._typed is not None and not self.lists_typed:
             self._append_group(Group.TYPED, [self._typed])
 
     def _append_group(self, group: Group, rows: Sequence[ModelRow]) -> None:

@@ -3,11 +3,10 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from engine.commands import main, parse_script, parse_settings, read_prompt
+from engine.commands import main, parse_script, parse_settings
 from tests.engine.runtime.live_models import family_checkpoint
 
 
@@ -126,9 +125,3 @@ def test_the_program_runs_as_a_module(llama: str) -> None:
 def test_settings_and_scripts_are_parsed() -> None:
     assert parse_settings(["a=1", "b=x=y"]) == (("a", "1"), ("b", "x=y"))
     assert parse_script(["3:a=1", "3:b=2", "0:c=d"]) == {3: (("a", "1"), ("b", "2")), 0: (("c", "d"),)}
-
-
-def test_a_prompt_comes_from_a_file(tmp_path: Path) -> None:
-    path = tmp_path / "prompt.txt"
-    path.write_text("令牌\n", encoding="utf-8")
-    assert read_prompt(f"@{path}") == "令牌\n"

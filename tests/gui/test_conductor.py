@@ -29,6 +29,8 @@ from engine.protocol import (
     ListModels,
     Load,
     LoadCancelled,
+    LookedUp,
+    LookUp,
     MeasureSameness,
     ModelLoaded,
     ObserverReport,
@@ -537,6 +539,13 @@ def test_the_picker_lists_searches_and_says_what_does_not_fit(
     picker.search.setText("30m")
     assert picker.choice == "llama-30m"
     picker.search.setText("some/hub-id")
+    picker._ask()
+    question = host.sent[-1]
+    assert isinstance(question, LookUp)
+    found = CatalogueEntry("some/hub-id", "hub", "Llama", 7, 28, 8192)
+    say(conductor, host, LookedUp(0, question.request, found))
+    assert picker.table.current_row is not None
+    assert picker.table.current_row.verdict == "fits"
     assert picker.choice == "some/hub-id"
     qtbot.keyClick(picker.search, Qt.Key.Key_Return)
     assert host.sent[-1] == Load("some/hub-id", "auto")
@@ -668,10 +677,11 @@ def test_the_length_of_the_prompt_is_asked_for_and_shown(conductor: Conductor, h
 
 
 def test_tokens_that_were_dropped_and_files_that_are_no_prompt_are_said(
-    conductor: Conductor, host: ScriptedHost, tmp_path: Path
+    conductor: Conductor, host: ScriptedHost, tmp_path: Path, qtbot: QtBot
 ) -> None:
     ready(conductor, host)
     say(conductor, host, GenerationStarted(1, 0, 0, "x", (1,), 10, 1_234))
     assert "1,234 of its tokens were dropped" in conductor.window.messages.messages()[0].sentence
     conductor.window.prompt.take_files([tmp_path])
+    qtbot.waitUntil(lambda: not conductor.window.prompt.reader.is_busy)
     assert "directory" in conductor.window.messages.messages()[0].sentence

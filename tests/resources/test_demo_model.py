@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from resources.demo_model.muon import orthogonal
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -25,7 +26,6 @@ from resources.demo_model.evaluate import (
     evaluate,
     speculate,
 )
-from resources.demo_model.muon import orthogonal
 from resources.demo_model.settings import CONTEXT, END, VOCABULARY, Size
 from resources.demo_model.train import Plan, Training, next_token_loss, rate, write_log
 
