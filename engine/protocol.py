@@ -164,7 +164,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class SettingFacts:
-    """A setting as the front end needs it. Numbers have a range, a text has choices as suggestions, the rest has choices.
+    """A setting as the front end needs it. Numbers have a range, others choices: of a text these are suggestions.
 
     `lossless`: greedy tokens stay the same whatever value is chosen. `reason`: why the whole setting is impossible.
     """

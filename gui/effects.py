@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from engine.protocol import SettingChange
-from engine.trace.comparison import comparable_rows, work_of
+from engine.trace.comparison import comparable_rows, time_of, work_of
 from engine.trace.ledger import Int64
 from engine.trace.statistics import BLOCK, LOOKS, Effect, effect, warm_up
 from engine.trace.store import Mark, Trace
@@ -65,12 +65,12 @@ class Effects:
         end = next((b for b in borders[at:] if b > marks[place].step), len(self._trace.steps))
         before = comparable_rows(self._trace, begin, marks[place].step)[-MOST:]
         after = comparable_rows(self._trace, marks[place].step, end)[:MOST]
-        wall = self._trace.steps.wall_ns
-        looked = _look(wall[after])
+        time = time_of(self._trace, after)
+        looked = _look(time)
         name = (place, len(before), looked if looked else -(len(after) // BLOCK))
         if name not in self._known:
             work = work_of(self._trace, before), work_of(self._trace, after)
-            self._known[name] = effect(wall[before], wall[after], *work)
+            self._known[name] = effect(time_of(self._trace, before), time, *work)
         return self._known[name]
 
 

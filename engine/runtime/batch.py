@@ -1,8 +1,8 @@
 """A batch: several sequences decoded together, a row of the cache each.
 
 They branch off from one: the step that makes a batch computes a single row still, chooses a token for each sequence by
-the same logits, and repeats the row in the cache. With sampling each goes its own way, by random numbers of its own; the
-first goes on as it would have alone. A sequence that ends leaves: its row is dropped, and later steps are smaller.
+the same logits, and repeats the row in the cache. With sampling each goes its own way, by random numbers of its own;
+the first goes on as it would have alone. A sequence that ends leaves: its row is dropped, and later steps are smaller.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import torch
 from engine.protocol import Token
 from engine.runtime.live import Loop
 from engine.runtime.rows import choose_rows
-from engine.runtime.writing import Strand, Taken, Writing
+from engine.runtime.writing import Taken, Writing
 
 
 class Batch:

@@ -1,9 +1,9 @@
 """Beam search: the likeliest sequences side by side, a row of the cache each; the rules are those of `generate()`.
 
 What a beam says may still be taken back, so a token is yielded once all beams agree on it, those that have ended
-included; the rest of each beam is told apart (BeamsRanked), and what remains of the winner is yielded at the end. A step
-on which the beams do not agree yields nothing. Begun in the middle of a generation, the search is what `generate()`
-would make of the text so far: its length penalty counts from there.
+included; the rest of each beam is told apart (BeamsRanked), and what remains of the winner is yielded at the end. A
+step on which the beams do not agree yields nothing. Begun in the middle of a generation, the search is what
+`generate()` would make of the text so far: its length penalty counts from there.
 """
 
 from collections.abc import Sequence
@@ -189,7 +189,9 @@ class Beams:
         ids = search.done[0, :, self._agreed : search.length].tolist()
         scores = search.done_scores[0].tolist()
         done = zip(ids, scores, flags, strict=True)
-        return live, [([id for id in row if id != NO_TOKEN], score) for row, score, is_done in done if is_done]
+        return live, [
+            ([id for id in row if id != NO_TOKEN], score) for row, score, is_done in done if is_done
+        ]
 
     def _told(self, live: "list[Ranked]", ended: "list[Ranked]", shared: int) -> tuple[Beam, ...]:
         """What each beam says behind what is yielded now. `shared`: how many ids those are."""

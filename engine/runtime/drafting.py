@@ -14,6 +14,7 @@ from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.generation.candidate_generator import PromptLookupCandidateGenerator
 
 from engine.runtime.live import Draft, LiveModel
+from engine.runtime.rows import keep_past
 from engine.runtime.stacks import enough_layers, layer_stacks
 
 #: The longest run of tokens that is looked up, as in transformers.
@@ -60,7 +61,7 @@ class DraftModel:
         proposed = []
         for _ in range(count):
             logits = _logits(self._draft.model, fed, self._cache)
-            self._cache.activate_past_recording()  # not before the prompt is read: it fills windows
+            keep_past(self._cache)  # not before the prompt is read: it fills windows
             fed = logits[:, -1, : self._vocabulary].argmax(-1, keepdim=True)
             proposed.append(fed)
         drafts: list[int] = torch.cat(proposed, 1)[0].tolist()
@@ -83,7 +84,7 @@ class EarlyExit:
     def __init__(self, live: LiveModel) -> None:
         self._live = live
         (self._stack,) = layer_stacks(live)
-        parent, name, layers = self._stack
+        layers = self._stack[2]
         self._count = exit_layers(live, layers)
         self._first = nn.ModuleList(list(layers)[: self._count])
 
@@ -104,7 +105,8 @@ class EarlyExit:
         finally:
             parent._modules[name] = layers
             for layer in cache.layers[: self._count]:
-                layer.crop(-len(proposed))  # type: ignore[attr-defined]
+                cropped: Any = layer  # one without `crop` was refused when it was tried
+                cropped.crop(-len(proposed))
         drafts: list[int] = torch.cat(proposed, 1)[0].tolist()
         return drafts
 

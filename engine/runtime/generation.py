@@ -28,7 +28,6 @@ from engine.runtime.writing import Limits as Limits
 from engine.runtime.writing import Plain, Strategy, Taken, Writing
 from engine.trace.phases import Phase, StepKind
 
-
 NOTHING = Taken(())
 DECODE, VERIFY = StepKind.DECODE, StepKind.VERIFY
 

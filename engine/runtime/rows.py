@@ -26,6 +26,19 @@ def choose_rows(context: Context, rows: Sequence[int], device: torch.device) -> 
         context.cache = [state.index_select(0, index) for state in cache]
 
 
+def keep_past(cache: Cache) -> None:
+    """Let layers that hold a window keep more from now on, until `crop` takes out what is not to stay."""
+    cache.activate_past_recording()  # type: ignore[no-untyped-call]
+
+
+def forget_past(cache: Cache) -> None:
+    """Layers that hold a window hold nothing else again."""
+    cache.crop(0)
+    for layer in cache.layers:
+        if hasattr(layer, "record_past"):
+            layer.record_past = False
+
+
 def encoded_rows(encoded: ModelOutput | None, count: int) -> ModelOutput | None:
     """What an encoder made of one prompt, for so many rows; nothing is copied."""
     if encoded is None or count == 1:

@@ -15,6 +15,7 @@ from transformers import Cache
 
 from engine.runtime.drafting import drafter
 from engine.runtime.live import Loop
+from engine.runtime.rows import forget_past, keep_past
 from engine.runtime.sampling import Chooser
 from engine.runtime.writing import Plain, Taken, Writing
 
@@ -63,7 +64,7 @@ class Speculation(Plain):
 
     def _record(self, cache: Cache | None) -> None:
         if cache is not None and cache is not self._recording:
-            cache.activate_past_recording()
+            keep_past(cache)
             self._recording = cache
 
     def take(self, logits: torch.Tensor) -> Taken:
@@ -111,7 +112,7 @@ class Speculation(Plain):
         return len(chosen)
 
     def _crop(self, surplus: int) -> None:
-        """Take out of the cache what was fed and does not stand; window layers also let go of what they kept for that."""
+        """Take out of the cache what was fed and does not stand; window layers let go of what they kept for that."""
         context = self._writing.context
         if context.cached and context.cache is not None and context.cache is self._recording:
             context.cache.crop(-surplus)
@@ -132,7 +133,4 @@ class Speculation(Plain):
         cache = self._recording
         if cache is None or cache is not self._writing.context.cache:
             return
-        cache.crop(0)
-        for layer in cache.layers:
-            if hasattr(layer, "record_past"):
-                layer.record_past = False
+        forget_past(cache)

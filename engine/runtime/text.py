@@ -43,7 +43,6 @@ class TextStream:
         """What is still incomplete, as replacement characters; the stream is empty then and can go on."""
         return self._stream.flush()
 
-
     def branch(self) -> "TextStream":
         """A stream that goes on from here by itself."""
         other = copy(self)

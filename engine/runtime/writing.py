@@ -52,7 +52,9 @@ class Strand:
 
     def branch(self, number: int, chooser: Chooser) -> "Strand":
         """A sequence that goes on from here by itself."""
-        return Strand(number, list(self.ids), self.stream.branch(), chooser, self.produced, list(self.backlog))
+        return Strand(
+            number, list(self.ids), self.stream.branch(), chooser, self.produced, list(self.backlog)
+        )
 
 
 class Writing:
@@ -138,7 +140,9 @@ class Writing:
         strand.produced += len(ids)
         if strand.backlog:
             strand.backlog.clear()
-        tokens = tuple(Token(id, text, arrival_ns, strand.number) for id, text in zip(told, texts, strict=True))
+        tokens = tuple(
+            Token(id, text, arrival_ns, strand.number) for id, text in zip(told, texts, strict=True)
+        )
         end_reason = self.end_reason(strand)
         recorder.end()
         return tokens, end_reason

@@ -58,8 +58,8 @@ CONFLICTS: tuple[Conflict, ...] = (
         one_of("exit"),
         "kv_cache",
         all_but("dynamic"),
-        "An early exit proposes with the keys and values of the first layers: set kv_cache to dynamic, or speculation to"
-        " another choice.",
+        "An early exit proposes with the keys and values of the first layers: set kv_cache to dynamic, or choose another"
+        " speculation.",
     ),
     Conflict(
         "speculation",
@@ -73,8 +73,8 @@ CONFLICTS: tuple[Conflict, ...] = (
         _SPECULATES,
         "batch",
         all_but(1),
-        "Speculation follows one sequence, and those of a batch would accept differently many tokens: set batch to 1, or"
-        " speculation to off.",
+        "Speculation follows one sequence, and those of a batch would accept differently many tokens: set batch to 1,"
+        " or speculation to off.",
     ),
     Conflict(
         "beams",

@@ -14,6 +14,7 @@ from engine.runtime.models.demo import DEMOS
 from engine.runtime.models.errors import ModelError
 from engine.runtime.models.loading import DTYPES, context_limit, load_model
 from engine.runtime.models.progress import LoadReport
+from engine.runtime.rows import keep_past
 from engine.runtime.settings.base import SettingRefused
 from engine.runtime.settings.loop import change_loop
 from engine.runtime.settings.trial import agree, first_layers, first_sentence, trial_ids
@@ -63,7 +64,7 @@ class Speculation:
                 Choice(value, label, _why_no_exit(live) if value == "exit" and not reason else "", expected)
                 for value, label, expected in _CHOICES
             ),
-            expected="Checks several proposed tokens in one step: the text stays, and each right proposal saves a step.",
+            expected="Checks several proposed tokens in one step: the text stays, each right proposal saves a step.",
             reason=reason,
         )
 
@@ -159,14 +160,18 @@ def _load_draft(live: LiveModel, name: str) -> None:
     if live.draft is not None and live.draft.name == name:
         return
     if not name:
-        raise SettingRefused("No draft model is named: set draft_model to a small model with the same tokenizer.")
+        raise SettingRefused(
+            "No draft model is named: set draft_model to a small model with the same tokenizer."
+        )
     dtype = str(live.model.dtype).removeprefix("torch.")
     try:
         loaded = load_model(name, str(live.device), dtype if dtype in DTYPES else None, _unheard())
     except ModelError as error:
         raise SettingRefused(error.sentence) from error
     if loaded.kind.family is not Family.DECODER:
-        raise SettingRefused(f"The model '{name}' does not continue text, so it cannot draft: name a decoder.")
+        raise SettingRefused(
+            f"The model '{name}' does not continue text, so it cannot draft: name a decoder."
+        )
     if loaded.tokenizer.get_vocab() != live.tokenizer.get_vocab():
         raise SettingRefused(
             f"The model '{name}' has another tokenizer, so its tokens mean other texts: name one with the same tokens."
@@ -214,7 +219,7 @@ def _why_no_exit(live: LiveModel) -> str:
 
 
 def _why_not_taken_back(live: LiveModel, layers: int | None = None) -> str:
-    """Why tokens that were fed in vain leave a trace; "" when they leave none. `layers`: as many there are, if not all."""
+    """Why tokens that were fed in vain leave a trace; "" when they leave none. `layers`: how many there are."""
     try:
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")
@@ -242,7 +247,7 @@ def _fed(live: LiveModel, layers: int | None, in_vain: bool) -> tuple[torch.Tens
     live.model(input_ids=ids[:, :_BEFORE], **given)
     logits = []
     if in_vain:
-        cache.activate_past_recording()
+        keep_past(cache)
     for place in range(_BEFORE, ids.shape[1]):
         others = ids[:, : _IN_VAIN if in_vain and place == _BEFORE else 0]
         fed = torch.cat((ids[:, place : place + 1], others), 1)
