@@ -47,7 +47,7 @@ class Report(Protocol):
 
 
 class JsonReport:
-    """One JSON object a line: model, generation, step, sequences, beams, mark, memory, observer, end; the summary last."""
+    """One JSON object a line: model, generation, step, sequences, beams, mark, memory, observer, end, and a summary."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out

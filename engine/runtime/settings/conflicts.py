@@ -58,7 +58,7 @@ CONFLICTS: tuple[Conflict, ...] = (
         one_of("exit"),
         "kv_cache",
         all_but("dynamic"),
-        "An early exit proposes with the keys and values of the first layers: set kv_cache to dynamic, or choose another"
+        "An early exit proposes with the keys and values of the first layers: set kv_cache to dynamic, or take another"
         " speculation.",
     ),
     Conflict(
