@@ -220,7 +220,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class SettingFacts:
-    """A setting as the front end needs it. Numbers have a range, the rest has choices.
+    """A setting as the front end needs it. Numbers have a range, others choices: of a text these are suggestions.
 
     `lossless`: greedy tokens stay the same whatever value is chosen. `reason`: why the whole setting is impossible.
     `turn_steps`: steps of a turn when two of its values alternate; 0: switching costs too much for that.
@@ -229,7 +229,7 @@ class SettingFacts:
     key: str
     family: str
     label: str
-    kind: str  # "choice", "integer", "number"
+    kind: str  # "choice", "integer", "number", "text"
     default: SettingValue
     choices: tuple[Choice, ...] = ()
     minimum: float = 0.0
@@ -353,15 +353,35 @@ class SequenceResult:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token as it became available: its text is complete characters only ("" while one is incomplete)."""
+    """A token as it became available: its text is complete characters only ("" while one is incomplete).
+
+    `sequence`: which of the sequences that are decoded together it continues; 0 is the one that was asked for. A
+    sequence that branches off later gets a number of its own, which is never used again in that generation.
+    """
 
     id: int
     text: str
     arrival_ns: int  # wall clock (perf_counter) at which its text was on the host
+    sequence: int = 0
 
-    def __reduce__(self) -> tuple[type["Token"], tuple[int, str, int]]:
+    def __reduce__(self) -> tuple[type["Token"], tuple[int, str, int, int]]:
         """As one call of its class: a frozen dataclass pickles itself field by field, several times slower."""
-        return Token, (self.id, self.text, self.arrival_ns)
+        return Token, (self.id, self.text, self.arrival_ns, self.sequence)
+
+
+@dataclass(frozen=True, slots=True)
+class Beam:
+    """A beam as a step of beam search left it.
+
+    `text`: what it says behind the tokens that all beams share (those have been yielded). `tokens`: how many that are.
+    `score`: sum of its tokens' log-probabilities (nats) over their count to the power of the length penalty.
+    `finished`: it ended with an end token and waits for the others.
+    """
+
+    text: str
+    tokens: int
+    score: float
+    finished: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -528,8 +548,10 @@ class StepEnded:
     cache_bytes: int
     tokens: tuple[Token, ...] = ()
     prompt_tokens: int = 0  # prompt tokens processed by this step (prefill, encode), without padding
-    batch: int = 1  # sequences
+    batch: int = 1  # rows computed together: sequences, or beams
     padding_tokens: int = 0  # positions that were computed for nothing
+    drafted: int = 0  # tokens that were proposed and checked (speculation)
+    accepted: int = 0  # of these, the ones that the model would have chosen itself
 
     def __reduce__(self) -> tuple[type["StepEnded"], tuple[object, ...]]:
         """As one call of its class (see Token): there are thousands a second."""
@@ -547,6 +569,8 @@ class StepEnded:
             self.prompt_tokens,
             self.batch,
             self.padding_tokens,
+            self.drafted,
+            self.accepted,
         )
 
 
@@ -557,6 +581,15 @@ class SequencesEncoded:
     step: int
     generation: int
     results: tuple[SequenceResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BeamsRanked:
+    """The beams that step `step` left, best first; follows its StepEnded."""
+
+    step: int
+    generation: int
+    beams: tuple[Beam, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -680,6 +713,7 @@ Event = (
     | GenerationStarted
     | StepEnded
     | SequencesEncoded
+    | BeamsRanked
     | GenerationEnded
     | SettingsChanged
     | AlternationStarted

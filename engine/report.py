@@ -8,6 +8,7 @@ from typing import Any, Protocol, TextIO
 import numpy as np
 
 from engine.protocol import (
+    BeamsRanked,
     CatalogueEntry,
     Configuration,
     Event,
@@ -50,7 +51,7 @@ class Report(Protocol):
 
 
 class JsonReport:
-    """One JSON object a line: model, generation, step, sequences, mark, memory, observer, end, and the summary last."""
+    """One JSON object a line: model, generation, step, sequences, beams, mark, memory, observer, end, and a summary."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -71,6 +72,8 @@ class JsonReport:
                 self._line("model", **model_record(event.model), settings=dict(event.effective))
             case SequencesEncoded():
                 self._line("sequences", **asdict(event))
+            case BeamsRanked():
+                self._line("beams", **asdict(event))
             case GenerationStarted():
                 ids = event.prompt_ids
                 self._line(
@@ -138,11 +141,14 @@ def step_record(trace: Trace, row: int) -> dict[str, Any]:
         "prompt_tokens": int(steps.prompt_tokens[row]),
         "batch": int(steps.batch[row]),
         "padding_tokens": int(steps.padding_tokens[row]),
+        "drafted": int(steps.drafted[row]),
+        "accepted": int(steps.accepted[row]),
         "tokens": [
             {
                 "id": int(trace.tokens.id[i]),
                 "text": trace.tokens.text[i],
                 "arrival_ns": int(trace.tokens.arrival_ns[i]),
+                "sequence": int(trace.tokens.sequence[i]),
             }
             for i in trace.tokens_of(row)
         ],
@@ -174,7 +180,8 @@ class TextReport:
             case StepEnded(kind=StepKind.BACKWARD):
                 self._note(training_line(trace, len(trace.steps) - 1))
             case StepEnded():
-                print("".join(token.text for token in event.tokens), end="", file=self._out, flush=True)
+                text = "".join(token.text for token in event.tokens if not token.sequence)
+                print(text, end="", file=self._out, flush=True)
             case SequencesEncoded():
                 for result in event.results:
                     print(result_line(result), file=self._out, flush=True)
@@ -193,9 +200,19 @@ class TextReport:
             case GenerationEnded():
                 if writes(trace):
                     print(event.tail, file=self._out, flush=True)
+                    self._others(trace)
                 self._note(f"[ended: {event.reason}]")
             case _:
                 pass
+
+    def _others(self, trace: Trace) -> None:
+        """What the sequences that were decoded together with the first one say."""
+        generation = trace.generations[-1]
+        for sequence in trace.sequences_of(generation):
+            if sequence:
+                print(
+                    f"--- sequence {sequence}", trace.text_of(generation, sequence), sep="\n", file=self._out
+                )
 
     def _progress(self, activity: str) -> None:
         """A line an activity, not one for each of its fractions."""
@@ -311,7 +328,7 @@ def print_settings(
             print(f"    {facts.expected}", file=out)
         if facts.reason:
             print(f"    impossible here: {facts.reason}", file=out)
-        if facts.kind != "choice":
+        if facts.kind in ("integer", "number"):
             print(f"    from {facts.minimum:g} to {facts.maximum:g} {facts.unit}".rstrip(), file=out)
         for choice in facts.choices:
             state = f"impossible here: {choice.reason}" if choice.reason else choice.expected or "possible"

@@ -45,7 +45,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 
 def pytest_collection_finish() -> None:
-    """What was imported stays: from here on the garbage collector, which a load calls, looks at what tests make only."""
+    """What was imported stays: from here on the garbage collector, which a load calls, looks at what tests make."""
     gc.collect()
     gc.freeze()
 

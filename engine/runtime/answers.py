@@ -4,6 +4,7 @@ The tokens to start from, the language or end that is forced, words that are nev
 checkpoints bring all that in their generation_config. The only place that asks transformers' private functions for it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +22,11 @@ class Answer:
     limit: int
     rules: LogitsProcessorList
 
-    def scores(self, logits: torch.Tensor, ids: list[int]) -> torch.Tensor:
-        """Logits of shape (1, vocabulary) after the rules, of which most models have none. `ids`: the decoder's."""
+    def scores(self, logits: torch.Tensor, rows: Sequence[list[int]]) -> torch.Tensor:
+        """Logits (rows, vocabulary) after the rules, of which most models have none. `rows`: the decoder's ids."""
         if not self.rules:
             return logits
-        seen: Any = torch.tensor([ids], device=logits.device)
+        seen: Any = torch.tensor(rows, device=logits.device)
         scores: torch.Tensor = self.rules(seen, logits.to(torch.float32, copy=True))
         return scores
 

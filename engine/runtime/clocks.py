@@ -46,6 +46,15 @@ class StampRecorder:
         self.codes.append(END)
         self.times.append(self.clock())
 
+    def place(self) -> int:
+        """How much has been recorded of the step: a place to go back to."""
+        return len(self.codes)
+
+    def forget(self, place: int) -> None:
+        """Drop all spans that began behind a place; they must have ended."""
+        del self.codes[place:]
+        del self.times[place + 1 :]  # one stamp more: the begin of the step
+
     def begin_step(self) -> None:
         """Forget what was recorded and stamp the begin of a step."""
         del self.codes[:]

@@ -15,29 +15,30 @@ from typing import Any
 
 import torch
 
-from engine.protocol import SequenceResult, Token
+from engine.protocol import Beam, SequenceResult, Token
 from engine.runtime.answers import prepare_answer
+from engine.runtime.batch import Batch
+from engine.runtime.beams import Beams
 from engine.runtime.clocks import wait_for_device
 from engine.runtime.live import Context, LiveModel
 from engine.runtime.positions import told_positions
-from engine.runtime.sampling import Chooser
+from engine.runtime.rows import encoded_rows
+from engine.runtime.speculation import Speculation
 from engine.runtime.text import TextStream
+from engine.runtime.writing import Limits as Limits
+from engine.runtime.writing import Plain, Strategy, Taken, Writing
 from engine.trace.phases import Phase, StepKind
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """When a generation ends: after so many new tokens, or at one of the end tokens."""
-
-    max_new_tokens: int
-    end_tokens: frozenset[int] = frozenset()
+NOTHING = Taken(())
+DECODE, VERIFY = StepKind.DECODE, StepKind.VERIFY
 
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
     """One step: what it was, its stamps (see StampRecorder.end_step), what it yielded, and why it was the last.
 
-    `batch`: sequences; `padding_tokens`: positions computed for nothing; `results`: what an encoder made of its inputs.
+    `batch`: rows; `padding_tokens`: positions computed for nothing; `results`: what an encoder made of its inputs;
+    `drafted`, `accepted`, `beams`: see Taken.
     """
 
     kind: StepKind
@@ -49,6 +50,9 @@ class Stepped:
     batch: int = 1
     padding_tokens: int = 0
     results: tuple[SequenceResult, ...] = ()
+    drafted: int = 0
+    accepted: int = 0
+    beams: tuple[Beam, ...] = ()
 
 
 class Generation:
@@ -60,24 +64,16 @@ class Generation:
 
     def __init__(self, live: LiveModel, prompt_ids: list[int], limits: Limits) -> None:
         self._live = live
-        self._limits = limits
         self._prompt = list(prompt_ids)
         encodes = live.anatomy.encoder is not None
         self._answer = prepare_answer(live, self._prompt, limits.max_new_tokens) if encodes else None
         first = self._prompt if self._answer is None else self._answer.start
-        self._context_limit = live.facts.context_limit if self._answer is None else self._answer.limit
-        self._extra = {"logits_to_keep": 1} if live.keeps_logits else {}
-        self._stream = TextStream(live.tokenizer, [] if encodes else prompt_ids)
-        self._chooser = Chooser(live.decoding, live.device)
-        self._chosen: torch.Tensor | None = None  # the newest token, still on the device, shape (1,)
-        self._produced = 0
-        define = live.recorder.define
-        self._forward_code = define(Phase.FORWARD, name="forward")
-        self._sample_code = define(Phase.SAMPLE, name="choose token")
-        self._transfer_code = define(Phase.TRANSFER, name="token to host")
-        self._detokenize_code = define(Phase.DETOKENIZE, name="id to text")
-        self._stop_code = define(Phase.STOP, name="stopping criteria")
-        self.context = Context(list(first), len(first) + limits.max_new_tokens)
+        context_limit = live.facts.context_limit if self._answer is None else self._answer.limit
+        self.context = Context(list(first), len(first) + limits.max_new_tokens, follow=self._follow)
+        stream = TextStream(live.tokenizer, [] if encodes else prompt_ids)
+        self._writing = Writing(live, self.context, limits, context_limit, self._answer, stream)
+        self._strategy = _strategy(self._writing)
+        self._forward_code = live.recorder.define(Phase.FORWARD, name="forward")
         self._positions = told_positions(live, live.model, self.context.capacity)
         live.context = self.context
 
@@ -87,8 +83,14 @@ class Generation:
         return self._prompt
 
     def tail(self) -> str:
-        """The text of an incomplete last character, as replacement characters."""
-        return self._stream.flush()
+        """The text of an incomplete last character, as replacement characters, and what no token has said yet."""
+        return self._strategy.tail()
+
+    def _follow(self) -> None:
+        """The settings of the loop have changed: go on as they say, from where everything stands now."""
+        if not self._strategy.follow(self._live.loop):
+            self._strategy.leave()
+            self._strategy = _strategy(self._writing)
 
     def __iter__(self) -> Iterator[Stepped]:
         end_reason = ""
@@ -104,65 +106,80 @@ class Generation:
         recorder, encoder = self._live.recorder, self._live.anatomy.encoder
         assert encoder is not None
         recorder.begin_step()
-        ids = self._tensor(self._prompt)
+        ids = self._tensor([self._prompt])
         with torch.inference_mode():
             self.context.encoded = self._live.run(encoder, self._forward_code, input_ids=ids)
             self._await_device()
-        return self._stepped(StepKind.ENCODE, (), len(self._prompt), "")
+        return self._stepped(StepKind.ENCODE, NOTHING, len(self._prompt))
 
     def _step(self) -> Stepped:
         live, context, recorder = self._live, self.context, self._live.recorder
         recorder.begin_step()
-        ids, kind, completes = self._next_input()
         with torch.inference_mode():
-            logits = self._forward(ids)
+            drafts = self._strategy.propose()
+            ids, kind, completes = self._next_input(drafts)
+            logits = self._forward(ids, 1 + len(drafts))
             context.cached = 0 if live.cache_kind == "none" else context.cached + ids.shape[1]
-            if not completes:
+            if completes:
+                taken = self._strategy.take(logits)
+            else:
+                taken = NOTHING
                 self._await_device()
-                return self._stepped(kind, (), ids.shape[1], "")
-            token, end_reason = self._choose(logits)
-        prompt_tokens = ids.shape[1] if kind is StepKind.PREFILL else 0
-        return self._stepped(kind, (token,), prompt_tokens, end_reason)
+        return self._stepped(kind, taken, ids.numel() if kind is StepKind.PREFILL else 0, ids.shape[0])
 
-    def _stepped(
-        self, kind: StepKind, tokens: tuple[Token, ...], prompt_tokens: int, end_reason: str
-    ) -> Stepped:
+    def _stepped(self, kind: StepKind, taken: Taken, prompt_tokens: int, rows: int = 1) -> Stepped:
         codes, stamps = self._live.recorder.end_step()
-        return Stepped(kind, codes, stamps, tokens, prompt_tokens, end_reason)
+        return Stepped(
+            kind,
+            codes,
+            stamps,
+            taken.tokens,
+            prompt_tokens,
+            taken.end_reason,
+            rows,
+            drafted=taken.drafted,
+            accepted=taken.accepted,
+            beams=taken.beams,
+        )
 
-    def _next_input(self) -> tuple[torch.Tensor, StepKind, bool]:
-        """Ids to feed, shape (1, n); what kind of step that makes; whether it leaves nothing pending."""
-        live, context = self._live, self.context
+    def _next_input(self, drafts: list[int]) -> tuple[torch.Tensor, StepKind, bool]:
+        """Ids to feed, shape (rows, n); what kind of step that makes; whether it leaves nothing pending."""
+        live, context, chosen = self._live, self.context, self._writing.chosen
         pending = len(context.ids) - context.cached
-        if pending == 1 and self._chosen is not None:
-            return self._chosen.view(1, 1), StepKind.DECODE, True
-        begins_answer = self._answer is not None and not self._produced
+        written = DECODE if not drafts else VERIFY
+        if pending == 1 and chosen is not None:
+            newest = chosen.view(-1, 1)
+            return torch.cat((newest, self._tensor([drafts])), 1) if drafts else newest, written, True
+        begins_answer = self._answer is not None and chosen is None
         if live.cache_kind == "none":
-            kind = StepKind.DECODE if self._produced or begins_answer else StepKind.PREFILL
-            return self._tensor(context.ids), kind, True
+            kind = written if chosen is not None or begins_answer else StepKind.PREFILL
+            return self._tensor([[*row, *drafts] for row in self._strategy.rows()]), kind, True
         count = pending if begins_answer else min(pending, live.prefill_chunk or pending)
-        ids = context.ids[context.cached : context.cached + count]
+        ids = [row[context.cached : context.cached + count] for row in self._strategy.rows()]
         kind = StepKind.DECODE if begins_answer else StepKind.PREFILL
         return self._tensor(ids), kind, count == pending
 
-    def _tensor(self, ids: list[int]) -> torch.Tensor:
-        return torch.tensor([ids], dtype=torch.long, device=self._live.device)
+    def _tensor(self, rows: list[list[int]]) -> torch.Tensor:
+        return torch.tensor(rows, dtype=torch.long, device=self._live.device)
 
-    def _forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """Logits, shape (1, positions kept, vocabulary)."""
+    def _forward(self, ids: torch.Tensor, keep: int = 1) -> torch.Tensor:
+        """Logits, shape (rows, positions kept, vocabulary): at least those of the last `keep` positions."""
         live = self._live
         if live.cache_kind == "none":
             arguments: dict[str, Any] = {"use_cache": False}
         else:
             arguments = {"use_cache": True, live.cache_argument: self.context.cache}
+        if live.keeps_logits:
+            arguments["logits_to_keep"] = keep
         if self._answer is None:
             arguments["input_ids"] = ids
             if self._positions is not None:
                 begin = self.context.cached
                 arguments["position_ids"] = self._positions[:, begin : begin + ids.shape[1]]
         else:
-            arguments |= {"decoder_input_ids": ids, "encoder_outputs": self.context.encoded}
-        output = live.run(live.model, self._forward_code, **arguments, **self._extra)
+            encoded = encoded_rows(self.context.encoded, ids.shape[0])
+            arguments |= {"decoder_input_ids": ids, "encoder_outputs": encoded}
+        output = live.run(live.model, self._forward_code, **arguments)
         if live.cache_argument == "state":  # RWKV hands its state back instead of updating a cache
             self.context.cache = output.state
         logits: torch.Tensor = output.logits
@@ -171,39 +188,18 @@ class Generation:
     def _await_device(self) -> None:
         """A chunk yields no token to wait for; without waiting, a pause would come a whole prompt late."""
         recorder = self._live.recorder
-        recorder.begin(self._transfer_code)
+        recorder.begin(self._writing.transfer_code)
         wait_for_device(self._live.device)
         recorder.end()
 
-    def _choose(self, logits: torch.Tensor) -> tuple[Token, str]:
-        recorder, context = self._live.recorder, self.context
-        recorder.begin(self._sample_code)
-        if self._chooser.decoding is not self._live.decoding:
-            self._chooser = Chooser(self._live.decoding, self._live.device)
-        scores = logits[:, -1]
-        if self._answer is not None:
-            scores = self._answer.scores(scores, context.ids)
-        self._chosen = self._chooser.choose(scores, context.ids)
-        recorder.end()
-        recorder.begin(self._transfer_code)
-        id = int(self._chosen.item())
-        recorder.end()
-        recorder.begin(self._detokenize_code)
-        text = self._stream.push(id)
-        recorder.end()
-        arrival_ns = recorder.times[-1]
-        recorder.begin(self._stop_code)
-        context.ids.append(id)
-        self._produced += 1
-        end_reason = self._end_reason(id)
-        recorder.end()
-        return Token(id, text, arrival_ns), end_reason
 
-    def _end_reason(self, id: int) -> str:
-        if id in self._limits.end_tokens:
-            return "end token"
-        if self._produced >= self._limits.max_new_tokens:
-            return "length"
-        if len(self.context.ids) >= self._context_limit:
-            return "context full"
-        return ""
+def _strategy(writing: Writing) -> Strategy:
+    """The strategy that the settings of the loop ask for; at most one of them does."""
+    loop = writing.live.loop
+    if loop.beams > 1:
+        return Beams(writing)
+    if loop.batch > 1:
+        return Batch(writing)
+    if loop.speculation != "off":
+        return Speculation(writing)
+    return Plain(writing)

@@ -1,5 +1,6 @@
 """The loaded model and all that a setting may change about it while it runs. State lives here and nowhere else."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
@@ -29,6 +30,29 @@ class Decoding:
     seed: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """How the loop goes from step to step: one token of one sequence, unless told otherwise.
+
+    `speculation`: "off", "lookup", "draft", "exit"; `draft_length`: tokens proposed a step, 0 for as many as pay.
+    `beams`: kept by beam search; `batch`: sequences continued together.
+    """
+
+    speculation: str = "off"
+    draft_length: int = 4
+    beams: int = 1
+    batch: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A small model that proposes tokens for the loaded one, and the name it was asked for by."""
+
+    name: str
+    model: PreTrainedModel
+    context_limit: int
+
+
 @dataclass
 class Context:
     """The tokens of a generation and their cache. The first `cached` of `ids` are in the cache, the rest is pending.
@@ -36,6 +60,9 @@ class Context:
     `capacity`: the most tokens this generation can reach (prompt + new), for caches of fixed size. In an
     encoder–decoder all of these are the decoder's (its start tokens + new), and `encoded` is what its encoder made of
     the prompt: the output of its forward pass, None before that.
+
+    Where several sequences or beams are computed together, the cache has a row for each, all of them equally long;
+    `ids` are the first one's. `follow`: brings a running generation into line with `LiveModel.loop` once that changed.
     """
 
     ids: list[int]
@@ -43,6 +70,7 @@ class Context:
     cache: Cache | None = None
     cached: int = 0
     encoded: ModelOutput | None = None
+    follow: Callable[[], None] | None = None
 
 
 @dataclass
@@ -52,6 +80,7 @@ class LiveModel:
     `cache_argument`: the name under which `forward` takes the cache; `keeps_logits`: it takes `logits_to_keep`, so that
     a prefill projects its last position only. `cache_kind`: "none", "dynamic", "static".
     `untried`: settings some of whose choices have not been tried yet, since that takes long.
+    `draft_name`: the model that is to propose tokens ("": none); `draft`: that model, loaded when it is first needed.
     `context`: the running generation's, None between generations. `stash`: parameters in other dtypes, to go back.
     """
 
@@ -69,6 +98,9 @@ class LiveModel:
     attention: str = "sdpa"
     prefill_chunk: int = 512
     decoding: Decoding = field(default_factory=Decoding)
+    loop: Loop = field(default_factory=Loop)
+    draft: Draft | None = None
+    draft_name: str = ""
     context: Context | None = None
     untried: set[str] = field(default_factory=set)
     stash: dict[torch.dtype, dict[str, torch.Tensor]] = field(default_factory=dict)

@@ -1,6 +1,7 @@
 """Choosing a token from logits: greedy, or sampling through transformers' own processors in the order of
 `generate()`."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -41,37 +42,51 @@ def processors(decoding: Decoding) -> LogitsProcessorList:
 class Chooser:
     """Chooses tokens as a Decoding says, with random numbers of its own that start from the seed.
 
-    Two choosers with the same decoding make the same choices from the same logits, whatever else draws
-    random numbers.
+    Two choosers with the same decoding and number make the same choices from the same logits, whatever else draws
+    random numbers. `number`: of the sequence, so that those that are decoded together go different ways.
     """
 
-    def __init__(self, decoding: Decoding, device: torch.device) -> None:
+    def __init__(self, decoding: Decoding, device: torch.device, number: int = 0) -> None:
         self.decoding = decoding
         self._device = device
         self._processors = processors(decoding)
         self._samples = decoding.strategy == "sample"
         self._needs_ids = decoding.repetition_penalty != 1.0
         self._generator = torch.Generator(device)
-        self._generator.manual_seed(int(decoding.seed))
+        self._generator.manual_seed(int(decoding.seed) + number)
         self._no_ids = torch.empty((1, 0), dtype=torch.long, device=device)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it takes the likeliest token of the logits as they are."""
+        return not self._samples and not self._processors
 
     def choose(self, logits: torch.Tensor, ids: list[int]) -> torch.Tensor:
         """The next token, shape (1,), on the logits' device. `logits`: shape (1, vocabulary); `ids`: the
         tokens so far."""
         if not self._samples and not self._processors:
             return logits.argmax(dim=-1)
-        scores = self.scores(logits, ids)
-        if not self._samples:
-            return scores.argmax(dim=-1)
-        chances = torch.softmax(scores, dim=-1)
-        return torch.multinomial(chances, num_samples=1, generator=self._generator)[:, 0]
+        return self.draw(self.weigh(logits, (ids,)))
 
-    def scores(self, logits: torch.Tensor, ids: list[int]) -> torch.Tensor:
-        """The logits after all processors, float32 of shape (1, vocabulary); -inf where a token is ruled
-        out."""
+    def weigh(self, logits: torch.Tensor, rows: Sequence[list[int]]) -> torch.Tensor:
+        """What `draw` chooses by: the logits (rows, vocabulary) after all processors; when sampling, their chances.
+
+        `rows`: the ids so far, equally many each.
+        """
+        scores = self.scores(logits, rows) if self._processors or self._samples else logits
+        return torch.softmax(scores, dim=-1) if self._samples else scores
+
+    def draw(self, weights: torch.Tensor) -> torch.Tensor:
+        """A token, shape (1,), by weights of shape (1, vocabulary), as `weigh` makes them."""
+        if not self._samples:
+            return weights.argmax(dim=-1)
+        return torch.multinomial(weights, num_samples=1, generator=self._generator)[:, 0]
+
+    def scores(self, logits: torch.Tensor, rows: Sequence[list[int]]) -> torch.Tensor:
+        """The logits (rows, vocabulary) after all processors, float32; -inf where a token is ruled out."""
         # Only the repetition penalty looks at the ids; the others take an empty row, so that none is copied
         # for them.
-        seen: Any = torch.tensor([ids], device=self._device) if self._needs_ids else self._no_ids
+        seen: Any = torch.tensor(rows, device=self._device) if self._needs_ids else self._no_ids
         # A copy, since a processor may work in place.
         scores: torch.Tensor = self._processors(seen, logits.to(torch.float32, copy=True))
         return scores

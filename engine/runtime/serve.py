@@ -11,7 +11,7 @@ from time import perf_counter_ns
 from typing import IO
 
 from engine.hosts import batch, read_frame, write_frame
-from engine.protocol import Command, Event, Shutdown, StepEnded
+from engine.protocol import BeamsRanked, Command, Event, Shutdown, StepEnded
 
 FLUSH_EVERY_NS = 30_000_000  # once a frame of the window: what is sent sooner is not seen sooner
 
@@ -33,11 +33,11 @@ class Outbox:
         self._writer.start()
 
     def emit(self, event: Event) -> None:
-        """Take an event; sends what has gathered when it is time, or when it is not a step."""
+        """Take an event; sends what has gathered when it is time, or when it is not of a step."""
         with self._lock:
             self._events.append(event)
             now_ns = perf_counter_ns()
-            if now_ns >= self._next_ns or not isinstance(event, StepEnded):
+            if now_ns >= self._next_ns or not isinstance(event, StepEnded | BeamsRanked):
                 self._next_ns = now_ns + FLUSH_EVERY_NS
                 self._send()
 

@@ -8,6 +8,7 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any, Protocol
 
 REPLACEMENT = "\ufffd"
@@ -42,11 +43,19 @@ class TextStream:
         """What is still incomplete, as replacement characters; the stream is empty then and can go on."""
         return self._stream.flush()
 
+    def branch(self) -> "TextStream":
+        """A stream that goes on from here by itself."""
+        other = copy(self)
+        other._stream = self._stream.branch()
+        return other
+
 
 class _Stream(Protocol):
     def push(self, id: int) -> str: ...
 
     def flush(self) -> str: ...
+
+    def branch(self) -> "_Stream": ...
 
 
 def unknown(id: int) -> str:
@@ -79,7 +88,7 @@ class _ByteStream:
     def __init__(self, backend: Any) -> None:
         self._token: Callable[[int], str | None] = backend.id_to_token
         self._known: dict[int, bytes] = {}
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoder = _new_decoder()
 
     def push(self, id: int) -> str:
         spelled = self._known.get(id)
@@ -92,6 +101,16 @@ class _ByteStream:
 
     def flush(self) -> str:
         return self._decoder.decode(b"", final=True)
+
+    def branch(self) -> "_ByteStream":
+        other = copy(self)  # what is known of tokens is shared
+        other._decoder = _new_decoder()
+        other._decoder.setstate(self._decoder.getstate())
+        return other
+
+
+def _new_decoder() -> codecs.IncrementalDecoder:
+    return codecs.getincrementaldecoder("utf-8")("replace")
 
 
 def _spelled(token: str) -> bytes:
@@ -163,6 +182,11 @@ class _WindowStream:
 
     def flush(self) -> str:
         return self._take(len(self._pending))
+
+    def branch(self) -> "_WindowStream":
+        other = copy(self)
+        other._pending, other._before = list(self._pending), list(self._before)
+        return other
 
     def _take(self, count: int) -> str:
         """The text of the first `count` pending ids, which become the context of the next."""

@@ -12,6 +12,7 @@ from time import perf_counter_ns
 import torch
 
 from engine.protocol import (
+    BeamsRanked,
     Choice,
     Configuration,
     CountTokens,
@@ -329,6 +330,8 @@ class Run:
         bench.emit(self._event(stepped, held_ns))
         if stepped.results:
             bench.emit(SequencesEncoded(bench.step_index, self._number, stepped.results))
+        if stepped.beams:
+            bench.emit(BeamsRanked(bench.step_index, self._number, stepped.beams))
         bench.step_index += 1
         bench.memory.after_step(bench.emit, end_ns)
         bench.observer.after_step(bench.emit, len(stepped.codes) // 2 + 2, end_ns)
@@ -389,12 +392,14 @@ class Run:
             layout=bench.layout(stepped.codes),
             stamps=stepped.stamps,
             held_ns=held_ns,
-            context_length=len(context.ids) if stepped.tokens else context.cached,
+            context_length=len(context.ids) if stepped.tokens or stepped.beams else context.cached,
             cache_bytes=cache_bytes(context.cache),
             tokens=stepped.tokens,
             prompt_tokens=stepped.prompt_tokens,
             batch=stepped.batch,
             padding_tokens=stepped.padding_tokens,
+            drafted=stepped.drafted,
+            accepted=stepped.accepted,
         )
 
     def end(self, reason: str) -> None:

@@ -1,24 +1,33 @@
 """Which steps stand for a configuration when two are compared, and how much work each of them was.
 
-Only steps of one kind are comparable. Where tokens are written those are the decode steps, whatever else there is (a
-prefill, an encoder's one pass); where a model only reads, its encode steps.
+Only steps that do the same are comparable. Where tokens are written those are the decode and verify steps, whatever
+else there is (a prefill, an encoder's one pass); where a model only reads, its encode steps. A verify step yields
+several tokens: it stands for each of them, and each took its share of the time.
 """
 
 import numpy as np
 
-from engine.trace.generation_view import writes
+from engine.trace.generation_view import DECODE, VERIFY, growth, writes
 from engine.trace.ledger import Int64
 from engine.trace.phases import StepKind
 from engine.trace.store import KINDS, Trace
 
-DECODE = KINDS.index(StepKind.DECODE)
 ENCODE = KINDS.index(StepKind.ENCODE)
 
 
 def comparable_rows(trace: Trace, begin: int, end: int) -> Int64:
-    """The rows of `Steps`, begin ≤ row < end, whose wall times may be set against each other."""
-    kind = DECODE if writes(trace) else ENCODE
-    return begin + np.flatnonzero(trace.steps.kind[begin:end] == kind)
+    """The rows of `Steps`, begin ≤ row < end, whose times may be set against each other, one for each token."""
+    kinds = trace.steps.kind[begin:end]
+    if not writes(trace):
+        return begin + np.flatnonzero(kinds == ENCODE)
+    rows = begin + np.flatnonzero((kinds == DECODE) | (kinds == VERIFY))
+    return np.repeat(rows, growth(trace, rows))
+
+
+def time_of(trace: Trace, rows: Int64) -> Int64:
+    """Wall time (ns) of each of these rows: of a token of each sequence; where a model only reads, of a step."""
+    wall: Int64 = trace.steps.wall_ns[rows]
+    return wall // growth(trace, rows) if writes(trace) else wall
 
 
 def work_of(trace: Trace, rows: Int64 | slice) -> Int64:

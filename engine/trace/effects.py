@@ -13,7 +13,7 @@ from engine.trace.alternation import (
     self_test,
     turn_medians,
 )
-from engine.trace.comparison import comparable_rows, work_of
+from engine.trace.comparison import comparable_rows, time_of, work_of
 from engine.trace.ledger import Int64
 from engine.trace.statistics import BLOCK, LOOKS, Effect, effect, warm_up
 from engine.trace.store import AlternationRecord, Mark, Trace
@@ -75,12 +75,12 @@ class Effects:
         mark = marks[place]
         before = self._rows(begin, mark.step, mark.before)[-MOST:]
         after = self._rows(mark.step, end, mark.event.configuration)[:MOST]
-        wall = self._trace.steps.wall_ns
-        looked = _look(wall[after])
+        time = time_of(self._trace, after)
+        looked = _look(time)
         name = (place, len(before), looked if looked else -(len(after) // BLOCK))
         if name not in self._known:
             work = work_of(self._trace, before), work_of(self._trace, after)
-            self._known[name] = effect(wall[before], wall[after], *work)
+            self._known[name] = effect(time_of(self._trace, before), time, *work)
         return self._known[name]
 
     def _rows(self, begin: int, end: int, configuration: int) -> Int64:
@@ -108,10 +108,12 @@ class AlternationEffect:
 def effect_of_alternation(trace: Trace, alternation: AlternationRecord) -> AlternationEffect:
     """What the first of two values that took turns does to a step, against the second."""
     started = alternation.started
-    rows = comparable_rows(trace, alternation.first_step, alternation.end_step)
+    rows = np.unique(
+        comparable_rows(trace, alternation.first_step, alternation.end_step)
+    )  # a step is in one turn
     turns = np.arange(len(rows)) // started.turn_steps
     discarded = 1 if started.turn_steps > 1 else 0
-    differences = pair_differences(turn_medians(trace.steps.wall_ns[rows], turns, discarded))
+    differences = pair_differences(turn_medians(time_of(trace, rows), turns, discarded))
     return AlternationEffect(
         key=started.key,
         first=started.first,
@@ -129,7 +131,7 @@ def trust(trace: Trace) -> SelfTest | None:
     begin = max(0, len(steps) - TRUSTED_STEPS)
     alike = [number for number, other in enumerate(configurations) if other == trace.configuration]
     rows = comparable_rows(trace, begin, len(steps))
-    return self_test(steps.wall_ns[rows[np.isin(steps.configuration[rows], alike)]])
+    return self_test(time_of(trace, rows[np.isin(steps.configuration[rows], alike)]))
 
 
 def _look(after: Int64) -> int:

@@ -17,8 +17,10 @@ import numpy.typing as npt
 
 from engine.protocol import Configuration, Family
 from engine.trace.ledger import Int64
-from engine.trace.store import GenerationRecord, Trace
+from engine.trace.phases import StepKind
+from engine.trace.store import KINDS, GenerationRecord, Trace
 
+DECODE, VERIFY = KINDS.index(StepKind.DECODE), KINDS.index(StepKind.VERIFY)
 Bool = npt.NDArray[np.bool_]
 Rows = slice | Int64
 
@@ -34,17 +36,31 @@ class Gaps:
 
 
 @dataclass(frozen=True)
+class Sequences:
+    """The sequences (q,) that got tokens, of every generation: its row, when their first and last token arrived (ns
+    since t0, without time held), and how many they got.
+    """
+
+    generation: Int64
+    first_ns: Int64
+    last_ns: Int64
+    tokens: Int64
+
+
+@dataclass(frozen=True)
 class GenerationView:
     """Generations (g,), one after the other, with their steps (s,) and tokens (t,). Nothing in it is copied
     if it can be a view of the trace, so it is to be used at once, not kept.
 
     submitted_ns (g,): t0, wall clock. ended (g,): whether it is over. step_begin, step_end, token_begin,
-    token_end (g,): its rows in the arrays below. wall_ns, held_ns, tokens_per_step, prompt_tokens, kinds,
-    batch, padding_tokens, context_length (s,), phases_ns (s, PHASE_COUNT): as in `Steps`. generation (s,): row of its
+    token_end (g,): its rows in the arrays below. wall_ns, held_ns, prompt_tokens, kinds, batch, padding_tokens,
+    drafted, accepted, context_length (s,), phases_ns (s, PHASE_COUNT): as in `Steps`. tokens_per_step (s,): by how
+    many tokens each sequence grew (see `growth`). generation (s,): row of its
     generation here. configuration (s,): the first configuration of the trace with the same settings, so that
     coming back to one is no new one. counted (s,): False for steps under another configuration than the one
     asked for. arrivals_ns (t,): since t0 of its generation, without time held. token_step (t,): the row of
-    the step that yielded it. writes: whether the model writes tokens at all (an encoder alone does not).
+    the step that yielded it. token_sequence (t,): the sequence that it continues. writes: whether the model
+    writes tokens at all (an encoder alone does not).
     """
 
     submitted_ns: Int64
@@ -60,6 +76,8 @@ class GenerationView:
     kinds: npt.NDArray[np.int8]
     batch: Int64
     padding_tokens: Int64
+    drafted: Int64
+    accepted: Int64
     context_length: Int64
     phases_ns: Int64
     generation: Int64
@@ -67,6 +85,7 @@ class GenerationView:
     counted: Bool
     arrivals_ns: Int64
     token_step: Int64
+    token_sequence: npt.NDArray[np.int32]
     writes: bool
 
     @cached_property
@@ -88,6 +107,20 @@ class GenerationView:
         others = np.concatenate(([0], np.cumsum(~self.counted)))
         whole: Bool = (self.token_end > self.token_begin) & (others[self.step_end] == others[self.step_begin])
         return whole
+
+    @cached_property
+    def sequences(self) -> Sequences:
+        """What each sequence got; several that are decoded together have latencies of their own."""
+        among = 1 + int(self.token_sequence.max(initial=0))
+        if among == 1:
+            owner = np.flatnonzero(self.token_end > self.token_begin)
+            begin, end = self.token_begin[owner], self.token_end[owner]
+            return Sequences(owner, self.arrivals_ns[begin], self.arrivals_ns[end - 1], end - begin)
+        owner = self.generation[self.token_step]
+        names = owner * among + self.token_sequence
+        known, first, counts = np.unique(names, return_index=True, return_counts=True)
+        last = len(names) - 1 - np.unique(names[::-1], return_index=True)[1]
+        return Sequences(known // among, self.arrivals_ns[first], self.arrivals_ns[last], counts)
 
 
 def view_generation(trace: Trace, generation: GenerationRecord) -> GenerationView:
@@ -125,11 +158,13 @@ def view_generations(
         token_end=np.searchsorted(token_step, step_end),
         wall_ns=steps.wall_ns[rows],
         held_ns=held,
-        tokens_per_step=steps.token_count[rows],
+        tokens_per_step=growth(trace, rows),
         prompt_tokens=steps.prompt_tokens[rows],
         kinds=steps.kind[rows],
         batch=steps.batch[rows],
         padding_tokens=steps.padding_tokens[rows],
+        drafted=steps.drafted[rows],
+        accepted=steps.accepted[rows],
         context_length=steps.context_length[rows],
         phases_ns=steps.phases_ns[rows],
         generation=generation,
@@ -137,8 +172,20 @@ def view_generations(
         counted=_counted(trace.configurations, settings, configuration),
         arrivals_ns=trace.tokens.arrival_ns[token_rows] - shift[token_step],
         token_step=token_step,
+        token_sequence=trace.tokens.sequence[token_rows],
         writes=writes(trace),
     )
+
+
+def growth(trace: Trace, rows: Rows) -> Int64:
+    """By how many tokens each sequence grew in some steps (n,): n_s of the metrics.
+
+    A decode step adds one to each, also where beams do not agree on it yet; a verify step adds what it yielded.
+    """
+    steps = trace.steps
+    kinds, counts = steps.kind[rows], steps.token_count[rows]
+    grown: Int64 = np.where(kinds == VERIFY, counts, (kinds == DECODE) | (counts > 0)).astype(np.int64)
+    return grown
 
 
 def writes(trace: Trace) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
-from engine.trace.generation_view import Bool, GenerationView, view_generations
+from engine.trace.generation_view import DECODE, VERIFY, Bool, GenerationView, view_generations
 from engine.trace.generation_view import view_generation as view_generation
 from engine.trace.ledger import Int64
 from engine.trace.metric_definitions import CHAT as CHAT
@@ -70,7 +70,13 @@ def summary(
     """
     view = view_generations(trace, generations, configuration)
     measured = [function(view) for function in _PLAIN]
-    measured += [*itl(view), *sequence_latency(view), *stalls(view), *goodput(view, targets)]
+    measured += [
+        *itl(view),
+        *sequence_latency(view),
+        *stalls(view),
+        *goodput(view, targets),
+        *acceptance(view),
+    ]
     measured += phase_shares(view)
     return {m.metric.key: m for m in measured}
 
@@ -89,27 +95,39 @@ def end_to_end(view: GenerationView) -> Measured:
 
 
 def tpot(view: GenerationView) -> Measured:
-    """Time per output token: (aN - a1) / (N - 1)."""
-    several = _with_gaps(view)
-    span = _last_arrivals(view, several) - view.arrivals_ns[view.token_begin[several]]
-    return _median_of("tpot", view, span / ((view.token_end - view.token_begin)[several] - 1))
+    """Time per output token, of each sequence: (aN - a1) / (N - 1)."""
+    several = _sequences_with_gaps(view)
+    sequences = view.sequences
+    span = (sequences.last_ns - sequences.first_ns)[several]
+    return _median_of_sequences("tpot", view, span / (sequences.tokens[several] - 1))
 
 
 def output_throughput(view: GenerationView) -> Measured:
-    """B·N / (aN - t0)."""
+    """Tokens of all sequences / (aN - t0)."""
     some = view.whole.copy()
     some[some] = _last_arrivals(view, some) > 0
-    tokens = _batch_tokens(view, view.token_begin[some], view.token_end[some])
+    tokens = view.token_end[some] - view.token_begin[some]
     return _median_of("output_throughput", view, tokens * SECOND_NS / _last_arrivals(view, some))
 
 
 def decode_throughput(view: GenerationView) -> Measured:
-    """B·(N - 1) / (aN - a1)."""
+    """Tokens of all sequences behind the first arrival / (aN - a1)."""
     several = _with_gaps(view)
-    begin = view.token_begin[several]
+    begin, end = view.token_begin[several], view.token_end[several]
     span = _last_arrivals(view, several) - view.arrivals_ns[begin]
-    tokens = _batch_tokens(view, begin + 1, view.token_end[several])
-    return _median_of("decode_throughput", view, tokens * SECOND_NS / span)
+    owner = view.generation[view.token_step]
+    is_later = view.arrivals_ns > view.arrivals_ns[view.token_begin[owner]] if len(owner) else owner
+    later = np.concatenate(([0], np.cumsum(is_later)))
+    return _median_of("decode_throughput", view, (later[end] - later[begin]) * SECOND_NS / span)
+
+
+def decode_throughput_each(view: GenerationView) -> Measured:
+    """Of each sequence: (N - 1) / (aN - a1)."""
+    several = _sequences_with_gaps(view)
+    sequences = view.sequences
+    span = (sequences.last_ns - sequences.first_ns)[several]
+    rates = (sequences.tokens[several] - 1) * SECOND_NS / span
+    return _median_of_sequences("decode_throughput_each", view, rates)
 
 
 def prefill_throughput(view: GenerationView) -> Measured:
@@ -159,11 +177,18 @@ def _with_gaps(view: GenerationView) -> Bool:
     return several
 
 
-def _batch_tokens(view: GenerationView, begin: Int64, end: Int64) -> Int64:
-    """Tokens of all sequences in rows begin ≤ i < end: B for each, whatever B was at the time."""
-    total = np.concatenate(([0], np.cumsum(view.batch[view.token_step], dtype=np.int64)))
-    tokens: Int64 = total[end] - total[begin]
-    return tokens
+def _sequences_with_gaps(view: GenerationView) -> Bool:
+    """Sequences (q,) of whole generations whose tokens came at more than one time."""
+    sequences = view.sequences
+    several: Bool = view.whole[sequences.generation] & (sequences.last_ns > sequences.first_ns)
+    return several
+
+
+def _median_of_sequences(key: str, view: GenerationView, values: Numbers) -> Measured:
+    """As `_median_of`; where sequences are decoded together, each of them counts."""
+    if len(view.sequences.tokens) <= len(view.submitted_ns):
+        return _median_of(key, view, values)
+    return Measured(METRICS[key], _middle(values), len(values), f"median of {len(values)} sequences")
 
 
 # ---------------------------------------------------------------- gaps between arrivals
@@ -283,6 +308,23 @@ def token_latency(view: GenerationView) -> Measured:
     return Measured(METRICS["token_latency"], _middle(values), len(values))
 
 
+def acceptance(view: GenerationView) -> tuple[Measured, ...]:
+    """Of the tokens that were proposed those that were right, and how many that are a verify step."""
+    some = view.counted & (view.drafted > 0)
+    drafted, accepted, count = int(view.drafted[some].sum()), int(view.accepted[some].sum()), int(some.sum())
+    return (
+        Measured(METRICS["acceptance"], accepted / drafted if drafted else None, drafted),
+        Measured(METRICS["accepted_length"], accepted / count if count else None, count),
+    )
+
+
+def tokens_per_step(view: GenerationView) -> Measured:
+    """Mean of n_s over the steps that decode or verify."""
+    some = view.counted & ((view.kinds == DECODE) | (view.kinds == VERIFY))
+    grown = view.tokens_per_step[some]
+    return Measured(METRICS["tokens_per_step"], float(grown.mean()) if len(grown) else None, len(grown))
+
+
 def encode_time(view: GenerationView) -> Measured:
     """Median wall time of the encode steps of a model that writes: how long it read before it did."""
     wall = view.wall_ns[_encodes(view) & view.writes]
@@ -369,8 +411,7 @@ def steps(view: GenerationView) -> Measured:
 
 def tokens(view: GenerationView) -> Measured:
     """Tokens of all sequences."""
-    counted = view.token_step[view.counted[view.token_step]]
-    return _count("tokens", int(view.batch[counted].sum()))
+    return _count("tokens", int(view.counted[view.token_step].sum()))
 
 
 def sequences(view: GenerationView) -> Measured:
@@ -401,6 +442,8 @@ _PLAIN: tuple[Callable[[GenerationView], Measured], ...] = (
     end_to_end,
     output_throughput,
     decode_throughput,
+    decode_throughput_each,
+    tokens_per_step,
     prefill_throughput,
     encode_time,
     sequence_throughput,

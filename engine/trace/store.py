@@ -14,6 +14,7 @@ import numpy.typing as npt
 from engine.protocol import (
     AlternationEnded,
     AlternationStarted,
+    BeamsRanked,
     Configuration,
     Event,
     GenerationEnded,
@@ -77,7 +78,8 @@ class Steps:
     rest; zeros where the detail did not tell layers apart. itl_ns (n): gap between this step's arrival of text and
     the one before in its generation without the time held by the user, NO_LATENCY where there is none. held_ns (n):
     time before the step that the user held the engine. first_token, token_count (n): its rows in `Trace.tokens`.
-    batch, prompt_tokens, padding_tokens (n): its sequences, the tokens it read, the positions it computed for nothing.
+    batch, prompt_tokens, padding_tokens (n): its rows, the tokens it read, the positions it computed for nothing.
+    drafted, accepted (n): tokens that were proposed to it, and those of them that it found right.
     """
 
     def __init__(self, layers: int) -> None:
@@ -99,6 +101,8 @@ class Steps:
                 "prompt_tokens": np.int32,
                 "batch": np.int32,
                 "padding_tokens": np.int32,
+                "drafted": np.int32,
+                "accepted": np.int32,
                 "stamp_offset": np.int64,
             }.items()
         }
@@ -122,10 +126,11 @@ class Steps:
 
 
 class Tokens:
-    """All tokens in order: id (n), arrival_ns (n), step (n), and `text` (a list of n pieces)."""
+    """All tokens in order: id (n), arrival_ns (n), step (n), sequence (n), and `text` (a list of n pieces)."""
 
     def __init__(self) -> None:
         self._id, self._arrival, self._step = Column(np.int64), Column(np.int64), Column(np.int64)
+        self._sequence = Column(np.int32)
         self.text: list[str] = []
 
     def __len__(self) -> int:
@@ -146,8 +151,14 @@ class Tokens:
         """The step (row of `Steps`) that yielded each token."""
         return self._step.values
 
-    def append(self, id: int, arrival_ns: int, step: int, text: str) -> None:
+    @property
+    def sequence(self) -> npt.NDArray[np.int32]:
+        """Which of the sequences that are decoded together each token continues."""
+        return self._sequence.values
+
+    def append(self, id: int, arrival_ns: int, step: int, text: str, sequence: int = 0) -> None:
         """Add one token."""
+        self._sequence.append(sequence)
         self._id.append(id)
         self._arrival.append(arrival_ns)
         self._step.append(step)
@@ -198,6 +209,7 @@ class Trace:
         self.steps = Steps(len(loaded.model.layer_names) if loaded else 0)
         self.tokens = Tokens()
         self.results: list[SequencesEncoded] = []
+        self.beams: list[BeamsRanked] = []
         self.marks: list[Mark] = []
         self.alternations: list[AlternationRecord] = []
         self.sameness: list[SamenessMeasured] = []
@@ -245,6 +257,8 @@ class Trace:
                 self._end_generation(event)
             case SequencesEncoded():
                 self.results.append(event)
+            case BeamsRanked():
+                self.beams.append(event)
             case SettingsChanged():
                 self._append_mark(event)
             case AlternationStarted():
@@ -292,11 +306,18 @@ class Trace:
             self.tokens_of(generation.first_step).start, self.tokens_of(generation.end_step - 1).stop
         )
 
-    def text_of(self, generation: GenerationRecord) -> str:
-        """The text of a generation so far, with what was incomplete at its end."""
+    def text_of(self, generation: GenerationRecord, sequence: int = 0) -> str:
+        """The text of a generation's sequence so far; that of the first with what was incomplete at its end."""
         rows = self.token_indices(generation)
-        tail = generation.ended.tail if generation.ended else ""
-        return "".join(self.tokens.text[rows.start : rows.stop]) + tail
+        tail = generation.ended.tail if generation.ended and not sequence else ""
+        own = rows.start + np.flatnonzero(self.tokens.sequence[rows.start : rows.stop] == sequence)
+        return "".join(self.tokens.text[row] for row in own) + tail
+
+    def sequences_of(self, generation: GenerationRecord) -> list[int]:
+        """The numbers of the sequences of a generation that have tokens, in the order in which they began."""
+        rows = self.token_indices(generation)
+        numbers: list[int] = np.unique(self.tokens.sequence[rows.start : rows.stop]).tolist()
+        return numbers
 
     def _append_step(self, event: StepEnded) -> None:
         layout = self.layouts[event.layout]
@@ -320,13 +341,15 @@ class Trace:
             prompt_tokens=event.prompt_tokens,
             batch=event.batch,
             padding_tokens=event.padding_tokens,
+            drafted=event.drafted,
+            accepted=event.accepted,
             stamp_offset=len(self.steps.stamps),
             phases_ns=layout.phases_ns(stamps[None])[0],
             layers_ns=self._layers(layout, stamps),
         )
         self.steps.stamps.extend(stamps)
         for token in event.tokens:
-            self.tokens.append(token.id, token.arrival_ns, row, token.text)
+            self.tokens.append(token.id, token.arrival_ns, row, token.text, token.sequence)
         if self.generations:
             self.generations[-1] = replace(self.generations[-1], end_step=row + 1)
         if self.alternations and self.alternations[-1].ended is None:

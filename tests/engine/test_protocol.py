@@ -69,4 +69,4 @@ def test_events_say_when_except_where_their_times_are_their_content() -> None:
     without = {
         e.__name__ for e in typing.get_args(Event) if "at_ns" not in {f.name for f in dataclasses.fields(e)}
     }
-    assert without == {"LayoutDefined", "GenerationStarted", "StepEnded", "SequencesEncoded"}
+    assert without == {"LayoutDefined", "GenerationStarted", "StepEnded", "SequencesEncoded", "BeamsRanked"}

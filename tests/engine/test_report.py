@@ -10,6 +10,8 @@ import pytest
 
 from engine.commands import main
 from engine.protocol import (
+    Beam,
+    BeamsRanked,
     CatalogueEntry,
     Event,
     Family,
@@ -19,6 +21,7 @@ from engine.protocol import (
     SequencesEncoded,
 )
 from engine.report import JsonReport, TextReport, catalogue_line, result_line
+from engine.trace.phases import StepKind
 from engine.trace.store import Trace
 from tests.engine.runtime.small_encoders import CLASSIFIER, FEATURES, LABELS, encoder_checkpoint
 from tests.engine.trace.building import APART, MS, T0, encode_step, ended, loaded, started, step
@@ -117,8 +120,22 @@ def test_text_of_a_decoder_run_has_nothing_of_sequences() -> None:
     out, notes = printed(DECODER_RUN, as_json=False)
     assert out == "aa\n"
     assert "time to first token" in notes
-    assert "sequence" not in notes
+    assert "sequence latency" not in notes
+    assert "sequence throughput" not in notes
     assert "encode time" not in notes
+
+
+def test_a_step_tells_what_was_drafted_and_whose_its_tokens_are() -> None:
+    verify = step([T0 + 9] * 3, kind=StepKind.VERIFY, drafted=4, accepted=2)
+    beams = BeamsRanked(1, 0, (Beam("x", 1, -0.5), Beam("y", 2, -0.75, True)))
+    run: list[Event] = [loaded(), APART, started(), verify, beams, step([T0 + 12], sequences=(0, 2)), ended()]
+    _, _, first, ranked, second, _, summary = records(run)
+    assert (first["kind"], first["drafted"], first["accepted"]) == ("verify", 4, 2)
+    assert [token["sequence"] for token in first["tokens"] + second["tokens"]] == [0, 0, 0, 0, 2]
+    assert ranked["beams"][1] == {"text": "y", "tokens": 2, "score": -0.75, "finished": True}
+    assert summary["metrics"]["acceptance"]["value"] == 0.5
+    out, _ = printed(run, as_json=False)
+    assert out == "abca\n--- sequence 2\na\n"
 
 
 def test_an_encoder_decoder_says_how_its_layers_are_split_and_how_long_it_read() -> None:

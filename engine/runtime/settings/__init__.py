@@ -7,6 +7,8 @@ from engine.runtime.settings.execution import PrefillChunk, Threads
 from engine.runtime.settings.instrumentation import DetailLevel
 from engine.runtime.settings.kv_cache import KvCache
 from engine.runtime.settings.precision import Precision
+from engine.runtime.settings.speculation import DraftLength, DraftModel, Speculation
+from engine.runtime.settings.together import BATCH, BEAMS
 
 ALL: tuple[Setting, ...] = (
     Precision(),
@@ -16,5 +18,10 @@ ALL: tuple[Setting, ...] = (
     PrefillChunk(),
     Strategy(),
     *NUMBERS,
+    BEAMS,
+    DraftModel(),
+    Speculation(),
+    DraftLength(),
+    BATCH,
     DetailLevel(),
 )

@@ -42,7 +42,55 @@ class Conflict:
         return self.values(configuration[self.key]) and self.other_values(configuration[self.other])
 
 
-CONFLICTS: tuple[Conflict, ...] = ()
+_SPECULATES = all_but("off")
+
+CONFLICTS: tuple[Conflict, ...] = (
+    Conflict(
+        "speculation",
+        _SPECULATES,
+        "kv_cache",
+        all_but("dynamic", "none"),
+        "Speculation takes tokens out of the KV cache again, which only the dynamic one allows: set kv_cache to dynamic"
+        " first, or speculation to off.",
+    ),
+    Conflict(
+        "speculation",
+        one_of("exit"),
+        "kv_cache",
+        all_but("dynamic"),
+        "An early exit proposes with the keys and values of the first layers: set kv_cache to dynamic, or take another"
+        " speculation.",
+    ),
+    Conflict(
+        "speculation",
+        _SPECULATES,
+        "beams",
+        all_but(1),
+        "Speculation follows one sequence, beam search several: set beams to 1, or speculation to off.",
+    ),
+    Conflict(
+        "speculation",
+        _SPECULATES,
+        "batch",
+        all_but(1),
+        "Speculation follows one sequence, and those of a batch would accept differently many tokens: set batch to 1,"
+        " or speculation to off.",
+    ),
+    Conflict(
+        "beams",
+        all_but(1),
+        "batch",
+        all_but(1),
+        "The rows of a step are either beams of one sequence or a batch of several: set beams or batch to 1.",
+    ),
+    Conflict(
+        "beams",
+        all_but(1),
+        "decoding",
+        one_of("sample"),
+        "Beam search keeps the likeliest sequences and draws nothing: set decoding to greedy, or beams to 1.",
+    ),
+)
 
 
 def settle(

@@ -14,6 +14,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from engine.runtime.caches import new_cache
 from engine.runtime.live import LiveModel
 from engine.runtime.positions import told_positions
+from engine.runtime.stacks import enough_layers, layer_stacks
 
 #: How far results for the same tokens may differ between two right ways to compute them, in their standard
 #: deviations.
@@ -22,10 +23,6 @@ _MESSAGE_LENGTH = 200
 #: Tokens reserved by a static cache in a trial: many, since some models confuse reserved with used only
 #: beyond a window.
 _RESERVED = 512
-
-#: Layers that a trial runs at least, where a configuration does not say which kinds of layers it has: where kinds
-#: alternate, all of them are among so many.
-_LAYERS = 4
 
 
 def trial_ids(live: LiveModel, count: int) -> torch.Tensor:
@@ -82,36 +79,19 @@ def first_layers(live: LiveModel) -> Iterator[None]:
 
     Models whose cache is more than keys and values of each layer, or that do not run so, stay whole.
     """
-    stacks = list(_stacks(live)) if _is_plain(live) else []
+    stacks = list(layer_stacks(live)) if _is_plain(live) else []
     with ExitStack() as shortened:
         for parent, name, layers in stacks:
-            parent._modules[name] = nn.ModuleList(list(layers)[: _enough_layers(live, layers)])
+            parent._modules[name] = nn.ModuleList(list(layers)[: enough_layers(live, layers)])
             shortened.callback(parent._modules.__setitem__, name, layers)
         if stacks and not _runs(live):
             shortened.close()
         yield
 
 
-def _stacks(live: LiveModel) -> Iterator[tuple[nn.Module, str, nn.ModuleList]]:
-    """The lists that hold the model's layers (an encoder–decoder has two): holder, name there, and the list itself."""
-    blocks, count = live.anatomy.blocks, live.anatomy.encoder_layers
-    stacks = [[block.module for block in part] for part in (blocks[:count], blocks[count:]) if part]
-    for parent in live.model.modules():
-        for name, child in parent.named_children():
-            if isinstance(child, nn.ModuleList) and list(child) in stacks:
-                yield parent, name, child
-
-
 def _is_plain(live: LiveModel) -> bool:
     layers = DynamicCache(config=live.model.config.get_text_config(decoder=True)).layers
     return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
-
-
-def _enough_layers(live: LiveModel, layers: nn.ModuleList) -> int:
-    kinds = getattr(live.model.config.get_text_config(decoder=True), "layer_types", None)
-    if not kinds:
-        return 2 if len({type(layer) for layer in layers}) == 1 else _LAYERS
-    return max(list(kinds).index(kind) + 1 for kind in kinds)
 
 
 def _runs(live: LiveModel) -> bool:

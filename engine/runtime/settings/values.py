@@ -5,6 +5,8 @@ import math
 
 from engine.protocol import SettingFacts, SettingValue
 
+LONGEST_TEXT = 1_000
+
 
 def read_value(facts: SettingFacts, requested: object) -> tuple[SettingValue | None, str]:
     """The value of this setting that was meant, and ""; or None and one sentence. Never raises.
@@ -13,6 +15,8 @@ def read_value(facts: SettingFacts, requested: object) -> tuple[SettingValue | N
     """
     if facts.kind == "choice":
         return _read_choice(facts, requested)
+    if facts.kind == "text":
+        return _read_text(facts, requested)
     return _read_number(facts, requested)
 
 
@@ -23,6 +27,12 @@ def _read_choice(facts: SettingFacts, requested: object) -> tuple[SettingValue |
             return (None, choice.reason) if choice.reason else (choice.value, "")
     possible = ", ".join(str(choice.value) for choice in facts.choices if not choice.reason)
     return None, f"{facts.label} has no choice {_shown(requested)}: choose {possible or 'nothing else here'}."
+
+
+def _read_text(facts: SettingFacts, requested: object) -> tuple[SettingValue | None, str]:
+    if isinstance(requested, str) and len(requested) <= LONGEST_TEXT and requested.isprintable():
+        return requested.strip(), ""
+    return None, f"{facts.label} takes a text of up to {LONGEST_TEXT} characters, not {_shown(requested)}."
 
 
 def _read_number(facts: SettingFacts, requested: object) -> tuple[SettingValue | None, str]:

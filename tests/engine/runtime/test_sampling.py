@@ -67,10 +67,10 @@ def test_a_seed_repeats_its_tokens_whatever_else_draws_random_numbers(model: Pre
 def test_top_k_comes_before_top_p() -> None:
     logits = torch.log(torch.tensor([[0.4, 0.3, 0.2, 0.1]]))
     # Of the two most likely tokens, renormalized to 4/7 and 3/7, the first alone reaches one half.
-    scores = Chooser(Decoding("sample", top_k=2, top_p=0.5), CPU).scores(logits, [])
+    scores = Chooser(Decoding("sample", top_k=2, top_p=0.5), CPU).scores(logits, [[]])
     assert scores.isfinite().tolist() == [[True, False, False, False]]
     # The other way round, one half of the whole needs two tokens, and both would stay.
-    without = Chooser(Decoding("sample", top_p=0.5), CPU).scores(logits, [])
+    without = Chooser(Decoding("sample", top_p=0.5), CPU).scores(logits, [[]])
     assert without.isfinite().tolist() == [[True, True, False, False]]
 
 
@@ -85,4 +85,4 @@ def test_greedy_takes_the_largest_logit_and_leaves_the_logits_alone() -> None:
 
 def test_logits_of_half_width_are_sampled_in_float32() -> None:
     logits = torch.randn(1, VOCABULARY, generator=torch.Generator().manual_seed(2)).to(torch.bfloat16)
-    assert Chooser(Decoding("sample", top_k=3), CPU).scores(logits, []).dtype == torch.float32
+    assert Chooser(Decoding("sample", top_k=3), CPU).scores(logits, [[]]).dtype == torch.float32

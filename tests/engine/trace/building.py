@@ -84,9 +84,16 @@ def step(
     prompt_tokens: int = 0,
     batch: int = 1,
     padding_tokens: int = 0,
+    drafted: int = 0,
+    accepted: int = 0,
+    sequences: Sequence[int] = (0,),
 ) -> StepEnded:
-    """A step whose tokens arrive at the given wall clock times (0 for its index: nobody reads it)."""
-    tokens = tuple(Token(i, chr(97 + i % 26), arrival) for i, arrival in enumerate(arrivals_ns))
+    """A step whose tokens arrive at the given wall clock times, for each sequence (index 0: nobody reads it)."""
+    tokens = tuple(
+        Token(i, chr(97 + i % 26), arrival, sequence)
+        for i, arrival in enumerate(arrivals_ns)
+        for sequence in sequences
+    )
     row = np.array(stamps, np.int64).tobytes()
     return StepEnded(
         0,
@@ -102,6 +109,8 @@ def step(
         prompt_tokens,
         batch,
         padding_tokens,
+        drafted,
+        accepted,
     )
 
 
@@ -129,5 +138,5 @@ def generation_at(
 ) -> list[Event]:
     """A whole generation: for each step the times, ms after it was submitted, at which its tokens arrived."""
     rows = [[submitted_ns + round(a * MS) for a in step_arrivals] for step_arrivals in arrivals_ms]
-    steps = [step(row, generation=generation, batch=batch) for row in rows]
+    steps = [step(row, generation=generation, batch=batch, sequences=range(batch)) for row in rows]
     return [started(generation, submitted_ns), *steps, ended(generation)]

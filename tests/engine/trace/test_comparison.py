@@ -3,7 +3,7 @@
 import numpy as np
 
 from engine.protocol import Family
-from engine.trace.comparison import comparable_rows, work_of
+from engine.trace.comparison import comparable_rows, time_of, work_of
 from engine.trace.phases import StepKind
 from engine.trace.statistics import Verdict, effect
 from tests.engine.trace.building import MS, encode_step, started, step, trace_of
@@ -22,6 +22,15 @@ def test_where_tokens_are_written_decode_steps_are_compared_at_their_context() -
     assert rows.tolist() == [2, 3]
     assert comparable_rows(trace, 1, 3).tolist() == [2]
     assert work_of(trace, rows).tolist() == [2, 3]
+
+
+def test_a_verify_step_stands_for_each_of_its_tokens() -> None:
+    verify = step([MS] * 3, kind=StepKind.VERIFY, stamps=(0,) * 7 + (30,), drafted=4, accepted=2)
+    batch = step([MS], stamps=(0,) * 7 + (12,), batch=4, sequences=range(4))
+    trace = trace_of(started(), step([MS]), verify, step(batch=4), batch)
+    rows = comparable_rows(trace, 0, 4)
+    assert rows.tolist() == [0, 1, 1, 1, 2, 3]
+    assert time_of(trace, rows).tolist() == [10, 10, 10, 10, 10, 12]
 
 
 def test_an_encoders_steps_are_compared_at_the_positions_they_computed() -> None:

@@ -81,8 +81,65 @@ def test_worked_example_4_a_batch() -> None:
     measured = values(trace_of(*generation_at(one_each(*arrivals), batch=4)))
     assert measured["tpot"] == 50 * MS
     assert measured["decode_throughput"] == pytest.approx(80)
+    assert measured["decode_throughput_each"] == pytest.approx(20)
     assert measured["output_throughput"] == pytest.approx(44 / 0.7)
     assert measured["tokens"] == 44
+    assert measured["itl_mean"] == measured["itl_max"] == 50 * MS  # a gap an arrival, not one a token
+
+
+def test_sequences_that_end_or_begin_at_different_times_have_latencies_of_their_own() -> None:
+    trace = trace_of(
+        started(),
+        step([T0 + 10 * MS]),
+        step([T0 + 20 * MS], sequences=(0, 1, 2), batch=1),
+        step([T0 + 40 * MS], sequences=(0, 1, 2), batch=3),
+        step([T0 + 50 * MS], sequences=(0, 2), batch=2),
+        ended(),
+    )
+    view = view_generation(trace, trace.generations[0])
+    assert view.sequences.tokens.tolist() == [4, 2, 3]
+    assert view.sequences.first_ns.tolist() == [10 * MS, 20 * MS, 20 * MS]
+    assert view.sequences.last_ns.tolist() == [50 * MS, 40 * MS, 50 * MS]
+    measured = summary(trace)
+    assert measured["tpot"].value == 15 * MS  # the middle of 40/3, 20 and 15
+    assert "3 sequences" in measured["tpot"].note
+    assert measured["tokens"].value == 9
+    assert measured["decode_throughput"].value == pytest.approx(8 / 0.040)
+    assert measured["output_throughput"].value == pytest.approx(9 / 0.050)
+    assert (measured["itl_p50"].value, measured["itl_p50"].count) == (10 * MS, 3)
+    assert trace.text_of(trace.generations[0], 1) == "aa"
+    assert trace.sequences_of(trace.generations[0]) == [0, 1, 2]
+
+
+def test_acceptance_and_what_speculation_makes_of_latencies() -> None:
+    trace = trace_of(
+        started(),
+        step([T0 + 10 * MS], kind=StepKind.PREFILL),
+        step([T0 + 30 * MS] * 4, kind=StepKind.VERIFY, drafted=4, accepted=3),
+        step([T0 + 40 * MS]),  # nothing was proposed
+        step([T0 + 60 * MS], kind=StepKind.VERIFY, drafted=2, accepted=0),
+        ended(),
+    )
+    measured = summary(trace)
+    assert (measured["acceptance"].value, measured["acceptance"].count) == (0.5, 6)
+    assert (measured["accepted_length"].value, measured["accepted_length"].count) == (1.5, 2)
+    assert measured["tokens_per_step"].value == 2
+    assert measured["itl_mean"].value == pytest.approx(50 / 3 * MS)
+    assert measured["tpot"].value == pytest.approx(50 / 6 * MS)
+    assert values(trace_of(*generation_at(one_each(1, 2))))["acceptance"] is None
+
+
+def test_a_step_on_which_beams_do_not_agree_still_adds_a_token_to_each() -> None:
+    trace = trace_of(
+        started(), step([T0 + MS]), step(batch=4), step(batch=4), step([T0 + 4 * MS] * 3, batch=4), ended()
+    )
+    measured = summary(trace)
+    assert (
+        measured["token_latency"].value == 10
+    )  # the wall time of each step: none yielded three tokens' worth
+    assert measured["tokens_per_step"].value == 1
+    assert measured["tokens"].value == 4
+    assert measured["itl_mean"].value == 3 * MS
 
 
 def test_nothing_measured_has_no_value_never_zero() -> None:

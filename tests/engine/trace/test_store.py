@@ -42,6 +42,8 @@ def test_a_step_becomes_a_row_of_every_column() -> None:
         context_length=12,
         prompt_tokens=3,
         batch=2,
+        drafted=3,
+        accepted=1,
     )
     trace = trace_of(started(), event, layers=2)
     steps = trace.steps
@@ -49,6 +51,7 @@ def test_a_step_becomes_a_row_of_every_column() -> None:
     assert (steps.begin_ns[0], steps.wall_ns[0], steps.held_ns[0]) == (100, 10, 4)
     assert KINDS[steps.kind[0]] is trace.kind(0) is StepKind.VERIFY
     assert (steps.context_length[0], steps.prompt_tokens[0], steps.batch[0]) == (12, 3, 2)
+    assert (steps.drafted[0], steps.accepted[0]) == (3, 1)
     assert steps.phases_ns[0][[Phase.ATTENTION, Phase.MLP, Phase.SAMPLE, Phase.UNATTRIBUTED]].tolist() == [
         2,
         3,

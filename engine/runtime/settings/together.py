@@ -1,0 +1,101 @@
+"""What is decoded together: beams of a search, or sequences of a batch."""
+
+import warnings
+from dataclasses import dataclass
+
+import torch
+
+from engine.protocol import Family, SettingFacts, SettingValue
+from engine.runtime.caches import new_cache
+from engine.runtime.live import Context, LiveModel
+from engine.runtime.rows import choose_rows
+from engine.runtime.settings.base import SettingRefused
+from engine.runtime.settings.loop import change_loop
+from engine.runtime.settings.trial import agree, first_layers, first_sentence, trial_ids
+from engine.runtime.settings.values import read_value
+
+
+@dataclass
+class Together:
+    """A number of `Loop`, under its own name: rows of the cache that every step computes."""
+
+    key: str
+    family: str
+    label: str
+    maximum: int
+    unit: str
+    expected: str
+    lossless: bool
+
+    def probe(self, live: LiveModel) -> SettingFacts:
+        """Tried: a row that is repeated in the cache has to go on in each place as it would alone."""
+        return SettingFacts(
+            key=self.key,
+            family=self.family,
+            label=self.label,
+            kind="integer",
+            default=1,
+            minimum=1,
+            maximum=self.maximum,
+            unit=self.unit,
+            expected=self.expected,
+            lossless=self.lossless,
+            reason=why_not_together(live),
+        )
+
+    def current(self, live: LiveModel) -> SettingValue:
+        """How many."""
+        value: SettingValue = getattr(live.loop, self.key)
+        return value
+
+    def apply(self, live: LiveModel, value: SettingValue) -> None:
+        """More branch off with the next token; of fewer, the best beam or the first sequences stay."""
+        count, reason = read_value(self.probe(live), value)
+        if count is None:
+            raise SettingRefused(reason)
+        change_loop(live, **{self.key: count})
+
+
+def why_not_together(live: LiveModel) -> str:
+    """Why this model cannot compute several rows in a step; "" when it can."""
+    if live.facts.family is Family.ENCODER:
+        return _WRITES_NOTHING
+    if live.facts.family is Family.ENCODER_DECODER or not live.cache_argument:
+        return ""
+    try:
+        with first_layers(live), torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            alone, several = _trial(live, 1), _trial(live, 3)
+    except Exception as error:  # whatever a model raises is the reason
+        return f"Several sequences in one step fail on this model: {first_sentence(error)}."
+    if agree(live, alone.expand_as(several), several):
+        return ""
+    return "Several sequences in one step give other results on this model than each of them alone."
+
+
+def _trial(live: LiveModel, rows: int) -> torch.Tensor:
+    """Logits (rows, vocabulary) of one token in each row, behind some that the rows share."""
+    ids = trial_ids(live, 6)
+    context = Context([], 0, new_cache(live, "dynamic", live.facts.context_limit), cached=5)
+    output = live.model(input_ids=ids[:, :5], use_cache=True, **{live.cache_argument: context.cache})
+    if live.cache_argument == "state":
+        context.cache = output.state
+    choose_rows(context, [0] * rows, live.device)
+    fed = ids[:, 5:].expand(rows, 1)
+    output = live.model(input_ids=fed, use_cache=True, **{live.cache_argument: context.cache})
+    logits: torch.Tensor = output.logits[:, -1].float()
+    return logits
+
+
+_WRITES_NOTHING = "This model chooses no tokens, so there is nothing to decode."
+
+BEAMS = Together(
+    "beams", "decoding", "Beams", 16, "beams",
+    "Finds likelier texts than greedy; every step computes all beams, and a token shows once they agree on it.",
+    lossless=False,
+)  # fmt: skip
+BATCH = Together(
+    "batch", "batch", "Sequences together", 64, "sequences",
+    "More tokens a second in all, as weights are read once a step for every sequence; each step takes longer.",
+    lossless=True,
+)  # fmt: skip

@@ -1,0 +1,133 @@
+"""A batch: sequences that branch off from one, each of which goes on and ends by itself."""
+
+import pytest
+import torch
+
+from engine.runtime.live import Decoding, Loop
+from engine.trace.phases import StepKind
+from tests.engine.runtime.decoding import FEW, decode, ready, reference
+from tests.engine.runtime.settings.small_live import setting, small_live
+from tests.engine.runtime.settings.test_resolve import is_sentence
+from tests.engine.runtime.small_models import families
+
+SAMPLED = Decoding("sample", temperature=1.4, top_k=50, seed=11)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("family", [*FEW, "mamba", "falcon_h1", "lfm2"])
+def test_greedy_sequences_of_one_prompt_are_all_the_same(family: str) -> None:
+    live = ready(family)
+    live.loop = Loop(batch=3)
+    decoded = decode(live, 24)
+    assert decoded.by_sequence == dict.fromkeys(range(3), reference(live, 24))
+    assert [step.batch for step in decoded.steps] == [1, *[3] * 23]
+    assert all([token.sequence for token in step.tokens] == [0, 1, 2] for step in decoded.steps)
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "falcon_h1"])
+def test_sampled_sequences_go_different_ways_and_the_first_as_if_it_were_alone(family: str) -> None:
+    live = ready(family)
+    live.decoding = SAMPLED
+    alone = decode(live, 24).tokens
+    live.loop = Loop(batch=4)
+    together = decode(live, 24).by_sequence
+    assert together[0] == alone
+    assert len({tuple(ids) for ids in together.values()}) == 4
+    assert decode(live, 24).by_sequence == together
+
+
+def test_a_batch_begun_in_the_middle_shares_what_was_before() -> None:
+    live = ready("llama")
+    live.decoding = SAMPLED
+    alone = decode(live, 30).tokens
+    decoded = decode(live, 30, {10: {"batch": 3}, 20: {"batch": 1}})
+    assert decoded.tokens == alone
+    assert [len(ids) for ids in decoded.by_sequence.values()] == [30, 10, 10]
+    assert [step.batch for step in decoded.steps] == [1] * 11 + [3] * 9 + [1] * 10
+
+
+def test_fewer_keep_the_first_ones_and_more_branch_off_under_new_numbers() -> None:
+    live = ready("llama")
+    live.decoding = SAMPLED
+    alone = decode(live, 30).tokens
+    decoded = decode(live, 30, {0: {"batch": 4}, 10: {"batch": 2}, 20: {"batch": 3}})
+    lengths = {number: len(ids) for number, ids in decoded.by_sequence.items()}
+    assert lengths == {0: 30, 1: 30, 2: 10, 3: 10, 4: 10}
+    assert decoded.tokens == alone
+
+
+def test_a_sequence_that_ends_leaves_and_later_steps_are_smaller() -> None:
+    live = ready("llama")
+    live.decoding = SAMPLED
+    live.loop = Loop(batch=4)
+    whole = decode(live, 30).by_sequence
+    end = whole[0][6]  # the first one leaves, and perhaps others
+    decoded = decode(live, 30, ends={end})
+    for number, ids in decoded.by_sequence.items():
+        until = whole[number].index(end) + 1 if end in whole[number] else 30
+        assert ids == whole[number][:until]
+    lengths = sorted((len(ids) for ids in decoded.by_sequence.values()), reverse=True)
+    assert lengths[0] > lengths[-1]
+    for number, step in enumerate(decoded.steps):
+        assert len(step.tokens) == sum(length > number for length in lengths)
+        assert step.batch == len(step.tokens) or number == 0
+    assert len(decoded.steps) == lengths[0]
+    cache = decoded.generation.context.cache
+    assert cache is not None
+    assert {layer.keys.shape[0] for layer in cache.layers} == {decoded.steps[-1].batch}  # type: ignore[union-attr]
+
+
+def test_a_batch_given_up_goes_on_with_whoever_is_first_now() -> None:
+    live = ready("llama")
+    live.decoding = SAMPLED
+    live.loop = Loop(batch=3)
+    whole = decode(live, 30).by_sequence
+    place = next(
+        i for i in range(30) if whole[0][i] not in whole[1] + whole[2] and whole[0][i] not in whole[0][:i]
+    )
+    live.loop = Loop(batch=3)
+    decoded = decode(live, 30, {place + 1: {"batch": 1}}, ends={whole[0][place]})
+    assert decoded.by_sequence[0] == whole[0][: place + 1]
+    assert decoded.by_sequence[1] == whole[1]
+    assert decoded.steps[-1].batch == 1
+    assert {token.sequence for step in decoded.steps[place + 1 :] for token in step.tokens} == {1}
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_the_kind_of_cache_and_the_chunks_of_a_prefill_make_no_difference(family: str) -> None:
+    live = ready(family)
+    live.decoding = SAMPLED
+    live.loop = Loop(batch=3)
+    expected = decode(live, 30).by_sequence
+    kinds = ["static", "none", "dynamic", "static", "dynamic", "none", "static"]
+    changes = {2 + 3 * place: {"kv_cache": kind} for place, kind in enumerate(kinds)}
+    live.prefill_chunk = 7
+    decoded = decode(live, 30, changes)
+    assert decoded.by_sequence == expected
+    again = [step for step in decoded.steps if step.kind is StepKind.PREFILL and step.batch == 3]
+    assert again  # without its cache the whole batch was read anew
+    assert all(step.prompt_tokens % 3 == 0 for step in again)
+
+
+def test_penalties_are_each_sequences_own() -> None:
+    live = ready("llama")
+    live.decoding = Decoding("sample", temperature=1.2, repetition_penalty=1.6, seed=2)
+    alone = decode(live, 24).tokens
+    live.loop = Loop(batch=3)
+    assert decode(live, 24).tokens == alone
+
+
+def test_a_model_that_mixes_up_its_rows_refuses_to_have_several() -> None:
+    for key in ("batch", "beams"):
+        facts = setting(key).probe(small_live("rwkv"))
+        assert is_sentence(facts.reason)
+        assert "other results" in facts.reason
+
+
+@pytest.mark.parametrize("family", families(without=["rwkv"]))
+def test_every_other_family_takes_them(family: str) -> None:
+    assert setting("batch").probe(small_live(family)).reason == ""
