@@ -17,6 +17,7 @@ import torch
 
 from engine.protocol import SequenceResult, Token
 from engine.runtime.answers import prepare_answer
+from engine.runtime.caches import window_mask
 from engine.runtime.clocks import wait_for_device
 from engine.runtime.live import Context, LiveModel
 from engine.runtime.sampling import Chooser
@@ -148,6 +149,7 @@ class Generation:
             arguments: dict[str, Any] = {"use_cache": False}
         else:
             arguments = {"use_cache": True, live.cache_argument: self.context.cache}
+            arguments |= window_mask(live, self.context.cache, ids.shape[1])
         if self._answer is None:
             arguments["input_ids"] = ids
         else:

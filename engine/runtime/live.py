@@ -50,7 +50,8 @@ class LiveModel:
     """A model on its device, its tokenizer, and the settings in force, as the loop reads them at each step.
 
     `cache_argument`: the name under which `forward` takes the cache; `keeps_logits`: it takes `logits_to_keep`, so that
-    a prefill projects its last position only. `cache_kind`: "none", "dynamic", "static".
+    a prefill projects its last position only. `cache_kind`: one of engine.runtime.caches.KINDS; `kv_window`: tokens that
+    attention sees with a sliding one.
     `untried`: settings some of whose choices have not been tried yet, since that takes long.
     `context`: the running generation's, None between generations. `stash`: parameters in other dtypes, to go back.
     """
@@ -66,6 +67,7 @@ class LiveModel:
     cache_argument: str = "past_key_values"
     keeps_logits: bool = True
     cache_kind: str = "dynamic"
+    kv_window: int = 256
     attention: str = "sdpa"
     prefill_chunk: int = 512
     decoding: Decoding = field(default_factory=Decoding)

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from engine.runtime.caches import new_cache
+from engine.runtime.caches import new_cache, window_mask
 from engine.runtime.live import LiveModel
 
 #: How far results for the same tokens may differ between two right ways to compute them, in their standard
@@ -55,6 +55,8 @@ def run_trial(
             given = {"input_ids": None, "encoder_outputs": live.anatomy.encoder(input_ids=ids)}
         for chunk in (ids,) if kind == "none" else torch.split_with_sizes(ids, list(sizes), dim=1):
             arguments = {live.cache_argument: cache} if kind != "none" and live.cache_argument else {}
+            if kind == "sliding":
+                arguments |= window_mask(live, cache, chunk.shape[1])
             output = model(**{fed: chunk}, **given, use_cache=kind != "none", **arguments)
             if live.cache_argument == "state":
                 cache = output.state
