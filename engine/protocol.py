@@ -210,19 +210,24 @@ class EngineState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A value that a setting can take. `reason`: why it is impossible here (empty: possible)."""
+    """A value that a setting can take. `reason`: why it is impossible here (empty: possible).
+
+    `lossless`: greedy tokens stay the same with it; None: as the setting says.
+    """
 
     value: SettingValue
     label: str
     reason: str = ""
     expected: str = ""  # what it is expected to do, one sentence
+    lossless: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SettingFacts:
     """A setting as the front end needs it. Numbers have a range, others choices: of a text these are suggestions.
 
-    `lossless`: greedy tokens stay the same whatever value is chosen. `reason`: why the whole setting is impossible.
+    `lossless`: greedy tokens stay the same whatever value is chosen, unless a choice says otherwise. `reason`: why the
+    whole setting is impossible.
     `turn_steps`: steps of a turn when two of its values alternate; 0: switching costs too much for that.
     """
 

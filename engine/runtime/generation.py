@@ -19,6 +19,7 @@ from engine.protocol import Beam, SequenceResult, Token
 from engine.runtime.answers import prepare_answer
 from engine.runtime.batch import Batch
 from engine.runtime.beams import Beams
+from engine.runtime.caches import window_mask
 from engine.runtime.clocks import wait_for_device
 from engine.runtime.live import Context, LiveModel
 from engine.runtime.positions import told_positions
@@ -169,6 +170,7 @@ class Generation:
             arguments: dict[str, Any] = {"use_cache": False}
         else:
             arguments = {"use_cache": True, live.cache_argument: self.context.cache}
+            arguments |= window_mask(live, self.context.cache, ids.shape[1])
         if live.keeps_logits:
             arguments["logits_to_keep"] = keep
         if self._answer is None:

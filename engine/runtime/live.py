@@ -78,7 +78,8 @@ class LiveModel:
     """A model on its device, its tokenizer, and the settings in force, as the loop reads them at each step.
 
     `cache_argument`: the name under which `forward` takes the cache; `keeps_logits`: it takes `logits_to_keep`, so that
-    a prefill projects its last position only. `cache_kind`: "none", "dynamic", "static".
+    a prefill projects its last position only. `cache_kind`: one of engine.runtime.caches.KINDS; `kv_window`: tokens that
+    attention sees with a sliding one.
     `untried`: settings some of whose choices have not been tried yet, since that takes long.
     `draft_name`: the model that is to propose tokens ("": none); `draft`: that model, loaded when it is first needed.
     `context`: the running generation's, None between generations. `stash`: parameters in other dtypes, to go back.
@@ -95,6 +96,7 @@ class LiveModel:
     cache_argument: str = "past_key_values"
     keeps_logits: bool = True
     cache_kind: str = "dynamic"
+    kv_window: int = 256
     attention: str = "sdpa"
     prefill_chunk: int = 512
     decoding: Decoding = field(default_factory=Decoding)

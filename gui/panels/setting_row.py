@@ -103,8 +103,11 @@ class SettingRow(QWidget):
             return f"{facts.label}: {facts.reason or self._closed}"
         lines = [f"{facts.label}: {facts.expected}" if facts.expected else facts.label]
         lines += [f"Not possible here: {c.label}. {c.reason}" for c in facts.choices if c.reason]
+        lossy = [c.label for c in facts.choices if c.lossless is False and not c.reason]
         if not facts.lossless:
             lines.append("It may change the text.")
+        elif lossy:
+            lines.append(f"These may change the text: {', '.join(lossy)}.")
         return "\n".join(lines)
 
     def _name(self, value: object) -> str:

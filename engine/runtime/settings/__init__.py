@@ -5,7 +5,7 @@ from engine.runtime.settings.base import Setting
 from engine.runtime.settings.decoding import NUMBERS, Strategy
 from engine.runtime.settings.execution import PrefillChunk, Threads
 from engine.runtime.settings.instrumentation import DetailLevel
-from engine.runtime.settings.kv_cache import KvCache
+from engine.runtime.settings.kv_cache import KvCache, KvWindow
 from engine.runtime.settings.precision import Precision
 from engine.runtime.settings.speculation import DraftLength, DraftModel, Speculation
 from engine.runtime.settings.together import BATCH, BEAMS
@@ -14,6 +14,7 @@ ALL: tuple[Setting, ...] = (
     Precision(),
     Attention(),
     KvCache(),
+    KvWindow(),
     Threads(),
     PrefillChunk(),
     Strategy(),

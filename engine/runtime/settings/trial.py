@@ -11,7 +11,7 @@ from torch import nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from engine.runtime.caches import new_cache
+from engine.runtime.caches import new_cache, window_mask
 from engine.runtime.live import LiveModel
 from engine.runtime.positions import told_positions
 from engine.runtime.stacks import enough_layers, layer_stacks
@@ -44,6 +44,7 @@ def run_trial(
     """
     cache = new_cache(live, kind, max(sum(sizes), min(_RESERVED, live.facts.context_limit)))
     model = live.model if head else live.model.base_model
+    steps = (sum(sizes),) if kind == "none" else sizes
     results = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -51,9 +52,11 @@ def run_trial(
         if live.anatomy.encoder is not None:
             encoded = live.anatomy.encoder(input_ids=trial_ids(live, sum(sizes)))
             given |= {"input_ids": None, "encoder_outputs": encoded}
-        for fed in _fed(live, model, (sum(sizes),) if kind == "none" else sizes):
+        for size, fed in zip(steps, _fed(live, model, steps), strict=True):
             if kind != "none" and live.cache_argument:
                 fed[live.cache_argument] = cache
+            if kind == "sliding":
+                fed |= window_mask(live, cache, size)
             output = model(**fed, **given)
             if live.cache_argument == "state":
                 cache = output.state

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from engine.protocol import Family, ModelFacts, SettingValue
 from engine.runtime.anatomy import find_anatomy
-from engine.runtime.caches import new_cache
+from engine.runtime.caches import new_cache, window_mask
 from engine.runtime.clocks import StampRecorder
 from engine.runtime.live import Context, LiveModel
 from engine.runtime.positions import told_positions
@@ -80,6 +80,7 @@ def step(live: LiveModel, chooser: Chooser) -> int:
         positions = told_positions(live, live.model, context.cached + fed.shape[1])
         if positions is not None:
             arguments["position_ids"] = positions[:, context.cached :]
+        arguments |= window_mask(live, context.cache, fed.shape[1])
         output = live.model(input_ids=fed, use_cache=live.cache_kind != "none", **arguments)
         if live.cache_argument == "state" and live.cache_kind != "none":
             context.cache = output.state
