@@ -13,6 +13,7 @@ from engine.protocol import ModelFacts
 from engine.runtime.anatomy import Anatomy
 from engine.runtime.clocks import StampRecorder
 from engine.runtime.probes import Probes
+from engine.runtime.weights.plan import WeightState
 from engine.trace.phases import Detail
 
 
@@ -52,7 +53,7 @@ class LiveModel:
     `cache_argument`: the name under which `forward` takes the cache; `keeps_logits`: it takes `logits_to_keep`, so that
     a prefill projects its last position only. `cache_kind`: "none", "dynamic", "static".
     `untried`: settings some of whose choices have not been tried yet, since that takes long.
-    `context`: the running generation's, None between generations. `stash`: parameters in other dtypes, to go back.
+    `context`: the running generation's, None between generations. `weights`: what the parameters hold, and held.
     """
 
     model: PreTrainedModel
@@ -71,7 +72,7 @@ class LiveModel:
     decoding: Decoding = field(default_factory=Decoding)
     context: Context | None = None
     untried: set[str] = field(default_factory=set)
-    stash: dict[torch.dtype, dict[str, torch.Tensor]] = field(default_factory=dict)
+    weights: WeightState = field(default_factory=WeightState)
 
     @cached_property
     def input_limit(self) -> int:
@@ -87,6 +88,11 @@ class LiveModel:
                 weight: Any = module.weight
                 limit = min(limit, len(weight) - padding - 1)
         return limit
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights that the model runs with now, without what is only kept to go back."""
+        return self.weights.nbytes or self.facts.weight_bytes
 
     def run(self, module: nn.Module, code: int, **arguments: Any) -> Any:
         """The output of a forward pass; at the least level of detail it is one span, of this code."""
