@@ -77,8 +77,9 @@ def left_out(live: LiveModel, count: int) -> list[Block]:
 
 
 def products(live: LiveModel) -> Iterator[tuple[str, Linear]]:
-    """The matrix products of layers and head, by path."""
+    """The matrix products of attention, MLPs and head, by path; mixers read their matrices in ways of their own."""
     wanted = {id(module) for block in live.anatomy.blocks for module in block.module.modules()}
+    wanted -= {id(m) for block in live.anatomy.blocks for part in block.mixer for m in part.module.modules()}
     wanted |= {id(module) for part in live.anatomy.head for module in part.module.modules()}
     for name, module in live.model.named_modules():
         if id(module) in wanted and is_exact_linear(module):

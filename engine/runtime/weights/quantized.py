@@ -1,8 +1,8 @@
 """Matrix products with narrow weights, for the CPU, and how their weights are rounded.
 
-Each takes and gives the dtype of its input, whatever its kernel computes in: what that costs is part of its time. What
-they hold are parameters, so that whoever counts a model's weights counts them. All scales are kept as the kernels read
-them and rounded *before* weights are divided by them, so that rounding a scale adds no error of its own.
+Each takes and gives the dtype of its input, whatever its kernel computes in: what that costs is part of its time. Their
+whole numbers are parameters, their scales buffers: models ask their first floating parameter for their own dtype. Scales
+are rounded as the kernels read them *before* weights are divided by them, so that rounding one adds no error of its own.
 """
 
 from collections.abc import Callable
@@ -18,14 +18,22 @@ _TINY = 1e-12  # instead of the scale of a row of zeros
 class QuantizedLinear(nn.Module):
     """A matrix product (n, inputs) → (n, outputs) with narrow weights. `bias`: of shape (outputs,), not quantized."""
 
+    weight: nn.Parameter
+    scale: torch.Tensor
+
     def __init__(self, outputs: int, inputs: int, bias: torch.Tensor | None) -> None:
         super().__init__()
         self.out_features, self.in_features = outputs, inputs
         self.bias = None if bias is None else _frozen(bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The product, in the dtype of `x`, of shape (…, outputs)."""
-        rows = x.reshape(-1, self.in_features)
+        """The product, in the dtype of `x`, of shape (…, outputs). Raises TypeError for whole numbers.
+
+        (Some models cast inputs to the dtype of `weight`, which would go on and compute nonsense.)
+        """
+        if not x.is_floating_point():
+            raise TypeError(f"quantized products take no {str(x.dtype).removeprefix('torch.')} inputs")
+        rows = x.reshape(-1, self.in_features).contiguous()
         result = self.product(rows).to(x.dtype)
         if self.bias is not None:
             result += self.bias
@@ -47,7 +55,7 @@ class Int8Linear(QuantizedLinear):
         super().__init__(*matrix.shape, bias)
         scale = _row_scales(matrix).to(torch.bfloat16)
         self.weight = _frozen(_rounded(matrix, scale))
-        self.scale = _frozen(scale)
+        self.register_buffer("scale", scale)
 
     def product(self, rows: torch.Tensor) -> torch.Tensor:
         """In bfloat16, or for many rows in what the processor multiplies fast."""
@@ -64,14 +72,14 @@ class Int4Linear(QuantizedLinear):
         scale = ((most - least) / 15).clamp_min(_TINY).to(torch.bfloat16)
         zero = (least + 8 * scale.float()).to(torch.bfloat16)
         values = (groups - zero.float()[..., None]) / scale.float()[..., None] + 8
-        values = values.round_().clamp_(0, 15).flatten(1).to(torch.int32)
-        # some models look at the dtype of `weight`: it must not be one that inputs could be cast to
+        values = values.round_().clamp_(0, 15).flatten(1).to(torch.int32).contiguous()
+        # as int8, since some models cast their inputs to the dtype of `weight` unless it is that
         self.weight = _frozen(pack_int4(values).view(torch.int8))
-        self.scales = _frozen(torch.stack([scale, zero], dim=2).transpose(0, 1).contiguous())
+        self.register_buffer("scale", torch.stack([scale, zero], dim=2).transpose(0, 1).contiguous())
 
     def product(self, rows: torch.Tensor) -> torch.Tensor:
         """In bfloat16."""
-        return int4_product(rows, self.weight.view(torch.uint8), self.scales)
+        return int4_product(rows, self.weight.view(torch.uint8), self.scale)
 
 
 class Int8DynamicLinear(QuantizedLinear):
@@ -81,7 +89,7 @@ class Int8DynamicLinear(QuantizedLinear):
         super().__init__(*matrix.shape, bias)
         scale = _row_scales(matrix)
         self.weight = _frozen(_rounded(matrix, scale))
-        self.scale = _frozen(scale)
+        self.register_buffer("scale", scale)
 
     def product(self, rows: torch.Tensor) -> torch.Tensor:
         """In int8 with int32 sums, scaled to float32."""
@@ -104,7 +112,7 @@ def _row_scales(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def _rounded(matrix: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    return (matrix.float() / scale.float()[:, None]).round_().clamp_(-127, 127).to(torch.int8)
+    return (matrix.float() / scale.float()[:, None]).round_().clamp_(-127, 127).to(torch.int8).contiguous()
 
 
 def _frozen(tensor: torch.Tensor) -> nn.Parameter:

@@ -19,6 +19,7 @@ from engine.runtime.models.memory import available_bytes
 from engine.runtime.probes import install
 from engine.runtime.weights.making import draft, make, needed_bytes
 from engine.runtime.weights.plan import Made, WeightPlan
+from engine.runtime.weights.quantized import QuantizedLinear
 
 _SPARE = 0.9  # the share of free memory that new weights may take
 _KEPT_PLANS = 4  # how many are kept made, the newest first: more than any comparison goes to and fro between
@@ -89,8 +90,9 @@ def holding(live: LiveModel, made: Made) -> Iterator[None]:
 
 
 def parameter_bytes(model: nn.Module) -> int:
-    """Bytes of all parameters, each once, as they are stored."""
-    return sum(_stored_bytes(parameter) for parameter in model.parameters())
+    """Bytes of all parameters, each once, as they are stored, with the scales of quantized ones."""
+    scales = (module.scale for module in model.modules() if isinstance(module, QuantizedLinear))
+    return sum(_stored_bytes(tensor) for tensor in (*model.parameters(), *scales))
 
 
 def _stored_bytes(tensor: torch.Tensor) -> int:
