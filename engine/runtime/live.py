@@ -14,6 +14,7 @@ from engine.protocol import ModelFacts
 from engine.runtime.anatomy import Anatomy
 from engine.runtime.clocks import StampRecorder
 from engine.runtime.probes import Probes
+from engine.runtime.weights.plan import WeightState
 from engine.trace.phases import Detail
 
 
@@ -82,7 +83,7 @@ class LiveModel:
     attention sees with a sliding one.
     `untried`: settings some of whose choices have not been tried yet, since that takes long.
     `draft_name`: the model that is to propose tokens ("": none); `draft`: that model, loaded when it is first needed.
-    `context`: the running generation's, None between generations. `stash`: parameters in other dtypes, to go back.
+    `context`: the running generation's, None between generations. `weights`: what the parameters hold, and held.
     """
 
     model: PreTrainedModel
@@ -105,7 +106,7 @@ class LiveModel:
     draft_name: str = ""
     context: Context | None = None
     untried: set[str] = field(default_factory=set)
-    stash: dict[torch.dtype, dict[str, torch.Tensor]] = field(default_factory=dict)
+    weights: WeightState = field(default_factory=WeightState)
 
     @cached_property
     def padded_positions(self) -> nn.Embedding | None:
@@ -125,6 +126,11 @@ class LiveModel:
         if table is None or table.padding_idx is None:
             return limit
         return min(limit, len(table.weight) - table.padding_idx - 1)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights that the model runs with now, without what is only kept to go back."""
+        return self.weights.nbytes or self.facts.weight_bytes
 
     def run(self, module: nn.Module, code: int, **arguments: Any) -> Any:
         """The output of a forward pass; at the least level of detail it is one span, of this code."""

@@ -105,7 +105,7 @@ class MemorySampler:
         return MemorySampled(
             at_ns=perf_counter_ns(),
             process_bytes=self._process.memory_info().rss,
-            weight_bytes=live.facts.weight_bytes,
+            weight_bytes=live.weight_bytes,
             cache_bytes=cache_bytes(cache),
             device_allocated_bytes=allocated,
             device_reserved_bytes=reserved,

@@ -6,12 +6,20 @@ from engine.runtime.settings.decoding import NUMBERS, Strategy
 from engine.runtime.settings.execution import PrefillChunk, Threads
 from engine.runtime.settings.instrumentation import DetailLevel
 from engine.runtime.settings.kv_cache import KvCache, KvWindow
-from engine.runtime.settings.precision import Precision
+from engine.runtime.settings.precision import MatmulPrecision, Precision
+from engine.runtime.settings.pruning import HEAD_PRUNING, MLP_PRUNING, LayerSkipping, Sparsity
+from engine.runtime.settings.quantization import Quantization
 from engine.runtime.settings.speculation import DraftLength, DraftModel, Speculation
 from engine.runtime.settings.together import BATCH, BEAMS
 
 ALL: tuple[Setting, ...] = (
     Precision(),
+    MatmulPrecision(),
+    Quantization(),
+    MLP_PRUNING,
+    HEAD_PRUNING,
+    LayerSkipping(),
+    Sparsity(),
     Attention(),
     KvCache(),
     KvWindow(),
