@@ -66,7 +66,8 @@ class ModelPicker(QDialog):
         self.search.setClearButtonEnabled(True)
         self.search.setAcceptDrops(False)  # a folder dropped on it is a choice, not text
         self.search.setAccessibleName("Search or model id")
-        self.search.setStyleSheet("QLineEdit { padding: 8px 10px; font-size: 14px; }")
+        self.search.setStyleSheet("QLineEdit { padding: 0 10px; font-size: 14px; }")
+        self.search.setFixedHeight(38)
         self.table = ModelTable(theme)
         self.table.setFocusProxy(self.search)
         self.table.set_note(ASKING)
@@ -224,7 +225,8 @@ class ModelPicker(QDialog):
         else:
             title = row.name
             remark = _facts(row)
-            hint = row.reason or f"Enter loads it{device_words(self.device)}."
+            tries = "tries to load" if row.is_doubtful else "loads"
+            hint = row.reason or f"Enter {tries} it{device_words(self.device)}."
         self._title.setText(title)
         self._remark.setText(remark)
         for made in (self._title, self._remark):

@@ -73,6 +73,7 @@ class ModelRow:
     reason: str = ""
     remark: str = ""
     is_certain: bool = False  # whether `verdict` was found out, or only a load will tell
+    is_doubtful: bool = False  # whether finding out was tried and failed
     again: bool = False  # among the recent ones, and listed below as well
 
     @property
@@ -191,7 +192,7 @@ def asking_row(row: ModelRow) -> ModelRow:
 def looked_up_row(row: ModelRow, answer: LookedUp, device: str) -> ModelRow:
     """What was typed, with what was found out about it."""
     if answer.problem:
-        return replace(row, verdict=f"not known: {short_reason(answer.problem)}", remark=answer.problem)
+        return replace(row, verdict="the hub does not say", remark=answer.problem, is_doubtful=True)
     found = row_of(answer.entry, 0.0, device)
     return replace(found, model=row.model, group=Group.TYPED, name=row.name)
 

@@ -19,7 +19,7 @@ from gui.panels.chat_editor import ChatEditor
 from gui.panels.prompt_edit import PromptEdit, local_files
 from gui.panels.prompt_length import PromptLength
 from gui.panels.sample_menu import SampleMenu, menu_button
-from gui.panels.widgets import Segments, button, label, row
+from gui.panels.widgets import Segments, button, inset, label, row
 from gui.prompt_library import first_sample, knows_turns
 from gui.prompt_reader import PromptReader
 from gui.settings_store import LONGEST_NAME, OwnPrompt, SettingsStore
@@ -108,7 +108,7 @@ class PromptPanel(QWidget):
         self._stop.setChecked(True)
 
     def _lay_out(self) -> None:
-        layout = QVBoxLayout(self)
+        layout = self._layout = QVBoxLayout(self)
         layout.setContentsMargins(12, 10, 12, 10)
         layout.setSpacing(8)
         layout.addLayout(row(self._modes, self._thinking))
@@ -122,6 +122,12 @@ class PromptPanel(QWidget):
         buttons.addStretch(1)
         buttons.addWidget(self.run_button)
         layout.addLayout(buttons)
+
+    def minimumSizeHint(self) -> QSize:
+        """With as many lines as its texts take at this width: docks do not ask for that."""
+        hint = super().minimumSizeHint()
+        wrapped = self._layout.totalMinimumHeightForWidth(max(self.width(), hint.width()))
+        return QSize(hint.width(), max(hint.height(), wrapped))
 
     # ------------------------------------------------------------ the prompt
 
@@ -317,6 +323,7 @@ class _Pages(QStackedWidget):
 
 def _spin(value: int, most: int, step: int, name: str, tip: str) -> QSpinBox:
     made = QSpinBox()
+    inset(made)
     made.setRange(1, most)
     made.setSingleStep(step)
     made.setValue(value)

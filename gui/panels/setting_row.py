@@ -11,7 +11,7 @@ from engine.trace.effects import MeasuredEffect
 from engine.trace.statistics import Verdict
 from gui import units
 from gui.panels.experiment import Experiment
-from gui.panels.widgets import Segments, label, set_role, set_text
+from gui.panels.widgets import Segments, inset, label, set_role, set_text
 
 MOST_SEGMENTS = 4
 MOST_LETTERS = 34  # of all segments together: more do not fit beside each other
@@ -171,6 +171,7 @@ class SettingRow(QWidget):
             real.valueChanged.connect(self._wish)
             self._show = lambda value: real.setValue(float(value))
             spin = real
+        inset(spin)
         spin.setKeyboardTracking(False)
         spin.setFixedWidth(104)
         spin.setToolTip(

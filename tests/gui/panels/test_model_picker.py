@@ -13,8 +13,9 @@ from pytestqt.qtbot import QtBot
 
 from engine.protocol import CatalogueEntry, CatalogueListed, DeviceFacts, Family, Fit, LookedUp, LookUp
 from gui import theme as themes
-from gui.panels.model_picker import ModelPicker
+from gui.panels.model_picker import SIZE, ModelPicker
 from gui.panels.model_rows import COLUMNS, Group
+from gui.panels.model_table import LEAST_NAME
 from tests.gui.conftest import settle
 
 pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSizeHints", extend=True)
@@ -251,7 +252,8 @@ def test_a_hub_that_does_not_answer_leaves_the_choice(
     picker.show_answer(LookedUp(0, asked[0].request, unknown, problem))
     row = picker.table.current_row
     assert row is not None
-    assert row.verdict.startswith("not known: The hub did not answer")
+    assert row.verdict == "the hub does not say"
+    assert picker.hint == "Enter tries to load it."
     assert problem in picker._remark.text()
     assert picker.choice == "org/model"
 
@@ -362,6 +364,22 @@ def test_a_list_that_comes_late_keeps_what_was_typed_and_chosen(picker: ModelPic
     assert picker.table.current_row.model == "llama-3.1-8b"
     assert "demo" in names(picker), "a Llama as well"
     assert "google-t5/t5-small" not in names(picker)
+
+
+def test_columns_are_wide_enough_for_rows_that_the_search_hides(
+    picker: ModelPicker, qapp: QApplication
+) -> None:
+    picker.resize(SIZE)
+    qapp.processEvents()
+    widths = [picker.table.columnWidth(column) for column in range(len(COLUMNS) - 1)]
+    picker.search.setText("demo")
+    picker.set_theme(themes.LIGHT)
+    assert [picker.table.columnWidth(column) for column in range(len(COLUMNS) - 1)] == widths
+    picker.search.setText("an-organization/with-a-long-name")
+    assert picker.table.columnWidth(0) > widths[0]
+    picker.resize(700, 600)
+    qapp.processEvents()
+    assert picker.table.columnWidth(0) == LEAST_NAME, "names are cut before the verdict is"
 
 
 def test_themes_change_under_it(picker: ModelPicker, qapp: QApplication) -> None:

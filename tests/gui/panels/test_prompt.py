@@ -169,6 +169,20 @@ def test_turns_alternate_and_can_be_removed(panel: PromptPanel) -> None:
     assert [turn.edit.text for turn in panel._chat._turns] == [""]
 
 
+def test_nothing_lies_on_another_thing_when_the_length_takes_several_lines(
+    panel: PromptPanel, asked: list[CountTokens], qapp: QApplication
+) -> None:
+    panel.suit_model(CHATS)
+    answer(panel, asked[-1], 0, reason="The template refuses this: " + "many words about it " * 8)
+    qapp.processEvents()
+    panel.resize(320, panel.minimumSizeHint().height())
+    qapp.processEvents()
+    assert panel.length._label.height() >= panel.length._label.heightForWidth(panel.length._label.width())
+    editor = panel._chat
+    assert editor._area.geometry().bottom() < editor.layout().itemAt(2).geometry().top()
+    assert editor.geometry().height() >= editor.minimumSizeHint().height()
+
+
 def test_thinking_is_asked_for_only_where_the_template_knows_it(panel: PromptPanel) -> None:
     panel.suit_model(CHATS)
     assert panel.prompt.thinking is None
