@@ -132,7 +132,9 @@ class TokenDocument:
         ids: list[int] = tokens.id[begin:end].tolist()
         sequences: list[int] = tokens.sequence[begin:end].tolist()
         for text, step, id, sequence in zip(tokens.text[begin:end], steps, ids, sequences, strict=True):
-            if sequence:  # of the sequences decoded together one is written; the others have no place of their own
+            if (
+                sequence
+            ):  # of those decoded together the first is written; the others have no place of their own
                 self._begins.append(cursor.position())
                 self._ends.append(cursor.position())
                 continue
