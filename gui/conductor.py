@@ -270,7 +270,8 @@ class Conductor(QObject):
             if generation.started.generation == event.generation:
                 special = {id for id, _ in trace.model.special_tokens} if trace.model else set()
                 rows = trace.token_indices(generation)
-                texts = (trace.tokens.text[row] for row in rows if int(trace.tokens.id[row]) not in special)
+                own = (row for row in rows if not trace.tokens.sequence[row])
+                texts = (trace.tokens.text[row] for row in own if int(trace.tokens.id[row]) not in special)
                 self.window.prompt.offer_answer("".join(texts).strip())
                 return
 

@@ -130,7 +130,14 @@ class TokenDocument:
         end = min(end, begin + room)
         steps: list[int] = tokens.step[begin:end].tolist()
         ids: list[int] = tokens.id[begin:end].tolist()
-        for text, step, id in zip(tokens.text[begin:end], steps, ids, strict=True):
+        sequences: list[int] = tokens.sequence[begin:end].tolist()
+        for text, step, id, sequence in zip(tokens.text[begin:end], steps, ids, sequences, strict=True):
+            if (
+                sequence
+            ):  # of those decoded together the first is written; the others have no place of their own
+                self._begins.append(cursor.position())
+                self._ends.append(cursor.position())
+                continue
             self._break_softly(cursor, text)
             self._begins.append(cursor.position())
             if id not in self._special:

@@ -33,17 +33,43 @@ def step_sentence(trace: Trace, step: int) -> str:
     parts = [f"step {step}", KINDS[int(steps.kind[step])].value, units.duration(float(steps.wall_ns[step]))]
     reads = KINDS[int(steps.kind[step])] is StepKind.ENCODE
     if steps.batch[step] > 1 or only_reads(trace):
-        parts.append(f"{int(steps.batch[step])} sequence{'s' if steps.batch[step] > 1 else ''}")
+        parts.append(rows_words(trace, step))
+    if steps.drafted[step]:
+        parts.append(f"{int(steps.accepted[step])} of {int(steps.drafted[step])} proposed tokens right")
     if steps.prompt_tokens[step]:
         parts.append(f"{int(steps.prompt_tokens[step])} {'' if reads else 'prompt '}tokens")
     if steps.padding_tokens[step]:
         parts.append(f"{int(steps.padding_tokens[step])} padding")
     if not reads:
         parts.append(f"context {int(steps.context_length[step]):,}")
-    text = "".join(trace.tokens.text[i] for i in trace.tokens_of(step))
+    text = "".join(trace.tokens.text[i] for i in trace.tokens_of(step) if not trace.tokens.sequence[i])
     if text:
         parts.append(f"“{units.visible(text)}”")
     return " · ".join(parts)
+
+
+def rows_words(trace: Trace, step: int) -> str:
+    """What was computed together: "4 sequences", or "4 beams" of one."""
+    count = int(trace.steps.batch[step])
+    settings = trace.configurations[int(trace.steps.configuration[step])] if trace.configurations else ()
+    what = "beam" if dict(settings).get("beams", 1) != 1 else "sequence"
+    return f"{count} {what}{'s' if count != 1 else ''}"
+
+
+def together_sentence(trace: Trace) -> str:
+    """What goes on beside the text that is shown: other sequences, or how the best beam continues; "" for nothing."""
+    if not trace.generations or only_reads(trace):
+        return ""
+    generation = trace.generations[-1]
+    if generation.first_step == generation.end_step or generation.ended:
+        others = len([number for number in trace.sequences_of(generation) if number])
+        return f"+ {others} more sequence{'s' if others != 1 else ''}" if others else ""
+    last = generation.end_step - 1
+    if trace.beams and trace.beams[-1].step == last:
+        best = trace.beams[-1].beams[0]
+        return f"{rows_words(trace, last)}, not agreed yet: “{units.visible(best.text)}”"
+    others = int(trace.steps.batch[last]) - 1
+    return f"+ {others} more sequence{'s' if others != 1 else ''} running" if others > 0 else ""
 
 
 def latency_sentence(trace: Trace, step: int) -> str:

@@ -4,7 +4,16 @@ from collections.abc import Callable
 
 from PySide6.QtCore import QEvent, QObject, QSignalBlocker, Qt, Signal, Slot
 from PySide6.QtGui import QEnterEvent, QStandardItemModel, QWheelEvent
-from PySide6.QtWidgets import QComboBox, QDoubleSpinBox, QHBoxLayout, QSpinBox, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QComboBox,
+    QCompleter,
+    QDoubleSpinBox,
+    QHBoxLayout,
+    QLineEdit,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
 
 from engine.protocol import SettingChange, SettingFacts, SettingValue
 from engine.trace.effects import MeasuredEffect
@@ -58,7 +67,7 @@ class SettingRow(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(3)
         layout.addLayout(head)
-        if self.facts.kind == "choice":
+        if self.facts.kind in ("choice", "text"):
             layout.addWidget(self.control)
         else:
             head.addWidget(self.control)
@@ -122,6 +131,8 @@ class SettingRow(QWidget):
     # ------------------------------------------------------------ controls
 
     def _make_control(self) -> QWidget:
+        if self.facts.kind == "text":
+            return self._make_text()
         if self.facts.kind != "choice":
             return self._make_number()
         letters = sum(len(c.label) for c in self.facts.choices)
@@ -153,6 +164,14 @@ class SettingRow(QWidget):
         combo.highlighted.connect(self._point)
         self._show = lambda value: combo.setCurrentIndex(self._place(value))
         return combo
+
+    def _make_text(self) -> QWidget:
+        edit = QLineEdit()
+        edit.setPlaceholderText("none")
+        edit.setCompleter(QCompleter([str(c.value) for c in self.facts.choices], edit))
+        edit.editingFinished.connect(lambda: self._wish(edit.text().strip()))
+        self._show = lambda value: edit.setText(str(value))
+        return edit
 
     def _make_number(self) -> QWidget:
         facts = self.facts

@@ -2,14 +2,15 @@
 
 from PySide6.QtCore import QMimeData, QRect, QSize, Qt, Signal
 from PySide6.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QPen, QTextCharFormat, QTextCursor
-from PySide6.QtWidgets import QPlainTextEdit, QTextEdit, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QPlainTextEdit, QSizePolicy, QTextEdit, QToolButton, QVBoxLayout, QWidget
 
 from engine.trace.store import Trace
 from gui.navigation import Navigation
-from gui.panels.widgets import label, row
+from gui.panels.widgets import label, row, set_text
 from gui.theme import Theme, text_font
 from gui.token_document import NEUTRAL, TokenDocument, swatches, text_between
 from gui.view_state import only_reads
+from gui.view_texts import together_sentence
 
 MEANING = (
     "Each token is tinted by its latency against the median of the 64 before it. A click selects its step."
@@ -33,8 +34,13 @@ class TextPanel(QWidget):
         self.special = _special_button()
         self.special.toggled.connect(self._write_anew)
         self._written = self._document()
+        self.together = label("", "muted")
+        self.together.setToolTip(
+            "What is decoded together with the text below; the text shows the first sequence."
+        )
+        self.together.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         head = row(self._tints)
-        head.addStretch(1)
+        head.addWidget(self.together, 1)
         head.addWidget(self.special)
         head.setContentsMargins(12, 8, 12, 0)
         layout = QVBoxLayout(self)
@@ -73,6 +79,7 @@ class TextPanel(QWidget):
         if self._trace.revision == self._revision and self._written.finished:
             return self._follow()
         self._revision = self._trace.revision
+        set_text(self.together, together_sentence(self._trace))
         if self._written.finished:
             return self._follow()
         self._written.write()

@@ -53,6 +53,24 @@ def test_copied_text_is_what_the_model_wrote(qapp: QApplication, texts: list[str
     assert text_between(document, 0, document.characterCount() - 1) == "Prompt: " + "".join(texts)
 
 
+def test_of_sequences_decoded_together_the_first_is_written(qapp: QApplication) -> None:
+    trace = trace_of([" one", " two"])
+    for index in (2, 3):
+        event = StepEnded(
+            index, 0, StepKind.DECODE, 0, 1, trace.stamps(0).tobytes(), 0, 0, 0,
+            (Token(7, f" first{index}", index), Token(8, " other", index, 1), Token(9, " third", index, 2)),
+            batch=3,
+        )  # fmt: skip
+        trace.append(event)
+    document, tokens = written(qapp, trace)
+    text = text_between(document, 0, document.characterCount() - 1)
+    assert text == "Prompt:  one two first2 first3"
+    assert tokens.step_at(text.index("first3")) == 3
+    assert tokens.step_at(text.index("first2")) == 2
+    begin, end = tokens.span_of_step(2) or (0, 0)
+    assert text[begin:end] == " first2"
+
+
 def test_long_paragraphs_are_broken_and_copied_whole(qapp: QApplication) -> None:
     texts = [" word"] * 500
     document, _ = written(qapp, trace_of(texts))

@@ -1,9 +1,11 @@
 """Sentences and labels."""
 
-from engine.protocol import SettingChange, SettingsChanged
+from engine.protocol import Beam, BeamsRanked, SettingChange, SettingsChanged
 from engine.trace.ledger import Span
-from engine.trace.phases import Phase, SpanName
+from engine.trace.phases import Phase, SpanName, StepKind
+from engine.trace.store import Trace
 from gui import view_texts as texts
+from tests.engine.trace.building import APART, MS, T0, ended, loaded, started, step, trace_of
 from tests.gui import readers, synthetic
 
 
@@ -89,3 +91,28 @@ def test_a_step_that_reads_says_how_much_and_how_much_for_nothing() -> None:
     assert texts.step_sentence(trace, 0) == "step 0 · encode · 8.00 ms · 2 sequences · 10 tokens · 4 padding"
     assert texts.step_sentence(trace, 1) == "step 1 · encode · 8.00 ms · 1 sequence · 5 tokens"
     assert texts.latency_sentence(trace, 0) == "4.00 ms a sequence of 7 tokens with padding"
+
+
+def test_what_is_decoded_together_is_told_beside_the_text() -> None:
+    batch = {"effective": (("beams", 1),)}
+    beams = {"effective": (("beams", 3),)}
+    events = [APART, started(), step([T0 + MS])]
+    together = step([T0 + 2 * MS], batch=3, sequences=range(3))
+    trace = Trace(loaded(**batch))
+    trace.extend(events)
+    assert texts.together_sentence(trace) == ""
+    trace.append(together)
+    assert texts.together_sentence(trace) == "+ 2 more sequences running"
+    assert "3 sequences" in texts.step_sentence(trace, 1)
+    assert texts.step_sentence(trace, 1).endswith("“a”")
+    trace.append(ended())
+    assert texts.together_sentence(trace) == "+ 2 more sequences"
+    trace = Trace(loaded(**beams))
+    trace.extend([*events, step(batch=3), BeamsRanked(1, 0, (Beam(" and", 1, -0.5), Beam(" or", 1, -0.7)))])
+    assert texts.together_sentence(trace) == "3 beams, not agreed yet: “␣and”"
+    assert "3 beams" in texts.step_sentence(trace, 1)
+
+
+def test_a_verify_step_says_how_many_proposals_were_right() -> None:
+    trace = trace_of(started(), step([T0 + MS] * 3, kind=StepKind.VERIFY, drafted=5, accepted=2))
+    assert "2 of 5 proposed tokens right" in texts.step_sentence(trace, 0)

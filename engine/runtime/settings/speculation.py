@@ -10,7 +10,6 @@ from engine.protocol import Choice, Family, SettingFacts, SettingValue
 from engine.runtime.caches import new_cache
 from engine.runtime.drafting import exit_layers
 from engine.runtime.live import Draft, LiveModel, Loop
-from engine.runtime.models.demo import DEMOS
 from engine.runtime.models.errors import ModelError
 from engine.runtime.models.loading import DTYPES, context_limit, load_model
 from engine.runtime.models.progress import LoadReport
@@ -41,7 +40,6 @@ _CHOICES = (
         "The model's own first half proposes: slower, unless the model was trained to exit early (LayerSkip).",
     ),
 )
-_NO_WRITER = "This model chooses no tokens, so there is nothing to propose."
 #: A trial: so many tokens, then so many more one by one; before the first of these some others came and went.
 _BEFORE, _AFTER, _IN_VAIN = 8, 4, 3
 
@@ -127,7 +125,7 @@ class DraftModel:
             label="Draft model",
             kind="text",
             default="demo-draft" if live.facts.name == "demo" else "",
-            choices=tuple(Choice(name, name) for name in DEMOS if name != "demo"),
+            choices=(Choice("demo-draft", "demo-draft", expected="Was made to propose for the demo model."),),
             expected="A preset, a directory or a hub id: the smaller and the more alike, the better. It has to have the"
             " same tokens.",
         )
@@ -191,7 +189,7 @@ def _unheard() -> LoadReport:
 def _why_not(live: LiveModel) -> str:
     """Why this model cannot check proposed tokens; "" when it can."""
     if live.facts.family is Family.ENCODER:
-        return _NO_WRITER
+        return ""  # see `suited`
     if live.facts.family is Family.ENCODER_DECODER:
         return "An encoder–decoder's answers are not speculated on here: what it copies stands in the encoder's prompt."
     if live.cache_argument == "state":

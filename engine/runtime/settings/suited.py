@@ -7,6 +7,8 @@ from engine.protocol import Family, ModelFacts, SettingFacts
 _REASONS = {
     "KV cache": "This model reads an input once and writes nothing, so there is nothing to keep.",
     "decoding": "This model chooses no tokens, so there is nothing to decode.",
+    "speculation": "This model chooses no tokens, so there is nothing to propose.",
+    "batch": "This model decodes nothing: how many inputs it reads in a step is said with the prompt.",
 }
 _NO_CHUNKS = "This model sees all of an input at once: it cannot be cut into chunks."
 

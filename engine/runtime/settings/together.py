@@ -29,6 +29,9 @@ class Together:
 
     def probe(self, live: LiveModel) -> SettingFacts:
         """Tried: a row that is repeated in the cache has to go on in each place as it would alone."""
+        return self._facts(why_not_together(live))
+
+    def _facts(self, reason: str = "") -> SettingFacts:
         return SettingFacts(
             key=self.key,
             family=self.family,
@@ -40,7 +43,7 @@ class Together:
             unit=self.unit,
             expected=self.expected,
             lossless=self.lossless,
-            reason=why_not_together(live),
+            reason=reason,
         )
 
     def current(self, live: LiveModel) -> SettingValue:
@@ -50,7 +53,7 @@ class Together:
 
     def apply(self, live: LiveModel, value: SettingValue) -> None:
         """More branch off with the next token; of fewer, the best beam or the first sequences stay."""
-        count, reason = read_value(self.probe(live), value)
+        count, reason = read_value(self._facts(), value)
         if count is None:
             raise SettingRefused(reason)
         change_loop(live, **{self.key: count})
@@ -58,9 +61,7 @@ class Together:
 
 def why_not_together(live: LiveModel) -> str:
     """Why this model cannot compute several rows in a step; "" when it can."""
-    if live.facts.family is Family.ENCODER:
-        return _WRITES_NOTHING
-    if live.facts.family is Family.ENCODER_DECODER or not live.cache_argument:
+    if live.facts.family is not Family.DECODER or not live.cache_argument:
         return ""
     try:
         with first_layers(live), torch.inference_mode(), warnings.catch_warnings():
@@ -86,8 +87,6 @@ def _trial(live: LiveModel, rows: int) -> torch.Tensor:
     logits: torch.Tensor = output.logits[:, -1].float()
     return logits
 
-
-_WRITES_NOTHING = "This model chooses no tokens, so there is nothing to decode."
 
 BEAMS = Together(
     "beams", "decoding", "Beams", 16, "beams",

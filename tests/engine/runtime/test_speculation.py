@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from engine.protocol import Family
 from engine.runtime.live import Decoding, Draft, Loop
 from engine.runtime.settings.base import SettingRefused
 from engine.runtime.settings.resolve import apply_changes
@@ -254,5 +253,3 @@ def test_the_demo_model_has_a_draft_of_its_own() -> None:
     assert setting("draft_model").probe(live).default == ""
     live.facts = replace(live.facts, name="demo")
     assert setting("draft_model").probe(live).default == "demo-draft"
-    live.facts = replace(live.facts, family=Family.ENCODER)
-    assert is_sentence(setting("speculation").probe(live).reason)

@@ -20,7 +20,15 @@ from tests.engine.runtime.settings.small_live import small_live
             (),
             {
                 *("kv_cache", "prefill_chunk", "decoding", "temperature", "top_k", "top_p", "min_p"),
-                *("repetition_penalty", "seed"),
+                *(
+                    "repetition_penalty",
+                    "seed",
+                    "beams",
+                    "speculation",
+                    "draft_model",
+                    "draft_length",
+                    "batch",
+                ),
             },
         ),
     ],
