@@ -90,6 +90,14 @@ CONFLICTS: tuple[Conflict, ...] = (
         one_of("sample"),
         "Beam search keeps the likeliest sequences and draws nothing: set decoding to greedy, or beams to 1.",
     ),
+    Conflict(
+        "attention",
+        one_of("flex"),
+        "kv_cache",
+        one_of("sliding"),
+        "FlexAttention takes masks of its own form, and a sliding window brings another: set attention to sdpa or eager,"
+        " or kv_cache to dynamic.",
+    ),
 )
 
 
