@@ -41,7 +41,7 @@ from engine.trace.store import KINDS, Trace
 #: Values to try of settings that are numbers; others go one increment up, or to their other end.
 EXAMPLES: dict[str, SettingValue] = {
     "temperature": 0.7, "top_k": 40, "top_p": 0.9, "min_p": 0.05, "repetition_penalty": 1.1,
-    "beams": 4, "batch": 4, "mlp_pruning": 0.5, "head_pruning": 0.5, "layer_skipping": 1,
+    "beams": 4, "batch": 4, "mlp_pruning": 50, "head_pruning": 50, "layer_skipping": 1,
     "prefill_chunk": 64, "kv_window": 64, "draft_length": 8,
 }  # fmt: skip
 #: What a number has no use without.
@@ -53,7 +53,8 @@ COMPANIONS: dict[str, Configuration] = {
     "seed": (("decoding", "sample"),),
     "top_p_method": (("decoding", "sample"), ("top_p", 0.9)),
     "kv_window": (("kv_cache", "sliding"),),
-    "draft_length": (("speculation", "prompt lookup"),),
+    "draft_length": (("speculation", "lookup"),),
+    "draft_model": (("speculation", "draft"),),
     "cuda_graphs": (("kv_cache", "static"),),
 }
 LEFT_OUT = ("engine_place",)  # restarts the engine
@@ -115,7 +116,7 @@ def stations(facts: Sequence[SettingFacts], effective: Configuration) -> list[St
 def _stations_of(setting: SettingFacts, now: SettingValue) -> Iterator[Station]:
     compares = setting.family not in SAME_DISTRIBUTION
     companions = COMPANIONS.get(setting.key, ())
-    if setting.kind != "choice":
+    if setting.kind in ("integer", "number"):
         value = _example(setting, now)
         if value != now:
             changes = ((setting.key, value), *companions)
