@@ -17,9 +17,10 @@ import torch
 
 from engine.protocol import SequenceResult, Token
 from engine.runtime.answers import prepare_answer
+from engine.runtime.caches import restart
 from engine.runtime.clocks import wait_for_device
 from engine.runtime.live import Context, LiveModel
-from engine.runtime.positions import told_positions
+from engine.runtime.positions import short_reach, told_positions
 from engine.runtime.sampling import Chooser
 from engine.runtime.text import TextStream
 from engine.trace.phases import Phase, StepKind
@@ -78,6 +79,7 @@ class Generation:
         self._detokenize_code = define(Phase.DETOKENIZE, name="id to text")
         self._stop_code = define(Phase.STOP, name="stopping criteria")
         self.context = Context(list(first), len(first) + limits.max_new_tokens)
+        self._short_reach = short_reach(live)
         self._positions = told_positions(live, live.model, self.context.capacity)
         live.context = self.context
 
@@ -128,6 +130,10 @@ class Generation:
     def _next_input(self) -> tuple[torch.Tensor, StepKind, bool]:
         """Ids to feed, shape (1, n); what kind of step that makes; whether it leaves nothing pending."""
         live, context = self._live, self.context
+        # then the keys in the cache are of no use, and a chunk alone would be taken for a short text
+        outgrown = bool(self._short_reach) and context.cached <= self._short_reach < len(context.ids)
+        if outgrown:
+            restart(live, context, live.cache_kind)
         pending = len(context.ids) - context.cached
         if pending == 1 and self._chosen is not None:
             return self._chosen.view(1, 1), StepKind.DECODE, True
@@ -135,7 +141,7 @@ class Generation:
         if live.cache_kind == "none":
             kind = StepKind.DECODE if self._produced or begins_answer else StepKind.PREFILL
             return self._tensor(context.ids), kind, True
-        count = pending if begins_answer else min(pending, live.prefill_chunk or pending)
+        count = pending if begins_answer or outgrown else min(pending, live.prefill_chunk or pending)
         ids = context.ids[context.cached : context.cached + count]
         kind = StepKind.DECODE if begins_answer else StepKind.PREFILL
         return self._tensor(ids), kind, count == pending
