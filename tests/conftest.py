@@ -45,7 +45,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 
 def pytest_collection_finish() -> None:
-    """What was imported stays: from here on the garbage collector, which a load calls, looks at what tests make."""
+    """What was imported stays: the garbage collector, which a load calls, looks from here on at what tests make."""
     gc.collect()
     gc.freeze()
 
@@ -87,10 +87,13 @@ def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     threads, processes = own_threads(), child_processes()
     yield
     deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline and (own_threads() - threads or child_processes() - processes):
+    while True:
+        left_threads, left_processes = own_threads() - threads, child_processes() - processes
+        if not (left_threads or left_processes) or time.monotonic() >= deadline:
+            break
         time.sleep(0.01)
-    assert not own_threads() - threads, "the test left threads behind"
-    assert not child_processes() - processes, "the test left processes behind"
+    assert not left_threads, "the test left threads behind"
+    assert not left_processes, "the test left processes behind"
 
 
 @pytest.fixture(autouse=True)

@@ -19,10 +19,10 @@ from engine.protocol import Beam, SequenceResult, Token
 from engine.runtime.answers import prepare_answer
 from engine.runtime.batch import Batch
 from engine.runtime.beams import Beams
-from engine.runtime.caches import window_mask
+from engine.runtime.caches import restart, window_mask
 from engine.runtime.clocks import wait_for_device
 from engine.runtime.live import Context, LiveModel
-from engine.runtime.positions import told_positions
+from engine.runtime.positions import short_reach, told_positions
 from engine.runtime.rows import encoded_rows
 from engine.runtime.speculation import Speculation
 from engine.runtime.text import TextStream
@@ -75,6 +75,7 @@ class Generation:
         self._writing = Writing(live, self.context, limits, context_limit, self._answer, stream)
         self._strategy = _strategy(self._writing)
         self._forward_code = live.recorder.define(Phase.FORWARD, name="forward")
+        self._short_reach = short_reach(live)
         self._positions = told_positions(live, live.model, self.context.capacity)
         live.context = self.context
 
@@ -146,6 +147,10 @@ class Generation:
     def _next_input(self, drafts: list[int]) -> tuple[torch.Tensor, StepKind, bool]:
         """Ids to feed, shape (rows, n); what kind of step that makes; whether it leaves nothing pending."""
         live, context, chosen = self._live, self.context, self._writing.chosen
+        # then the keys in the cache are of no use, and a chunk alone would be taken for a short text
+        outgrown = bool(self._short_reach) and context.cached <= self._short_reach < len(context.ids)
+        if outgrown:
+            restart(live, context, live.cache_kind)
         pending = len(context.ids) - context.cached
         written = DECODE if not drafts else VERIFY
         if pending == 1 and chosen is not None:
@@ -155,7 +160,7 @@ class Generation:
         if live.cache_kind == "none":
             kind = written if chosen is not None or begins_answer else StepKind.PREFILL
             return self._tensor([[*row, *drafts] for row in self._strategy.rows()]), kind, True
-        count = pending if begins_answer else min(pending, live.prefill_chunk or pending)
+        count = pending if begins_answer or outgrown else min(pending, live.prefill_chunk or pending)
         ids = [row[context.cached : context.cached + count] for row in self._strategy.rows()]
         kind = StepKind.DECODE if begins_answer else StepKind.PREFILL
         return self._tensor(ids), kind, count == pending

@@ -25,6 +25,15 @@ def told_positions(live: LiveModel, module: nn.Module, capacity: int) -> torch.T
     return torch.arange(capacity, device=live.device).unsqueeze(0)
 
 
+def short_reach(live: LiveModel) -> int:
+    """The most tokens that a model of two reaches (Phi-3) reads with the frequencies for short texts; else 0.
+
+    With one token more all positions turn at other frequencies: keys that are cached by then are of no use.
+    """
+    rope = getattr(live.model.config.get_text_config(decoder=True), "rope_parameters", None) or {}
+    return int(rope["original_max_position_embeddings"]) if rope.get("rope_type") == "longrope" else 0
+
+
 def takes_positions(module: nn.Module) -> bool:
     """Whether a module's forward can be told positions."""
     forward: Any = module.forward

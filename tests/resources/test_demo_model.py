@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from resources.demo_model.muon import orthogonal
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 

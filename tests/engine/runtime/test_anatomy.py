@@ -25,7 +25,7 @@ from engine.runtime.probes import install
 from engine.trace.ledger import Layout, Span
 from engine.trace.phases import Detail, Phase, Role
 from tests.engine.runtime import small_encoders, small_seq2seq
-from tests.engine.runtime.small_models import FAMILIES, build, prompt_ids
+from tests.engine.runtime.small_models import FAMILIES, build, families, prompt_ids
 from tests.sweep import examination
 
 PURE_STATE_SPACE = {"mamba", "mamba2"}
@@ -92,7 +92,7 @@ def _shared_functions(anatomy: Anatomy) -> list[Any]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_layer_and_its_parts_are_found(family: str) -> None:
+def test_every_layer_every_part_and_every_parameter_around_them_is_found(family: str) -> None:
     model = FAMILIES[family]()
     anatomy = find_anatomy(model)
     assert len(anatomy.blocks) == model.config.num_hidden_layers
@@ -105,22 +105,11 @@ def test_every_layer_and_its_parts_are_found(family: str) -> None:
         assert block.unclaimed() == []
     assert anatomy.warnings == ()
     assert anatomy.complete
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_parameter_outside_of_the_layers_is_embedding_or_head(family: str) -> None:
-    model = FAMILIES[family]()
-    anatomy = find_anatomy(model)
     around = [part.module for part in (*anatomy.embeddings, *anatomy.head)]
     claimed = {id(p) for m in (*around, *(b.module for b in anatomy.blocks)) for p in m.parameters()}
     assert [name for name, p in model.named_parameters() if id(p) not in claimed] == []
     assert anatomy.head[-1].module is model.get_output_embeddings()
     assert model.get_input_embeddings() in [part.module for part in anatomy.embeddings]
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_core_is_available_where_the_attention_interface_is_used(family: str) -> None:
-    anatomy = find_anatomy(FAMILIES[family]())
     assert bool(anatomy.core_missing) == (family in NO_CORE)
 
 
@@ -232,7 +221,7 @@ def test_one_module_that_serves_as_several_layers_is_told_apart_by_its_turn() ->
 # ---------------------------------------------------------------- encoder–decoders
 
 
-@pytest.mark.parametrize("family", small_seq2seq.CONFIGURATIONS)
+@pytest.mark.parametrize("family", small_seq2seq.families())
 def test_both_stacks_of_an_encoder_decoder_are_found_and_every_parameter_has_a_place(family: str) -> None:
     model = small_seq2seq.build(family)
     anatomy = find_anatomy(model)
@@ -326,7 +315,7 @@ TOLD = {"mobilebert": "bottleneck.input.dense", "fnet": ""}
 
 
 @pytest.mark.parametrize("head", [AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoModel])
-@pytest.mark.parametrize("family", small_encoders.CONFIGURATIONS)
+@pytest.mark.parametrize("family", small_encoders.families())
 def test_an_encoder_s_layers_and_head_are_found(family: str, head: Any) -> None:
     model_type, entries = small_encoders.CONFIGURATIONS[family]
     model = head.from_config(AutoConfig.for_model(model_type, **entries))
@@ -372,7 +361,7 @@ def test_the_norms_that_bert_keeps_in_its_parts_are_measured_as_norms() -> None:
 
 
 @pytest.mark.parametrize("detail", MEASURED)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", families())
 def test_probes_stamp_every_part_and_change_nothing(family: str, detail: Detail) -> None:
     model, recorder = FAMILIES[family](), StampRecorder()
     anatomy = find_anatomy(model)

@@ -28,8 +28,8 @@ def test_every_way_through_the_kinds_of_cache_keeps_the_greedy_tokens(family: st
     assert len(set(expected)) > 3
 
 
-@pytest.mark.parametrize("family", ["llama", "mistral", "gemma3"])
-@pytest.mark.parametrize("length", [1, 4, 13, 14, 15, 16, 17, 30])
+@pytest.mark.parametrize("family", ["mistral", "gemma3"])
+@pytest.mark.parametrize("length", [1, 13, 14, 15, 16, 17, 30])
 def test_conversion_is_right_around_the_window_in_both_directions(family: str, length: int) -> None:
     def run(*kinds: str) -> list[int]:
         live = small_live(family)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from transformers import PreTrainedConfig
 
 from engine.protocol import ModelFacts
 from engine.runtime.anatomy import Anatomy
@@ -76,6 +77,8 @@ def test_a_new_step_forgets_the_one_before() -> None:
 
 class FakeModel:
     """Answers each call with logits that choose the next letter; takes 50 ticks of the clock each time."""
+
+    config = PreTrainedConfig()
 
     def __init__(self, ticks: list[int]) -> None:
         self.ticks = ticks
