@@ -81,6 +81,7 @@ class LiveModel:
     `cache_argument`: the name under which `forward` takes the cache; `keeps_logits`: it takes `logits_to_keep`, so that
     a prefill projects its last position only. `cache_kind`: one of engine.runtime.caches.KINDS; `kv_window`: tokens that
     attention sees with a sliding one.
+    `own_decoding`: as the checkpoint's own configuration would have it, the default of `decoding`.
     `untried`: settings some of whose choices have not been tried yet, since that takes long.
     `draft_name`: the model that is to propose tokens ("": none); `draft`: that model, loaded when it is first needed.
     `context`: the running generation's, None between generations. `weights`: what the parameters hold, and held.
@@ -101,6 +102,7 @@ class LiveModel:
     attention: str = "sdpa"
     prefill_chunk: int = 512
     decoding: Decoding = field(default_factory=Decoding)
+    own_decoding: Decoding = field(default_factory=Decoding)
     loop: Loop = field(default_factory=Loop)
     draft: Draft | None = None
     draft_name: str = ""

@@ -58,6 +58,7 @@ from engine.runtime.prompts import (
 from engine.runtime.sameness import SamenessRefused, measure_sameness
 from engine.runtime.settings import ALL
 from engine.runtime.settings.base import Setting
+from engine.runtime.settings.decoding import own_decoding
 from engine.runtime.settings.execution import default_threads
 from engine.runtime.settings.resolve import apply_changes, apply_defaults
 from engine.runtime.settings.suited import suited
@@ -123,6 +124,7 @@ class Workbench:
             recorder=recorder,
             cache_argument=next((name for name in CACHE_ARGUMENTS if name in parameters), ""),
             keeps_logits="logits_to_keep" in parameters,
+            own_decoding=own_decoding(loaded.model.generation_config),
         )
 
     def _probe(self, report: LoadReport) -> tuple[SettingFacts, ...]:

@@ -81,7 +81,9 @@ def write_text(work: Path, corpus: Corpus) -> None:
     generator = np.random.default_rng(SEED)
     rows = [np.zeros(1, np.uint16)]
     for begin in range(0, len(corpus.train), 500):
-        taken = tokenizer(corpus.train[begin : begin + 500], verbose=False)["input_ids"]
+        taken = tokenizer(corpus.train[begin : begin + 500], add_special_tokens=False, verbose=False)[
+            "input_ids"
+        ]
         rows += [np.array([*ids, 0], np.uint16) for ids in taken]
     HELD_OUT_FILE.write_bytes(lzma.compress(json.dumps(corpus.held_out).encode(), preset=9))
     np.save(work / "train.npy", with_lone_spaces(np.concatenate(rows), space, words, generator))
@@ -112,8 +114,13 @@ def with_lone_spaces(
 def held_out_text(tokenizer: Any) -> HeldOut:
     """The held-out text as a tokenizer cuts it."""
     documents = held_out_documents()
-    ids = [list(tokenizer(text, verbose=False)["input_ids"]) for text in documents.values()]
+    ids = [plain_ids(tokenizer, text) for text in documents.values()]
     return HeldOut(ids, sum(len(text.encode()) for text in documents.values()))
+
+
+def plain_ids(tokenizer: Any, text: str) -> list[int]:
+    """A text's ids, without the END that stands before a beginning."""
+    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def held_out_documents() -> dict[str, str]:

@@ -37,6 +37,7 @@ MUON_LR, ADAM_LR = 0.02, 0.004
 WARM_UP = 0.02  # share of the steps
 DECAY_FROM = 0.35  # share of the steps after which the rate falls, to 0 at the end
 SAVE_EVERY_S = 120.0
+REPETITION_PENALTY = 1.2  # that a model asks for when it writes: small ones soon repeat themselves otherwise
 LOG_EVERY = 10
 MEASURE_EVERY = 200
 MEASURED_WINDOWS = 24
@@ -169,6 +170,7 @@ def export(training: Training, tokenizer: Any, directory: Path) -> None:
     """Write a model as people load it, in float16. (A copy: the one that trains stays in float32.)"""
     copy = LlamaForCausalLM(training.model.config)
     copy.load_state_dict(training.model.state_dict())
+    copy.generation_config.repetition_penalty = REPETITION_PENALTY
     copy.half().save_pretrained(directory)
     tokenizer.save_pretrained(directory)
 
