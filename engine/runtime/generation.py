@@ -10,8 +10,7 @@ with its start tokens: context, cache and pending tokens are all the decoder's.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -32,8 +31,7 @@ NOTHING = Taken(())
 DECODE, VERIFY = StepKind.DECODE, StepKind.VERIFY
 
 
-@dataclass(frozen=True, slots=True)
-class Stepped:
+class Stepped(NamedTuple):
     """One step: what it was, its stamps (see StampRecorder.end_step), what it yielded, and why it was the last.
 
     `batch`: rows; `padding_tokens`: positions computed for nothing; `results`: what an encoder made of its inputs;
