@@ -79,7 +79,7 @@ class Batch:
         choosers = [writing.chooser(strand) for strand in self._strands]
         weights = choosers[0].weigh(writing.ruled(scores, rows), rows)
         if writing.live.decoding.strategy != "sample":
-            return weights.argmax(-1)
+            return weights.argmax(-1).to(writing.live.device)
         return torch.cat([chooser.draw(row[None]) for chooser, row in zip(choosers, weights, strict=True)])
 
     def _append(self, ids: Sequence[int]) -> str:

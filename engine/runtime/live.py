@@ -19,7 +19,11 @@ from engine.trace.phases import Detail
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How a token is chosen from logits. Greedy, or sampling with its parameters (neutral values switch one off)."""
+    """How a token is chosen from logits. Greedy, or sampling with its parameters (neutral values switch one off).
+
+    `top_p_method`: how top-p finds its tokens: "sort" them all, or "first" look among the likeliest few.
+    `sampling_place`: where all this is computed: on the "device" of the model, or on the "host".
+    """
 
     strategy: str = "greedy"  # "greedy" or "sample"
     temperature: float = 1.0
@@ -28,6 +32,8 @@ class Decoding:
     min_p: float = 0.0
     repetition_penalty: float = 1.0
     seed: int = 0
+    top_p_method: str = "sort"
+    sampling_place: str = "device"
 
 
 @dataclass(frozen=True, slots=True)
