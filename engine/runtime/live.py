@@ -68,7 +68,8 @@ class Context:
     the prompt: the output of its forward pass, None before that.
 
     Where several sequences or beams are computed together, the cache has a row for each, all of them equally long;
-    `ids` are the first one's. `follow`: brings a running generation into line with `LiveModel.loop` once that changed.
+    `ids` are the first one's. `padding`: how many ids at the beginning of each row only fill it up, () for none.
+    `follow`: brings a running generation into line with `LiveModel.loop` once that changed.
     """
 
     ids: list[int]
@@ -77,6 +78,7 @@ class Context:
     cached: int = 0
     encoded: ModelOutput | None = None
     follow: Callable[[], None] | None = None
+    padding: tuple[int, ...] = ()
 
 
 @dataclass

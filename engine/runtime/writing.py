@@ -93,6 +93,11 @@ class Writing:
         self._numbers += 1
         return self._numbers - 1
 
+    def new_strand(self, row: list[int], prompt: Sequence[int]) -> Strand:
+        """A sequence with a prompt of its own; `row`: its ids, filled up."""
+        number = self.new_number()
+        return Strand(number, row, TextStream(self.live.tokenizer, prompt), self.new_chooser(number))
+
     def new_chooser(self, number: int) -> Chooser:
         """What chooses the tokens of a sequence, with random numbers of its own."""
         return Chooser(self.live.decoding, self.live.device, number)
