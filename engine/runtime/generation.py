@@ -74,7 +74,8 @@ class Generation:
         stream = TextStream(live.tokenizer, [] if encodes else prompt_ids)
         self._writing = Writing(live, self.context, limits, context_limit, self._answer, stream)
         self._strategy = _strategy(self._writing) if not others else self._together(prompt_ids, others)
-        self._takes_positions = "position_ids" in inspect.signature(live.model.forward).parameters
+        takes = inspect.signature(live.model.forward).parameters if others else ()
+        self._takes_positions = "position_ids" in takes
         self._forward_code = live.recorder.define(Phase.FORWARD, name="forward")
         live.context = self.context
 
