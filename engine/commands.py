@@ -113,6 +113,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="inputs a step, of a model that only reads (one a line)",
     )
+    parser.add_argument(
+        "--lines", action="store_true", help="each line of the prompt is a prompt of its own, all at once"
+    )
     parser.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="default: %(default)s")
     parser.add_argument("--ignore-end-token", action="store_true", help="go on after the model's end token")
     parser.add_argument(
@@ -166,7 +169,9 @@ def run(options: argparse.Namespace) -> int:
     if options.training_step is not None:
         probes[options.training_step] = ProbeTraining(options.mixed, options.accumulate)
     front = Front(report, script, probes)
-    generate = Generate(prompt, options.max_new_tokens, not options.ignore_end_token, batch=options.batch)
+    generate = Generate(
+        prompt, options.max_new_tokens, not options.ignore_end_token, batch=options.batch, lines=options.lines
+    )
     return front.run(Load(options.model, options.device, settings), generate)
 
 

@@ -67,6 +67,7 @@ class Generate:
     """Start a generation; one that runs is stopped first. `paused`: wait before the first step (for single steps).
 
     `batch`: inputs a step, for a model without a decoder (which makes no new tokens: `max_new_tokens` is ignored).
+    `lines`: each line of a decoder's prompt is a prompt of its own; they are continued together, as sequences 0, 1, …
     """
 
     prompt: Prompt
@@ -74,6 +75,7 @@ class Generate:
     stop_at_end_token: bool = True
     paused: bool = False
     batch: int = 1
+    lines: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,15 +12,17 @@ import torch
 from engine.protocol import Token
 from engine.runtime.live import Loop
 from engine.runtime.rows import choose_rows
-from engine.runtime.writing import Taken, Writing
+from engine.runtime.writing import Strand, Taken, Writing
 
 
 class Batch:
     """One token of every sequence a step."""
 
-    def __init__(self, writing: Writing) -> None:
+    def __init__(self, writing: Writing, others: Sequence[Strand] = ()) -> None:
+        """`others`: sequences with prompts of their own, whose rows are in the cache from the beginning."""
         self._writing = writing
-        self._strands = [writing.strand]
+        self._strands = [writing.strand, *others]
+        self._one_prompt = not others
         self._joining = writing.live.loop.batch - 1  # sequences that branch off with the next token
 
     def propose(self) -> list[int]:
@@ -79,7 +81,7 @@ class Batch:
         choosers = [writing.chooser(strand) for strand in self._strands]
         weights = choosers[0].weigh(writing.ruled(scores, rows), rows)
         if writing.live.decoding.strategy != "sample":
-            return weights.argmax(-1)
+            return weights.argmax(-1).to(writing.live.device)
         return torch.cat([chooser.draw(row[None]) for chooser, row in zip(choosers, weights, strict=True)])
 
     def _append(self, ids: Sequence[int]) -> str:
@@ -102,13 +104,19 @@ class Batch:
         writing = self._writing
         self._strands = [self._strands[row] for row in rows]
         choose_rows(writing.context, rows, writing.live.device)
+        if writing.context.padding:
+            writing.context.padding = tuple(writing.context.padding[row] for row in rows)
         if writing.chosen is not None:
             writing.chosen = writing.chosen[torch.tensor(rows, device=writing.chosen.device)]
         if self._strands[0] is not writing.strand:
             writing.lead(self._strands[0])
 
     def follow(self, loop: Loop) -> bool:
-        """More sequences branch off from the first; of fewer, the first ones stay."""
+        """More sequences branch off from the first; of fewer, the first ones stay. ValueError where prompts differ."""
+        if not self._one_prompt:
+            raise ValueError(
+                "several prompts are being continued together: start a generation of one prompt first"
+            )
         if loop.batch == 1 or loop.beams > 1 or loop.speculation != "off":
             return False
         self._joining = max(0, loop.batch - len(self._strands))

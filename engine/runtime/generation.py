@@ -9,9 +9,9 @@ An encoder–decoder reads the prompt in a step of its own, once; after that the
 with its start tokens: context, cache and pending tokens are all the decoder's.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+import inspect
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 
@@ -23,7 +23,7 @@ from engine.runtime.caches import restart, window_mask
 from engine.runtime.clocks import wait_for_device
 from engine.runtime.live import Context, LiveModel
 from engine.runtime.positions import short_reach, told_positions
-from engine.runtime.rows import encoded_rows
+from engine.runtime.rows import encoded_rows, filled_up, padded_arguments
 from engine.runtime.speculation import Speculation
 from engine.runtime.text import TextStream
 from engine.runtime.writing import Limits as Limits
@@ -34,8 +34,7 @@ NOTHING = Taken(())
 DECODE, VERIFY = StepKind.DECODE, StepKind.VERIFY
 
 
-@dataclass(frozen=True, slots=True)
-class Stepped:
+class Stepped(NamedTuple):
     """One step: what it was, its stamps (see StampRecorder.end_step), what it yielded, and why it was the last.
 
     `batch`: rows; `padding_tokens`: positions computed for nothing; `results`: what an encoder made of its inputs;
@@ -63,7 +62,10 @@ class Generation:
     them afresh. `tail()` is the text left incomplete at the end.
     """
 
-    def __init__(self, live: LiveModel, prompt_ids: list[int], limits: Limits) -> None:
+    def __init__(
+        self, live: LiveModel, prompt_ids: list[int], limits: Limits, others: Sequence[list[int]] = ()
+    ) -> None:
+        """`others`: further prompts of a decoder, continued together with the first."""
         self._live = live
         self._prompt = list(prompt_ids)
         encodes = live.anatomy.encoder is not None
@@ -73,7 +75,9 @@ class Generation:
         self.context = Context(list(first), len(first) + limits.max_new_tokens, follow=self._follow)
         stream = TextStream(live.tokenizer, [] if encodes else prompt_ids)
         self._writing = Writing(live, self.context, limits, context_limit, self._answer, stream)
-        self._strategy = _strategy(self._writing)
+        self._strategy = _strategy(self._writing) if not others else self._together(prompt_ids, others)
+        takes = inspect.signature(live.model.forward).parameters if others else ()
+        self._takes_positions = "position_ids" in takes
         self._forward_code = live.recorder.define(Phase.FORWARD, name="forward")
         self._short_reach = short_reach(live)
         self._positions = told_positions(live, live.model, self.context.capacity)
@@ -83,6 +87,16 @@ class Generation:
     def prompt(self) -> list[int]:
         """The ids of what is continued, or answered."""
         return self._prompt
+
+    def _together(self, first: list[int], others: Sequence[list[int]]) -> Batch:
+        """A batch of prompts, filled up to the length of the longest."""
+        writing, context = self._writing, self.context
+        rows, context.padding = filled_up([first, *others])
+        context.ids[:] = rows[0]
+        context.capacity += len(rows[0]) - len(first)
+        return Batch(
+            writing, [writing.new_strand(row, ids) for row, ids in zip(rows[1:], others, strict=True)]
+        )
 
     def tail(self) -> str:
         """The text of an incomplete last character, as replacement characters, and what no token has said yet."""
@@ -120,6 +134,7 @@ class Generation:
         with torch.inference_mode():
             drafts = self._strategy.propose()
             ids, kind, completes = self._next_input(drafts)
+            padding = self._padding_in(ids) if context.padding else 0
             logits = self._forward(ids, 1 + len(drafts))
             context.cached = 0 if live.cache_kind == "none" else context.cached + ids.shape[1]
             if completes:
@@ -127,9 +142,22 @@ class Generation:
             else:
                 taken = NOTHING
                 self._await_device()
-        return self._stepped(kind, taken, ids.numel() if kind is StepKind.PREFILL else 0, ids.shape[0])
+        prompt_tokens = ids.numel() - padding if kind is StepKind.PREFILL else 0
+        return self._stepped(kind, taken, prompt_tokens, ids.shape[0], padding)
 
-    def _stepped(self, kind: StepKind, taken: Taken, prompt_tokens: int, rows: int = 1) -> Stepped:
+    def _padding_in(self, ids: torch.Tensor) -> int:
+        """How many of the ids that are about to be fed, (rows, n), only fill up."""
+        begin = self._cached
+        return sum(max(0, min(count, begin + ids.shape[1]) - begin) for count in self.context.padding)
+
+    @property
+    def _cached(self) -> int:
+        """How many ids a forward pass does not have to be given."""
+        return 0 if self._live.cache_kind == "none" else self.context.cached
+
+    def _stepped(
+        self, kind: StepKind, taken: Taken, prompt_tokens: int, rows: int = 1, padding: int = 0
+    ) -> Stepped:
         codes, stamps = self._live.recorder.end_step()
         return Stepped(
             kind,
@@ -139,6 +167,7 @@ class Generation:
             prompt_tokens,
             taken.end_reason,
             rows,
+            padding,
             drafted=taken.drafted,
             accepted=taken.accepted,
             beams=taken.beams,
@@ -186,6 +215,8 @@ class Generation:
         else:
             encoded = encoded_rows(self.context.encoded, ids.shape[0])
             arguments |= {"decoder_input_ids": ids, "encoder_outputs": encoded}
+        if padding := self.context.padding:
+            arguments |= padded_arguments(padding, self._cached, ids, self._takes_positions)
         output = live.run(live.model, self._forward_code, **arguments)
         if live.cache_argument == "state":  # RWKV hands its state back instead of updating a cache
             self.context.cache = output.state

@@ -20,7 +20,11 @@ from engine.trace.phases import Detail
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How a token is chosen from logits. Greedy, or sampling with its parameters (neutral values switch one off)."""
+    """How a token is chosen from logits. Greedy, or sampling with its parameters (neutral values switch one off).
+
+    `top_p_method`: how top-p finds its tokens: "sort" them all, or "first" look among the likeliest few.
+    `sampling_place`: where all this is computed: on the "device" of the model, or on the "host".
+    """
 
     strategy: str = "greedy"  # "greedy" or "sample"
     temperature: float = 1.0
@@ -29,6 +33,8 @@ class Decoding:
     min_p: float = 0.0
     repetition_penalty: float = 1.0
     seed: int = 0
+    top_p_method: str = "sort"
+    sampling_place: str = "device"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,8 @@ class Context:
     the prompt: the output of its forward pass, None before that.
 
     Where several sequences or beams are computed together, the cache has a row for each, all of them equally long;
-    `ids` are the first one's. `follow`: brings a running generation into line with `LiveModel.loop` once that changed.
+    `ids` are the first one's. `padding`: how many ids at the beginning of each row only fill it up, () for none.
+    `follow`: brings a running generation into line with `LiveModel.loop` once that changed.
     """
 
     ids: list[int]
@@ -72,6 +79,7 @@ class Context:
     cached: int = 0
     encoded: ModelOutput | None = None
     follow: Callable[[], None] | None = None
+    padding: tuple[int, ...] = ()
 
 
 @dataclass

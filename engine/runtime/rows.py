@@ -26,6 +26,29 @@ def choose_rows(context: Context, rows: Sequence[int], device: torch.device) -> 
         context.cache = [state.index_select(0, index) for state in cache]
 
 
+def filled_up(prompts: Sequence[list[int]]) -> tuple[list[list[int]], tuple[int, ...]]:
+    """Prompts made equally long at their beginning, and how many ids each got there (its own first one, repeated)."""
+    width = max(map(len, prompts))
+    padding = tuple(width - len(ids) for ids in prompts)
+    if not any(padding):
+        return [list(ids) for ids in prompts], ()
+    return [[ids[0]] * count + ids for ids, count in zip(prompts, padding, strict=True)], padding
+
+
+def padded_arguments(
+    padding: Sequence[int], cached: int, ids: torch.Tensor, positions: bool
+) -> dict[str, torch.Tensor]:
+    """What hides the padding from a model that is fed `ids` (rows, n) behind `cached` others: its mask, and (with
+    `positions`) where each id stands in its own row.
+    """
+    columns = torch.arange(cached + ids.shape[1], device=ids.device)
+    places = columns - torch.tensor(padding, device=ids.device)[:, None]
+    arguments = {"attention_mask": (places >= 0).long()}
+    if positions:
+        arguments["position_ids"] = places.clamp(min=0)[:, cached:]
+    return arguments
+
+
 def keep_past(cache: Cache) -> None:
     """Let layers that hold a window keep more from now on, until `crop` takes out what is not to stay."""
     cache.activate_past_recording()  # type: ignore[no-untyped-call]

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from transformers import (
+    LogitsProcessor,
     LogitsProcessorList,
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
@@ -33,10 +34,38 @@ def processors(decoding: Decoding) -> LogitsProcessorList:
     if decoding.top_k > 0:
         wanted.append(TopKLogitsWarper(int(decoding.top_k)))
     if decoding.top_p < 1.0:
-        wanted.append(TopPLogitsWarper(float(decoding.top_p)))
+        top_p = TopPLogitsWarper if decoding.top_p_method == "sort" else TopPAmongFirst
+        wanted.append(top_p(float(decoding.top_p)))
     if decoding.min_p > 0.0:
         wanted.append(MinPLogitsWarper(float(decoding.min_p)))
     return wanted
+
+
+class TopPAmongFirst(LogitsProcessor):
+    """Top-p as TopPLogitsWarper, looking among the likeliest few tokens first: sorting a large vocabulary takes long.
+
+    They hold the share that is asked for unless the model is very unsure; then all are sorted. The tokens kept are the
+    same either way. On a device it costs a look at the host whether they do.
+    """
+
+    def __init__(self, top_p: float, among: int = 256) -> None:
+        self._top_p = top_p
+        self._among = among
+        self._all = TopPLogitsWarper(top_p)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Scores (rows, vocabulary), -inf for tokens behind the fewest likeliest that make up the share."""
+        if self._among < scores.shape[-1]:
+            values, places = scores.topk(self._among)
+            shares = (values - scores.logsumexp(-1, keepdim=True)).exp()
+            up_to = shares.cumsum(-1)
+            if bool((up_to[:, -1] >= self._top_p).all()):
+                behind = up_to - shares >= self._top_p
+                behind[:, 0] = False  # one token stays, whatever the share
+                kept = values.masked_fill(behind, -torch.inf)
+                return torch.full_like(scores, -torch.inf).scatter_(-1, places, kept)
+        everything: torch.Tensor = self._all(input_ids, scores)
+        return everything
 
 
 class Chooser:
@@ -48,7 +77,9 @@ class Chooser:
 
     def __init__(self, decoding: Decoding, device: torch.device, number: int = 0) -> None:
         self.decoding = decoding
-        self._device = device
+        self._home = device
+        self._away = decoding.sampling_place == "host" and device.type != "cpu"
+        self._device = device = torch.device("cpu") if self._away else device
         self._processors = processors(decoding)
         self._samples = decoding.strategy == "sample"
         self._needs_ids = decoding.repetition_penalty != 1.0
@@ -58,13 +89,13 @@ class Chooser:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it takes the likeliest token of the logits as they are."""
-        return not self._samples and not self._processors
+        """Whether it takes the likeliest token of the logits as and where they are."""
+        return not self._samples and not self._processors and not self._away
 
     def choose(self, logits: torch.Tensor, ids: list[int]) -> torch.Tensor:
         """The next token, shape (1,), on the logits' device. `logits`: shape (1, vocabulary); `ids`: the
         tokens so far."""
-        if not self._samples and not self._processors:
+        if not self._samples and not self._processors and not self._away:
             return logits.argmax(dim=-1)
         return self.draw(self.weigh(logits, (ids,)))
 
@@ -73,14 +104,18 @@ class Chooser:
 
         `rows`: the ids so far, equally many each.
         """
+        if self._away:
+            logits = logits.to(self._device)
         scores = self.scores(logits, rows) if self._processors or self._samples else logits
         return torch.softmax(scores, dim=-1) if self._samples else scores
 
     def draw(self, weights: torch.Tensor) -> torch.Tensor:
-        """A token, shape (1,), by weights of shape (1, vocabulary), as `weigh` makes them."""
-        if not self._samples:
-            return weights.argmax(dim=-1)
-        return torch.multinomial(weights, num_samples=1, generator=self._generator)[:, 0]
+        """A token, shape (1,), on the model's device, by weights (1, vocabulary) as `weigh` makes them."""
+        if self._samples:
+            token = torch.multinomial(weights, num_samples=1, generator=self._generator)[:, 0]
+        else:
+            token = weights.argmax(dim=-1)
+        return token.to(self._home) if self._away else token
 
     def scores(self, logits: torch.Tensor, rows: Sequence[list[int]]) -> torch.Tensor:
         """The logits (rows, vocabulary) after all processors, float32; -inf where a token is ruled out."""

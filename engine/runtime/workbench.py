@@ -50,6 +50,7 @@ from engine.runtime.placement import time_crossings
 from engine.runtime.prompts import (
     SHOWN_CHARACTERS,
     PromptRefused,
+    Tokenized,
     answer_limit,
     fitted,
     prompt_limit,
@@ -62,6 +63,7 @@ from engine.runtime.settings.decoding import own_decoding
 from engine.runtime.settings.execution import default_threads
 from engine.runtime.settings.resolve import apply_changes, apply_defaults
 from engine.runtime.settings.suited import suited
+from engine.runtime.settings.together import why_not_padded
 from engine.runtime.telemetry import MemorySampler, Observer
 from engine.runtime.training_probe import ProbeRefused, training_step
 from engine.trace.phases import StepKind
@@ -238,12 +240,12 @@ class Workbench:
                 f"A generation needs at least one new token, not {command.max_new_tokens}: raise the number."
             )
         begin_ns = perf_counter_ns()
-        prompt = fitted(self.live, command.prompt, command.max_new_tokens)
+        prompt, *others = self._prompts(command)
         tokenize_ns = perf_counter_ns() - begin_ns
-        room = answer_limit(self.live, len(prompt.ids))
+        room = answer_limit(self.live, max(len(each.ids) for each in (prompt, *others)))
         limits = Limits(min(command.max_new_tokens, room), self._end_tokens(command))
         try:
-            generation = Generation(self.live, prompt.ids, limits)
+            generation = Generation(self.live, prompt.ids, limits, [other.ids for other in others])
         except ValueError as error:  # an encoder–decoder that does not say how its answers begin
             raise PromptRefused(
                 f"This model cannot answer ({str(error).rstrip('.')}): choose another model, or complete its"
@@ -257,12 +259,37 @@ class Workbench:
                 self._generation_count,
                 submitted_ns,
                 tokenize_ns,
-                prompt.text,
-                tuple(prompt.ids),
+                "\n".join(each.text for each in (prompt, *others)),
+                tuple(id for each in (prompt, *others) for id in each.ids),
                 command.max_new_tokens,
-                prompt.dropped,
+                sum(each.dropped for each in (prompt, *others)),
             ),
         )
+
+    def _prompts(self, command: Generate) -> list[Tokenized]:
+        """The prompt, or each of its lines where that is asked for. Raises PromptRefused."""
+        if not command.lines:
+            return [fitted(self.live, command.prompt, command.max_new_tokens)]
+        lines = [line for line in command.prompt.text.splitlines() if line.strip()]
+        if not lines:
+            raise PromptRefused("There is no prompt: type something, one prompt a line.")
+        loop = self.live.loop
+        if (
+            self.live.facts.family is not Family.DECODER
+            or loop.speculation != "off"
+            or loop.beams > 1
+            or loop.batch > 1
+        ):
+            raise PromptRefused(
+                "Several prompts are continued together by a decoder only, without speculation, beams or copies: set"
+                " speculation to off, beams and batch to 1."
+            )
+        prompts = [
+            fitted(self.live, replace(command.prompt, text=line), command.max_new_tokens) for line in lines
+        ]
+        if len({len(each.ids) for each in prompts}) > 1 and (reason := why_not_padded(self.live)):
+            raise PromptRefused(reason)
+        return prompts
 
     def _start_encoding(self, command: Generate, submitted_ns: int) -> "Run":
         if command.batch < 1:
@@ -394,7 +421,8 @@ class Run:
             layout=bench.layout(stepped.codes),
             stamps=stepped.stamps,
             held_ns=held_ns,
-            context_length=len(context.ids) if stepped.tokens or stepped.beams else context.cached,
+            context_length=(len(context.ids) if stepped.tokens or stepped.beams else context.cached)
+            - min(context.padding, default=0),
             cache_bytes=cache_bytes(context.cache),
             tokens=stepped.tokens,
             prompt_tokens=stepped.prompt_tokens,

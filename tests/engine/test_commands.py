@@ -125,3 +125,46 @@ def test_the_program_runs_as_a_module(llama: str) -> None:
 def test_settings_and_scripts_are_parsed() -> None:
     assert parse_settings(["a=1", "b=x=y"]) == (("a", "1"), ("b", "x=y"))
     assert parse_script(["3:a=1", "3:b=2", "0:c=d"]) == {3: (("a", "1"), ("b", "2")), 0: (("c", "d"),)}
+
+
+def test_speculation_beams_and_batches_run_without_a_window(
+    llama: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ran(*options: str) -> list[dict]:
+        arguments = [
+            "run",
+            "--model",
+            llama,
+            "--prompt",
+            "abcabc",
+            "--max-new-tokens",
+            "12",
+            "--ignore-end-token",
+        ]
+        assert main([*arguments, "--json", *options]) == 0
+        return lines(capsys.readouterr().out)
+
+    def texts(records: list[dict]) -> dict[int, str]:
+        found: dict[int, str] = {}
+        for record in records:
+            for token in record.get("tokens", []) if record["event"] == "step" else []:
+                found[token["sequence"]] = found.get(token["sequence"], "") + token["text"]
+        return found
+
+    plain = texts(ran())
+    drafted = ran("--set", f"draft_model={llama}", "--set", "speculation=draft")
+    assert texts(drafted) == plain
+    steps = [record for record in drafted if record["event"] == "step"]
+    assert {step["kind"] for step in steps} >= {"prefill", "verify"}
+    assert sum(step["accepted"] for step in steps) == sum(step["drafted"] for step in steps) > 0
+    assert drafted[-1]["metrics"]["acceptance"]["value"] == 1
+    ranked = [record for record in ran("--set", "beams=3") if record["event"] == "beams"]
+    assert len(ranked) == 11
+    assert len(ranked[0]["beams"]) == 3
+    several = ran("--set", "batch=3")
+    assert texts(several) == dict.fromkeys(range(3), plain[0])
+    assert several[-1]["metrics"]["tokens"]["value"] == 36
+    assert main(["run", "--model", llama, "--prompt", "abcabc\nx", "--max-new-tokens", "12", "--lines"]) == 0
+    assert "--- sequence 1" in capsys.readouterr().out
+    assert main(["run", "--model", llama, "--prompt", "a\nb", "--lines", "--set", "beams=2"]) == 2
+    assert "beams" in capsys.readouterr().err

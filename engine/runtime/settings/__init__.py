@@ -2,7 +2,7 @@
 
 from engine.runtime.settings.attention import Attention
 from engine.runtime.settings.base import Setting
-from engine.runtime.settings.decoding import NUMBERS, Strategy
+from engine.runtime.settings.decoding import NUMBERS, SAMPLING_PLACE, TOP_P_METHOD, Strategy
 from engine.runtime.settings.execution import PrefillChunk, Threads
 from engine.runtime.settings.instrumentation import DetailLevel
 from engine.runtime.settings.kv_cache import KvCache, KvWindow
@@ -27,6 +27,8 @@ ALL: tuple[Setting, ...] = (
     PrefillChunk(),
     Strategy(),
     *NUMBERS,
+    TOP_P_METHOD,
+    SAMPLING_PLACE,
     BEAMS,
     DraftModel(),
     Speculation(),

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import EncoderDecoderCache, PreTrainedModel, StaticCache
+from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel, StaticCache
 
 from engine.protocol import Family, SettingValue
 from engine.runtime.answers import prepare_answer
 from engine.runtime.caches import cache_bytes, new_cache
 from engine.runtime.generation import Generation, Limits, Stepped
-from engine.runtime.live import LiveModel
+from engine.runtime.live import LiveModel, Loop
 from engine.runtime.settings import ALL
 from engine.runtime.settings.attention import SLOW_TO_TRY
 from engine.runtime.settings.resolve import apply_defaults, current_values
@@ -397,3 +397,30 @@ def test_a_checkpoint_answers_on_the_workbench_and_its_trace_tells_the_stacks_ap
     assert steps.layers_ns[0, 2:].sum() == steps.layers_ns[1:, :2].sum() == 0
     assert (steps.phases_ns[1:, Phase.CROSS_ATTENTION] > 0).all()
     bench.close()
+
+
+@pytest.mark.parametrize("family", FEW)
+@pytest.mark.parametrize("rows", [{"beams": 3}, {"batch": 3}])
+def test_an_answer_is_searched_by_beams_and_written_several_times(family: str, rows: dict[str, int]) -> None:
+    live = small_live(model=build(family))
+    live.tokenizer = byte_tokenizer()
+    live.loop = Loop(**rows)
+    generation = Generation(live, PROMPT_IDS[0].tolist(), Limits(TOKENS))
+    generation.context.cache = new_cache(live, "dynamic", generation.context.capacity)
+    tokens = [token for step in generation for token in step.tokens]
+    model: Any = live.model
+    output = model.generate(
+        PROMPT_IDS,
+        max_new_tokens=TOKENS,
+        do_sample=False,
+        num_beams=rows.get("beams", 1),
+        eos_token_id=None,
+        past_key_values=EncoderDecoderCache(
+            DynamicCache(), DynamicCache()
+        ),  # it would count some decoders' layers wrong
+    )
+    start = len(prepare_answer(live, PROMPT_IDS[0].tolist(), TOKENS).start)
+    expected = output[0, start:].tolist()
+    for sequence in range(rows.get("batch", 1)):
+        assert [token.id for token in tokens if token.sequence == sequence] == expected
+    assert "encoder" in setting("speculation").probe(live).reason

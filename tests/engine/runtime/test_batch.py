@@ -3,7 +3,10 @@
 import pytest
 import torch
 
+from engine.runtime.caches import new_cache
+from engine.runtime.generation import Generation, Limits
 from engine.runtime.live import Decoding, Loop
+from engine.runtime.settings.together import why_not_padded
 from engine.trace.phases import StepKind
 from tests.engine.runtime.decoding import FEW, decode, ready, reference
 from tests.engine.runtime.settings.small_live import setting, small_live
@@ -131,3 +134,54 @@ def test_a_model_that_mixes_up_its_rows_refuses_to_have_several() -> None:
 @pytest.mark.parametrize("family", families(without=["rwkv"]))
 def test_every_other_family_takes_them(family: str) -> None:
     assert setting("batch").probe(small_live(family)).reason == ""
+
+
+LINES = [list(range(5, 25)), list(range(40, 47)), list(range(90, 103)), [7]]
+
+
+@pytest.mark.parametrize("family", [*FEW, "falcon_h1", "bloom", "opt", "gptj"])
+def test_prompts_of_different_lengths_go_on_as_each_would_alone(family: str) -> None:
+    live = ready(family)
+    assert why_not_padded(live) == ""
+    generation = Generation(live, LINES[0], Limits(24), LINES[1:])
+    generation.context.cache = new_cache(live, "dynamic", generation.context.capacity)
+    steps = list(generation)
+    for number, line in enumerate(LINES):
+        own = [token.id for step in steps for token in step.tokens if token.sequence == number]
+        assert own == reference(live, 24, line)
+    assert (steps[0].batch, steps[0].prompt_tokens, steps[0].padding_tokens) == (4, 41, 80 - 41)
+    assert {step.padding_tokens for step in steps[1:]} == {0}
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_several_prompts_survive_chunks_switches_of_the_cache_and_the_longest_leaving(family: str) -> None:
+    live = ready(family)
+    expected = [reference(live, 24, line) for line in LINES]
+    live.prefill_chunk = 6
+    end = expected[0][4]
+    generation = Generation(live, LINES[0], Limits(24, frozenset({end})), LINES[1:])
+    generation.context.cache = new_cache(live, "dynamic", generation.context.capacity)
+    iterator, own = iter(generation), [[] for _ in LINES]  # type: ignore[var-annotated]
+    kinds = dict(
+        zip(range(6, 24, 3), ["static", "none", "dynamic", "static", "none", "dynamic"], strict=True)
+    )
+    padding = number = 0
+    while any(not ids or (ids[-1] != end and len(ids) < 24) for ids in own):
+        if number in kinds:
+            setting("kv_cache").apply(live, kinds[number])
+        step = next(iterator)
+        padding += step.padding_tokens if number < 4 else 0
+        for token in step.tokens:
+            own[token.sequence].append(token.id)
+        number += 1
+    assert padding == 80 - 41
+    for ids, whole in zip(own, expected, strict=True):
+        assert ids == whole[: whole.index(end) + 1 if end in whole else 24]
+    with pytest.raises(ValueError, match="several prompts"):
+        setting("beams").apply(live, 2)
+    assert live.loop == Loop()
+
+
+@pytest.mark.parametrize("family", ["rwkv", "mamba"])
+def test_a_model_that_sees_padding_refuses_prompts_of_different_lengths(family: str) -> None:
+    assert is_sentence(why_not_padded(ready(family)))

@@ -26,6 +26,8 @@ KEYS = [
     "min_p",
     "repetition_penalty",
     "seed",
+    "top_p_method",
+    "sampling_place",
     "beams",
     "draft_model",
     "speculation",
@@ -183,8 +185,8 @@ def test_every_choice_offered_can_be_applied_and_read_back(
     begin(live)
     for fact in facts:
         possible = [c.value for c in fact.choices if not c.reason] or [fact.minimum, fact.maximum]
-        if fact.kind == "text":
-            possible = []  # its choices are suggestions
+        if fact.kind == "text" or fact.reason:
+            possible = []  # the choices of a text are suggestions
         if fact.key == "speculation":
             possible.remove("draft")  # no draft model is named
         for value in (*possible, fact.default):  # another setting's choice may exclude the last one

@@ -28,6 +28,8 @@ from tests.engine.runtime.settings.small_live import small_live
                     "draft_model",
                     "draft_length",
                     "batch",
+                    "top_p_method",
+                    "sampling_place",
                 ),
             },
         ),
