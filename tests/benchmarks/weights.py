@@ -1,7 +1,7 @@
 """What the settings of the weights do to a decode step and to prefill: float32 against each of them, interleaved.
 
-A turn is one configuration: it is switched to, one step is discarded, and the median of its decode steps counts; prefill
-is timed apart. Everything runs through the loop of the engine, without probes.
+A turn is one configuration: it is switched to, its first steps are discarded, and the median of its decode steps
+counts; prefill is timed apart. Everything runs through the loop of the engine, without probes.
 """
 
 import argparse
@@ -46,7 +46,9 @@ def main() -> None:
 
 def measure(model: str, arms: dict[str, Configuration], rounds: int, tokens: int) -> None:
     """Compare the configurations on one model."""
-    bench = Workbench(Load(model, settings=(("precision", "float32"),)), "process", lambda event: None, lambda: None)
+    bench = Workbench(
+        Load(model, settings=(("precision", "float32"),)), "process", lambda event: None, lambda: None
+    )
     live = bench.live
     row = [(37 * place + 11) % live.facts.vocabulary for place in range(PROMPT)]
     defaults = {fact.key: fact.default for fact in bench.facts}

@@ -42,7 +42,22 @@ class Conflict:
         return self.values(configuration[self.key]) and self.other_values(configuration[self.other])
 
 
-CONFLICTS: tuple[Conflict, ...] = ()
+CONFLICTS: tuple[Conflict, ...] = (
+    Conflict(
+        "sparsity",
+        one_of("2:4"),
+        "quantization",
+        all_but("none"),
+        "Sparse products (2:4) take plain 16-bit weights: set quantization to none, or sparsity to another pattern.",
+    ),
+    Conflict(
+        "sparsity",
+        one_of("2:4"),
+        "precision",
+        one_of("float32"),
+        "Sparse products (2:4) take 16-bit weights: set precision to bfloat16, or sparsity to another pattern.",
+    ),
+)
 
 
 def settle(

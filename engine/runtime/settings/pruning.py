@@ -1,7 +1,8 @@
 """Less of the model: fewer MLP neurons, attention heads and layers, and zeros in matrices."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from engine.protocol import Choice, SettingFacts, SettingValue
 from engine.runtime.anatomy import Block
@@ -21,7 +22,7 @@ _TRIED_PERCENT = 50
 _TRIAL_SIZES = (3, 1)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Structured:
     """A share of equal parts removed by magnitude, so that matrices become smaller: MLP neurons, or attention heads.
 
@@ -72,7 +73,9 @@ class Structured:
         with as_loaded(live):
             found = self.find(live, live.anatomy.blocks)
         if number and not found:
-            raise SettingRefused(f"No {self.where} was found in this model whose {self.what} can be told apart.")
+            raise SettingRefused(
+                f"No {self.where} was found in this model whose {self.what} can be told apart."
+            )
         replan(live, f"run with fewer {self.what}", **{self.field: int(number)})
 
     def _range(self) -> SettingFacts:
@@ -84,7 +87,8 @@ class Structured:
         blocks = tuple(block for block in live.anatomy.blocks if id(block.module) in here)
         if not self.find(live, live.anatomy.blocks):
             return f"No {self.where} was found in this model whose {self.what} can be told apart."
-        plan = WeightPlan(**{self.field: _TRIED_PERCENT})
+        changes: dict[str, Any] = {self.field: _TRIED_PERCENT}
+        plan = replace(WeightPlan(), **changes)
         try:
             results = []
             for masked in (True, False):
@@ -94,7 +98,7 @@ class Structured:
             return f"This model does not run with fewer {self.what}: {first_sentence(error)}."
         if agree(live, *results):
             return ""
-        return f"Cutting {self.what} gives other results on this model than leaving them out would, so it is not offered."
+        return f"Cutting {self.what} gives other results on this model than zeros in their place would."
 
 
 def _kind(live: LiveModel) -> str:
@@ -107,8 +111,8 @@ MLP_PRUNING = Structured(
     field="mlp_pruned",
     what="MLP neurons",
     where="MLP",
-    expected="Removes the neurons with the least weights: MLP matrices, and the time to read them, shrink by this share;"
-    " the text suffers.",
+    expected="Removes the neurons with the least weights: MLP matrices, and the time to read them, shrink by this"
+    " share; the text suffers.",
     find=lambda live, blocks: find_mlps(blocks),
 )
 HEAD_PRUNING = Structured(
@@ -137,7 +141,9 @@ class LayerSkipping:
             if blocks:
                 reason = _why_not_skipping(live, blocks)
         if not most:
-            reason = "None of this model's layers can be left out: the first, the last and one of each kind stay."
+            reason = (
+                "None of this model's layers can be left out: the first, the last and one of each kind stay."
+            )
         depth = len(live.anatomy.blocks) - live.anatomy.encoder_layers
         return SettingFacts(
             key=self.key,
@@ -148,8 +154,8 @@ class LayerSkipping:
             minimum=0,
             maximum=0 if reason else most,
             unit="layers",
-            expected=f"Each of the {depth} layers that is left out saves one {depth}th of the time of the layers; the text"
-            " suffers, least from the middle (Gromov et al. 2024, arXiv 2403.17887).",
+            expected=f"Each of the {depth} layers that is left out saves one {depth}th of the time of the layers; the"
+            " text suffers, least from the middle (Gromov et al. 2024, arXiv 2403.17887).",
             lossless=False,
             reason=reason,
         )
@@ -247,6 +253,8 @@ class Sparsity:
             if reason := why_not_two_of_four(live.device):
                 raise SettingRefused(reason)
             if live.model.dtype not in SPARSE_DTYPES:
-                raise SettingRefused("2:4 sparse products are for 16 bit: set the precision to bfloat16 first.")
+                raise SettingRefused(
+                    "Sparse products (2:4) are for 16 bit: set the precision to bfloat16 first."
+                )
         if value != self.current(live):
             replan(live, "run with zeros", sparsity=str(value))

@@ -22,7 +22,7 @@ _LABELS = {
 
 
 class Quantization:
-    """How the matrices of attention, MLP and head are stored. Experts kept in one tensor and embeddings stay as they are.
+    """How the matrices of attention, MLP and head are stored. Experts in one tensor and embeddings stay as they are.
 
     A tied head gets narrow weights of its own; the embedding keeps the wide ones, of which a step reads one row.
     """
@@ -73,7 +73,7 @@ class Quantization:
 
 
 def _share(live: LiveModel, kind: str) -> float:
-    """The share of the bytes that a decode step reads which the kernel takes: of all parameters but what is looked up."""
+    """The share, of the bytes that a decode step reads (all but what is looked up), that the kernel takes."""
     with as_loaded(live):
         looked_up = {
             id(parameter)

@@ -148,5 +148,3 @@ def _drop_layers(live: LiveModel, context: Context, layers: list[Any], gone: fro
     for number in gone:
         if number < len(layers) and number < len(fresh):
             layers[number] = fresh[number]
-
-

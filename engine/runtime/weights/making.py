@@ -32,7 +32,9 @@ class Draft:
     masked: bool = False
 
 
-def draft(live: LiveModel, plan: WeightPlan, blocks: Sequence[Block] | None = None, masked: bool = False) -> Draft:
+def draft(
+    live: LiveModel, plan: WeightPlan, blocks: Sequence[Block] | None = None, masked: bool = False
+) -> Draft:
     """What a plan means for a model, which has to be as it was loaded. `blocks`: prune only in these.
 
     Raises ValueError, saying why, when a part of the plan has nothing to take hold of in this model.
