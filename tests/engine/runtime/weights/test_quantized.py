@@ -34,7 +34,9 @@ def errors_by_row(product: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("rows", [1, 3, 40])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_products_are_right_row_by_row(kind: str, size: tuple[int, int], rows: int, dtype: torch.dtype) -> None:
+def test_products_are_right_row_by_row(
+    kind: str, size: tuple[int, int], rows: int, dtype: torch.dtype
+) -> None:
     if not takes(kind, CPU, *size):
         assert kind == "int4"
         assert size[0] % 16
