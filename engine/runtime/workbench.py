@@ -161,6 +161,7 @@ class Workbench:
         begin_ns = perf_counter_ns()
         changes = self._apply(settings)
         self.configuration += 1
+        self.memory.soon()
         end_ns = perf_counter_ns()
         self.emit(
             SettingsChanged(
