@@ -85,8 +85,8 @@ def _expected(live: LiveModel, fast: str, reason: str) -> str:
             " for the same bytes, is not."
         )
     return (
-        "On this processor oneDNN does not use the leave to round: results stay float32, by another kernel, which may"
-        " be faster for prefill and slower for single rows."
+        "On this processor oneDNN does not use the leave to round: results stay float32, by another"
+        " kernel, which gains nothing for certain."
     )
 
 

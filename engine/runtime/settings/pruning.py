@@ -26,14 +26,15 @@ _TRIAL_SIZES = (3, 1)
 class Structured:
     """A share of equal parts removed by magnitude, so that matrices become smaller: MLP neurons, or attention heads.
 
-    `field`: of the plan. `find`: the places in some layers where such parts are. `what`, `where`: in words.
+    `field`: of the plan. `find`: the places in some layers where such parts are. `what`: such parts, in words;
+    `none_found`: why there is nothing to cut where no such place was found.
     """
 
     key: str
     label: str
     field: str
     what: str
-    where: str
+    none_found: str
     expected: str
     find: Callable[[LiveModel, tuple[Block, ...]], "list[Mlp] | list[Heads]"]
 
@@ -73,9 +74,7 @@ class Structured:
         with as_loaded(live):
             found = self.find(live, live.anatomy.blocks)
         if number and not found:
-            raise SettingRefused(
-                f"No {self.where} was found in this model whose {self.what} can be told apart."
-            )
+            raise SettingRefused(self.none_found)
         replan(live, f"run with fewer {self.what}", **{self.field: int(number)})
 
     def _range(self) -> SettingFacts:
@@ -86,7 +85,7 @@ class Structured:
         here = {id(module) for module in live.model.modules()}
         blocks = tuple(block for block in live.anatomy.blocks if id(block.module) in here)
         if not self.find(live, live.anatomy.blocks):
-            return f"No {self.where} was found in this model whose {self.what} can be told apart."
+            return self.none_found
         changes: dict[str, Any] = {self.field: _TRIED_PERCENT}
         plan = replace(WeightPlan(), **changes)
         try:
@@ -110,7 +109,7 @@ MLP_PRUNING = Structured(
     label="MLP neurons removed",
     field="mlp_pruned",
     what="MLP neurons",
-    where="MLP",
+    none_found="No MLP was found in this model whose neurons can be told apart (experts in one tensor stay whole).",
     expected="Removes the neurons with the least weights: MLP matrices, and the time to read them, shrink by this"
     " share; the text suffers.",
     find=lambda live, blocks: find_mlps(blocks),
@@ -120,7 +119,7 @@ HEAD_PRUNING = Structured(
     label="Attention heads removed",
     field="heads_pruned",
     what="attention heads",
-    where="attention",
+    none_found="No attention was found in this model whose heads can be told apart by its projections.",
     expected="Removes the heads with the least weights, whole groups where heads share keys and values: attention's"
     " matrices and the KV cache shrink by this share; the text suffers.",
     find=lambda live, blocks: find_heads(blocks, live.anatomy.encoder_layers),

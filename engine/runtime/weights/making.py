@@ -38,7 +38,7 @@ def draft(
 ) -> Draft:
     """What a plan means for a model, which has to be as it was loaded. `blocks`: prune only in these.
 
-    Raises ValueError, saying why, when a part of the plan has nothing to take hold of in this model.
+    A part of the plan that finds nothing to take hold of in this model does nothing.
     """
     anatomy = live.anatomy
     inside = anatomy.blocks if blocks is None else blocks

@@ -149,7 +149,7 @@ def test_what_is_offered_runs_and_what_is_not_says_why(family: str, key: str) ->
     [
         ("bloom", "head_pruning", "does not run with fewer attention heads"),  # slopes by number of heads
         ("olmo2", "head_pruning", "does not run with fewer attention heads"),  # norms over all heads together
-        ("deepseek_v3", "head_pruning", "can be told apart"),
+        ("deepseek_v3", "head_pruning", "heads can be told apart"),
         ("mamba", "mlp_pruning", "No MLP was found"),
         ("llama", "layer_skipping", "None of this model's layers"),
     ],

@@ -1,12 +1,13 @@
 """The settings of the weights together: any way to a plan ends the same, and back is bit-exact."""
 
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 import torch
 from transformers import PreTrainedModel
 
-from engine.protocol import SettingValue
+from engine.protocol import SettingsChanged, SettingValue, StepEnded
 from engine.runtime.live import LiveModel
 from engine.runtime.probes import install
 from engine.runtime.sampling import Chooser
@@ -16,8 +17,9 @@ from engine.runtime.weights.plan import WeightPlan
 from engine.runtime.weights.quantized import QuantizedLinear
 from engine.runtime.weights.skipping import Skipped
 from engine.trace.ledger import END
-from engine.trace.phases import Detail, Phase
+from engine.trace.phases import Detail, Phase, StepKind
 from tests.engine.runtime import small_encoders, small_seq2seq
+from tests.engine.runtime.live_models import Bench, save_checkpoint
 from tests.engine.runtime.settings.small_live import begin, generate, setting, small_live, step
 from tests.engine.runtime.settings.test_precision import same, snapshot
 from tests.engine.runtime.settings.test_resolve import is_sentence
@@ -388,3 +390,23 @@ def test_an_encoder_takes_them_too() -> None:
     assert distance(logits(live), exact) > 0
     put(live, quantization="none", head_pruning=0, mlp_pruning=0, layer_skipping=0)
     assert torch.equal(logits(live), exact)
+
+
+def test_the_loop_goes_on_through_every_switch(tmp_path: Path) -> None:
+    bench = Bench(save_checkpoint(deep("llama"), tmp_path))
+    there = {3 * place: ((key, value),) for place, (key, value) in enumerate(PLAN.items(), 1)}
+    neutral = {key: _neutral(key) for key in PLAN} | {"precision": "float32"}
+    back = {3 * place + 20: ((key, value),) for place, (key, value) in enumerate(neutral.items(), 1)}
+    exact = snapshot(bench.workbench.live.model)
+    expected = bench.generate(tokens=12)
+    assert len(bench.generate(tokens=45, changes={**there, **back})) == 45
+    changed = [event for event in bench.events if isinstance(event, SettingsChanged)]
+    assert len(changed) == 2 * len(PLAN)
+    assert all(change.effective == change.requested for event in changed for change in event.changes)
+    steps = [event for event in bench.events if isinstance(event, StepEnded) and event.generation == 1]
+    assert [step.kind for step in steps].count(
+        StepKind.PREFILL
+    ) == 1 + 2  # the heads and the layers came back
+    assert same(snapshot(bench.workbench.live.model), exact)
+    assert bench.generate(tokens=12) == expected
+    bench.close()
