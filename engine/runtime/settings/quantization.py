@@ -114,4 +114,4 @@ def _expected(live: LiveModel, kind: str, share: float) -> str:
         return text + "; this processor has no int8 products (VNNI), so it may well be slower."
     if kind == "int8_dynamic":
         return text + "; long prompts are faster too, since int8 products are; inputs are rounded as well."
-    return text + "; the kernel computes in bfloat16."
+    return text + ("; the kernel computes in bfloat16." if kind == "int8" else ".")
