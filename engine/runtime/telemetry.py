@@ -85,6 +85,10 @@ class MemorySampler:
         self._process = psutil.Process()
         self._next_ns = 0
 
+    def soon(self) -> None:
+        """Memory may just have changed: the next step is followed by a sample."""
+        self._next_ns = 0
+
     def after_step(self, emit: Callable[[Event], None], now_ns: int) -> None:
         """Emit a sample when one is due."""
         if now_ns < self._next_ns:

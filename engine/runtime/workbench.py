@@ -177,6 +177,7 @@ class Workbench:
         begin_ns = perf_counter_ns()
         changes = self.apply(settings)
         self.configuration = self.next_configuration()
+        self.memory.soon()
         end_ns = perf_counter_ns()
         self.emit(
             SettingsChanged(

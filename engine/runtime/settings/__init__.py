@@ -6,7 +6,8 @@ from engine.runtime.settings.decoding import NUMBERS, SAMPLING_PLACE, TOP_P_METH
 from engine.runtime.settings.execution import PrefillChunk, Threads
 from engine.runtime.settings.instrumentation import DetailLevel
 from engine.runtime.settings.kv_cache import KvCache, KvWindow
-from engine.runtime.settings.precision import MatmulPrecision, Precision
+from engine.runtime.settings.matmul_precision import MatmulPrecision
+from engine.runtime.settings.precision import Precision
 from engine.runtime.settings.pruning import HEAD_PRUNING, MLP_PRUNING, LayerSkipping, Sparsity
 from engine.runtime.settings.quantization import Quantization
 from engine.runtime.settings.speculation import DraftLength, DraftModel, Speculation

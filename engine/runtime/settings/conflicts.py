@@ -98,6 +98,20 @@ CONFLICTS: tuple[Conflict, ...] = (
         "FlexAttention takes masks of its own form, and a sliding window brings another: set attention to sdpa or eager,"
         " or kv_cache to dynamic.",
     ),
+    Conflict(
+        "sparsity",
+        one_of("2:4"),
+        "quantization",
+        all_but("none"),
+        "Sparse products (2:4) take plain 16-bit weights: set quantization to none, or sparsity to another pattern.",
+    ),
+    Conflict(
+        "sparsity",
+        one_of("2:4"),
+        "precision",
+        one_of("float32"),
+        "Sparse products (2:4) take 16-bit weights: set precision to bfloat16, or sparsity to another pattern.",
+    ),
 )
 
 

@@ -1,6 +1,4 @@
-"""The width of the weights, switched by exchanging what the parameters hold; and how float32 products are computed."""
-
-from typing import Any
+"""The width of the weights, switched by exchanging what the parameters hold."""
 
 import torch
 
@@ -48,78 +46,6 @@ class Precision:
         if dtype != dtype_in_force(live):
             loaded = live.weights.dtype or live.model.dtype
             replan(live, f"run in {value}", dtype=None if dtype == loaded else dtype)
-
-
-class MatmulPrecision:
-    """What float32 matrix products are computed in: float32, or the processor's faster narrower products.
-
-    The two of torch's settings that are meant: for CUDA its own, for the CPU those of oneDNN.
-    """
-
-    key = "matmul_precision"
-
-    def probe(self, live: LiveModel) -> SettingFacts:
-        """By what the device says of itself."""
-        fast, label, reason = _fast_products(live.device)
-        return SettingFacts(
-            key=self.key,
-            family="precision",
-            label="float32 products",
-            kind="choice",
-            default=str(self.current(live)),
-            choices=(
-                Choice("highest", "float32 throughout", "", "Nothing is rounded on the way."),
-                Choice(
-                    fast,
-                    label,
-                    reason,
-                    "Inputs of products are rounded to fewer bits, sums are float32: prefill is faster; decoding, which"
-                    " waits for the same bytes, is not.",
-                ),
-            ),
-            expected="Only products of float32 weights are concerned; the text may change.",
-            lossless=False,
-        )
-
-    def current(self, live: LiveModel) -> SettingValue:
-        """The precision in force, of the device that the model is on."""
-        now = str(_products(live.device).fp32_precision)
-        return now if now in ("bf16", "tf32") else "highest"
-
-    def apply(self, live: LiveModel, value: SettingValue) -> None:
-        """Takes effect at once, for all models of this process."""
-        fast, _, reason = _fast_products(live.device)
-        if value not in ("highest", fast):
-            offered = "highest" if reason else f"highest, {fast}"
-            raise SettingRefused(f"There is no precision of products '{value}' here: choose {offered}.")
-        if value == fast and reason:
-            raise SettingRefused(reason)
-        _products(live.device).fp32_precision = "ieee" if value == "highest" else str(value)
-
-
-def _products(device: torch.device) -> Any:
-    return torch.backends.cuda.matmul if device.type == "cuda" else torch.backends.mkldnn.matmul
-
-
-def _fast_products(device: torch.device) -> tuple[str, str, str]:
-    """The value, the label, and why a device does not have the faster products ("": it has)."""
-    if device.type == "cuda":
-        has = torch.cuda.get_device_capability(device) >= (8, 0)
-        return (
-            "tf32",
-            "TF32 inside",
-            "" if has else "This GPU has no TF32: it came with compute capability 8.0.",
-        )
-    if device.type != "cpu":
-        return "bf16", "bfloat16 inside", f"Torch has no such products on {device.type}."
-    if not torch.backends.mkldnn.is_available():
-        return "bf16", "bfloat16 inside", "This build of torch lacks oneDNN, which computes so."
-    has = bool(cpu_computes("bfloat16"))
-    return (
-        "bf16",
-        "bfloat16 inside",
-        "" if has else "This processor has no bfloat16 products (AVX512-BF16 or AMX).",
-    )
 
 
 def _why_not(device: torch.device, dtype: torch.dtype) -> str:

@@ -1,7 +1,8 @@
 """Less of the model: fewer MLP neurons, attention heads and layers, and zeros in matrices."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from engine.protocol import Choice, SettingFacts, SettingValue
 from engine.runtime.anatomy import Block
@@ -21,18 +22,19 @@ _TRIED_PERCENT = 50
 _TRIAL_SIZES = (3, 1)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Structured:
     """A share of equal parts removed by magnitude, so that matrices become smaller: MLP neurons, or attention heads.
 
-    `field`: of the plan. `find`: the places in some layers where such parts are. `what`, `where`: in words.
+    `field`: of the plan. `find`: the places in some layers where such parts are. `what`: such parts, in words;
+    `none_found`: why there is nothing to cut where no such place was found.
     """
 
     key: str
     label: str
     field: str
     what: str
-    where: str
+    none_found: str
     expected: str
     find: Callable[[LiveModel, tuple[Block, ...]], "list[Mlp] | list[Heads]"]
 
@@ -72,9 +74,7 @@ class Structured:
         with as_loaded(live):
             found = self.find(live, live.anatomy.blocks)
         if number and not found:
-            raise SettingRefused(
-                f"No {self.where} was found in this model whose {self.what} can be told apart."
-            )
+            raise SettingRefused(self.none_found)
         replan(live, f"run with fewer {self.what}", **{self.field: int(number)})
 
     def _range(self) -> SettingFacts:
@@ -85,8 +85,9 @@ class Structured:
         here = {id(module) for module in live.model.modules()}
         blocks = tuple(block for block in live.anatomy.blocks if id(block.module) in here)
         if not self.find(live, live.anatomy.blocks):
-            return f"No {self.where} was found in this model whose {self.what} can be told apart."
-        plan = WeightPlan(**{self.field: _TRIED_PERCENT})
+            return self.none_found
+        changes: dict[str, Any] = {self.field: _TRIED_PERCENT}
+        plan = replace(WeightPlan(), **changes)
         try:
             results = []
             for masked in (True, False):
@@ -96,7 +97,7 @@ class Structured:
             return f"This model does not run with fewer {self.what}: {first_sentence(error)}."
         if agree(live, *results):
             return ""
-        return f"Cutting {self.what} gives other results on this model than leaving them out would, so it is not offered."
+        return f"Cutting {self.what} gives other results on this model than zeros in their place would."
 
 
 def _kind(live: LiveModel) -> str:
@@ -108,9 +109,9 @@ MLP_PRUNING = Structured(
     label="MLP neurons removed",
     field="mlp_pruned",
     what="MLP neurons",
-    where="MLP",
-    expected="Removes the neurons with the least weights: MLP matrices, and the time to read them, shrink by this share;"
-    " the text suffers.",
+    none_found="No MLP was found in this model whose neurons can be told apart (experts in one tensor stay whole).",
+    expected="Removes the neurons with the least weights: MLP matrices, and the time to read them, shrink by this"
+    " share; the text suffers.",
     find=lambda live, blocks: find_mlps(blocks),
 )
 HEAD_PRUNING = Structured(
@@ -118,7 +119,7 @@ HEAD_PRUNING = Structured(
     label="Attention heads removed",
     field="heads_pruned",
     what="attention heads",
-    where="attention",
+    none_found="No attention was found in this model whose heads can be told apart by its projections.",
     expected="Removes the heads with the least weights, whole groups where heads share keys and values: attention's"
     " matrices and the KV cache shrink by this share; the text suffers.",
     find=lambda live, blocks: find_heads(blocks, live.anatomy.encoder_layers),
@@ -152,8 +153,8 @@ class LayerSkipping:
             minimum=0,
             maximum=0 if reason else most,
             unit="layers",
-            expected=f"Each of the {depth} layers that is left out saves one {depth}th of the time of the layers; the text"
-            " suffers, least from the middle (Gromov et al. 2024, arXiv 2403.17887).",
+            expected=f"Each of the {depth} layers that is left out saves one {depth}th of the time of the layers; the"
+            " text suffers, least from the middle (Gromov et al. 2024, arXiv 2403.17887).",
             lossless=False,
             reason=reason,
         )
@@ -252,7 +253,7 @@ class Sparsity:
                 raise SettingRefused(reason)
             if live.model.dtype not in SPARSE_DTYPES:
                 raise SettingRefused(
-                    "2:4 sparse products are for 16 bit: set the precision to bfloat16 first."
+                    "Sparse products (2:4) are for 16 bit: set the precision to bfloat16 first."
                 )
         if value != self.current(live):
             replan(live, "run with zeros", sparsity=str(value))

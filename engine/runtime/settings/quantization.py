@@ -22,7 +22,7 @@ _LABELS = {
 
 
 class Quantization:
-    """How the matrices of attention, MLP and head are stored. Experts kept in one tensor and embeddings stay as they are.
+    """How the matrices of attention, MLP and head are stored. Experts in one tensor and embeddings stay as they are.
 
     A tied head gets narrow weights of its own; the embedding keeps the wide ones, of which a step reads one row.
     """
@@ -73,7 +73,7 @@ class Quantization:
 
 
 def _share(live: LiveModel, kind: str) -> float:
-    """The share of the bytes that a decode step reads which the kernel takes: of all parameters but what is looked up."""
+    """The share, of the bytes that a decode step reads (all but what is looked up), that the kernel takes."""
     with as_loaded(live):
         looked_up = {
             id(parameter)
@@ -114,4 +114,4 @@ def _expected(live: LiveModel, kind: str, share: float) -> str:
         return text + "; this processor has no int8 products (VNNI), so it may well be slower."
     if kind == "int8_dynamic":
         return text + "; long prompts are faster too, since int8 products are; inputs are rounded as well."
-    return text + "; the kernel computes in bfloat16."
+    return text + ("; the kernel computes in bfloat16." if kind == "int8" else ".")

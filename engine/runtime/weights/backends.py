@@ -42,8 +42,8 @@ def why_not(kind: str, device: torch.device) -> str:
 def _why_no_operator(kind: str) -> str:
     if kind == "float8":
         return (
-            "This processor has no float8 instructions, so it would only be slower: float8 needs an NVIDIA GPU of compute"
-            " capability 8.9 or newer."
+            "This processor has no float8 instructions, so it would only be slower: float8 needs an NVIDIA GPU of"
+            " compute capability 8.9 or newer."
         )
     lacking = kernels.missing(kind)
     return (

@@ -51,9 +51,12 @@ class Linear:
         return (self.module, names[0], outputs), (self.module, names[1], inputs)
 
 
+_SAME_IN_OTHER_WORDS = frozenset({"FalconLinear"})
+
+
 def is_exact_linear(module: nn.Module) -> bool:
     """Whether a module is one matrix product and nothing else (subclasses may do something of their own)."""
-    return type(module) in (nn.Linear, Conv1D)
+    return type(module) in (nn.Linear, Conv1D) or type(module).__name__ in _SAME_IN_OTHER_WORDS
 
 
 def linears_in(module: nn.Module) -> list[Linear]:

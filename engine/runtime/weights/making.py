@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from engine.runtime.anatomy import Anatomy, Block
 from engine.runtime.live import LiveModel
 from engine.runtime.weights.backends import WIDTHS, quantized, takes
-from engine.runtime.weights.linears import Linear, is_exact_linear
+from engine.runtime.weights.linears import Linear, is_exact_linear, linears_in
 from engine.runtime.weights.plan import Made, WeightPlan
 from engine.runtime.weights.skipping import Skipped, kinds_of_layers
 from engine.runtime.weights.sparse import SemiSparseLinear, half_zero, takes_two_of_four
@@ -37,7 +38,7 @@ def draft(
 ) -> Draft:
     """What a plan means for a model, which has to be as it was loaded. `blocks`: prune only in these.
 
-    Raises ValueError, saying why, when a part of the plan has nothing to take hold of in this model.
+    A part of the plan that finds nothing to take hold of in this model does nothing.
     """
     anatomy = live.anatomy
     inside = anatomy.blocks if blocks is None else blocks
@@ -52,11 +53,7 @@ def draft(
         structure=structure,
         skipped=skipped,
         products=_replaced(live, plan, linears, structure),
-        sparse=frozenset(
-            names[id(linear.weight)]
-            for linear in _in_blocks(anatomy, linears)
-            if plan.sparsity == "unstructured"
-        ),
+        sparse=frozenset(names[id(each)] for each in matrices(anatomy) if plan.sparsity == "unstructured"),
         masked=masked,
     )
 
@@ -91,6 +88,14 @@ def products(live: LiveModel) -> Iterator[tuple[str, Linear]]:
 def _in_blocks(anatomy: Anatomy, linears: dict[str, Linear]) -> Iterator[Linear]:
     inside = {id(module) for block in anatomy.blocks for module in block.module.modules()}
     return (linear for linear in linears.values() if id(linear.module) in inside)
+
+
+def matrices(anatomy: Anatomy) -> Iterator[nn.Parameter]:
+    """The matrices of the layers: of all products, and those of experts that are kept in one tensor."""
+    for block in anatomy.blocks:
+        yield from (linear.weight for linear in linears_in(block.module))
+        experts = (parameter for part in block.mlp for parameter in part.module.parameters())
+        yield from (parameter for parameter in experts if parameter.ndim == 3)
 
 
 def _replaced(

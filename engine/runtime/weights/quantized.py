@@ -1,8 +1,8 @@
 """Matrix products with narrow weights, for the CPU, and how their weights are rounded.
 
-Each takes and gives the dtype of its input, whatever its kernel computes in: what that costs is part of its time. Their
-whole numbers are parameters, their scales buffers: models ask their first floating parameter for their own dtype. Scales
-are rounded as the kernels read them *before* weights are divided by them, so that rounding one adds no error of its own.
+Each takes and gives the dtype of its input, whatever its kernel computes in: what that costs is part of its time.
+Their whole numbers are parameters, their scales buffers: models ask their first floating parameter for their own dtype.
+Scales are rounded as the kernels read them *before* weights are divided by them: rounding one adds no error of its own.
 """
 
 from collections.abc import Callable
@@ -52,7 +52,7 @@ class Int8Linear(QuantizedLinear):
     """Weights in int8, one scale an output; computes in bfloat16."""
 
     def __init__(self, matrix: torch.Tensor, bias: torch.Tensor | None) -> None:
-        super().__init__(*matrix.shape, bias)
+        super().__init__(matrix.shape[0], matrix.shape[1], bias)
         scale = _row_scales(matrix).to(torch.bfloat16)
         self.weight = _frozen(_rounded(matrix, scale))
         self.register_buffer("scale", scale)
@@ -66,8 +66,8 @@ class Int4Linear(QuantizedLinear):
     """Weights in four bits, one scale and one zero for each group of a row; computes in bfloat16."""
 
     def __init__(self, matrix: torch.Tensor, bias: torch.Tensor | None) -> None:
-        super().__init__(*matrix.shape, bias)
-        groups = matrix.float().unflatten(1, (-1, GROUP))
+        super().__init__(matrix.shape[0], matrix.shape[1], bias)
+        groups = matrix.float().view(matrix.shape[0], -1, GROUP)
         least, most = groups.aminmax(dim=2)
         scale = ((most - least) / 15).clamp_min(_TINY).to(torch.bfloat16)
         zero = (least + 8 * scale.float()).to(torch.bfloat16)
@@ -86,7 +86,7 @@ class Int8DynamicLinear(QuantizedLinear):
     """Weights in int8, one scale an output; inputs rounded to int8 as they come, one scale a row; whole-number sums."""
 
     def __init__(self, matrix: torch.Tensor, bias: torch.Tensor | None) -> None:
-        super().__init__(*matrix.shape, bias)
+        super().__init__(matrix.shape[0], matrix.shape[1], bias)
         scale = _row_scales(matrix)
         self.weight = _frozen(_rounded(matrix, scale))
         self.register_buffer("scale", scale)

@@ -1,9 +1,9 @@
 """Putting a plan into force on a live model between two steps, and taking it out again, bit-exact.
 
 Never `model.to(dtype)`: that rounds buffers, rotary frequencies among them, for good. Only what parameters hold is
-exchanged, modules for modules, and attributes that state sizes; what was loaded is kept. Tied weights are one parameter:
-they stay tied, except that a quantized head has narrow weights of its own while the embedding keeps the wide ones, of
-which a step reads one row.
+exchanged, modules for modules, and attributes that state sizes; what was loaded is kept. Tied weights are one
+parameter: they stay tied, except that a quantized head has narrow weights of its own while the embedding keeps the
+wide ones, of which a step reads one row.
 """
 
 from collections.abc import Iterator, Mapping

@@ -12,16 +12,16 @@ SPARSE_DTYPES = (torch.float16, torch.bfloat16)
 def half_zero(matrix: torch.Tensor) -> torch.Tensor:
     """The matrix with its smaller half set to zero (Han et al. 2015, arXiv 1506.02626)."""
     magnitudes = matrix.abs().float()
-    return matrix * (magnitudes > magnitudes.median())
+    return matrix.where(magnitudes > magnitudes.median(), 0)
 
 
 @torch.no_grad()
 def two_of_four(matrix: torch.Tensor) -> torch.Tensor:
     """(outputs, inputs) with the smaller two of every four weights of a row set to zero; inputs a multiple of 4."""
-    fours = matrix.unflatten(1, (-1, 4))
+    fours = matrix.reshape(len(matrix), -1, 4)
     largest = fours.abs().float().topk(2, dim=2).indices
     mask = torch.zeros_like(fours, dtype=torch.bool).scatter_(2, largest, True)
-    return (fours * mask).flatten(1)
+    return fours.where(mask, 0).flatten(1)
 
 
 class SemiSparseLinear(nn.Module):
@@ -48,8 +48,8 @@ def why_not_two_of_four(device: torch.device) -> str:
     """Why 2:4 sparsity gains nothing on a device; "" where its hardware multiplies so. Never raises."""
     if device.type != "cuda":
         return (
-            "Only NVIDIA GPUs from compute capability 8.0 on multiply 2:4 sparse matrices faster: on this device the zeros"
-            " would be multiplied like everything else."
+            "Only NVIDIA GPUs from compute capability 8.0 on multiply 2:4 sparse matrices faster: on this device the"
+            " zeros would be multiplied like everything else."
         )
     major, minor = torch.cuda.get_device_capability(device)
     if (major, minor) < SPARSE_CAPABILITY:

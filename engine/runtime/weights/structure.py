@@ -1,8 +1,8 @@
 """What can be cut out of a model so that its matrices become smaller: neurons of MLPs and attention heads.
 
 Found by structure: which matrix makes what another one reads. Whether a model runs as before without what was cut is
-not decided here, but by trying it. The least are cut by magnitude: the L2 norm of all weights that belong to a neuron or
-a head (Han et al. 2015, arXiv 1506.02626; for whole structures Li et al. 2016, arXiv 1608.08710).
+not decided here, but by trying it. The least are cut by magnitude: the L2 norm of all weights that belong to a neuron
+or a head (Han et al. 2015, arXiv 1506.02626; for whole structures Li et al. 2016, arXiv 1608.08710).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -308,9 +308,8 @@ def _left(count: int, percent: int) -> int:
 @torch.no_grad()
 def _norms(rows: Sequence[torch.Tensor]) -> torch.Tensor:
     """The L2 norm over several matrices with the same first dimension, float32."""
-    return torch.stack(
-        [torch.linalg.vector_norm(row.flatten(1), dim=1, dtype=torch.float32) for row in rows]
-    ).norm(dim=0)
+    each = [torch.linalg.vector_norm(row.flatten(1), dim=1, dtype=torch.float32) for row in rows]
+    return torch.stack(each).square().sum(dim=0).sqrt()
 
 
 def _largest(magnitudes: torch.Tensor, count: int) -> torch.Tensor:

@@ -32,7 +32,7 @@ class TorchaoLinear(nn.Module):
         return result.to(x.dtype)
 
     @property
-    def weight(self) -> nn.Parameter:
+    def weight(self) -> torch.Tensor:
         """What torchao made of the matrix."""
         return self.linear.weight
 

@@ -15,6 +15,12 @@ from tests.engine.runtime.settings.small_live import begin, small_live
 
 KEYS = [
     "precision",
+    "matmul_precision",
+    "quantization",
+    "mlp_pruning",
+    "head_pruning",
+    "layer_skipping",
+    "sparsity",
     "attention",
     "kv_cache",
     "threads",
