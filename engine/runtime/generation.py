@@ -99,7 +99,7 @@ class Generation:
         assert encoder is not None
         recorder.begin_step()
         ids = self._tensor(self._prompt)
-        with torch.inference_mode():
+        with self._live.forward_mode():
             self.context.encoded = self._live.run(encoder, self._forward_code, input_ids=ids)
             self._await_device()
         return self._stepped(StepKind.ENCODE, (), len(self._prompt), "")
@@ -108,7 +108,7 @@ class Generation:
         live, context, recorder = self._live, self.context, self._live.recorder
         recorder.begin_step()
         ids, kind, completes = self._next_input()
-        with torch.inference_mode():
+        with live.forward_mode():
             logits = self._forward(ids)
             context.cached = 0 if live.cache_kind == "none" else context.cached + ids.shape[1]
             if not completes:

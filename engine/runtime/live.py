@@ -1,5 +1,7 @@
 """The loaded model and all that a setting may change about it while it runs. State lives here and nowhere else."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,8 +14,15 @@ from transformers.utils.generic import ModelOutput
 from engine.protocol import ModelFacts
 from engine.runtime.anatomy import Anatomy
 from engine.runtime.clocks import StampRecorder
+from engine.runtime.compiling import CompiledStep
 from engine.runtime.probes import Probes
 from engine.trace.phases import Detail
+
+GRAD_MODES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "inference": torch.inference_mode,
+    "no_grad": torch.no_grad,
+    "grad": torch.enable_grad,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,8 @@ class LiveModel:
     `cache_argument`: the name under which `forward` takes the cache; `keeps_logits`: it takes `logits_to_keep`, so that
     a prefill projects its last position only. `cache_kind`: one of engine.runtime.caches.KINDS; `kv_window`: tokens that
     attention sees with a sliding one.
+    `grad_mode`: "inference", "no_grad" or "grad", how the forward pass runs (see `forward_mode`). `compiled`: the decode
+    step as compiled code, None while it runs as it is. `tell`: says what goes on while a switch takes long.
     `untried`: settings some of whose choices have not been tried yet, since that takes long.
     `context`: the running generation's, None between generations. `stash`: parameters in other dtypes, to go back.
     """
@@ -68,6 +79,9 @@ class LiveModel:
     keeps_logits: bool = True
     cache_kind: str = "dynamic"
     kv_window: int = 256
+    grad_mode: str = "inference"
+    compiled: CompiledStep | None = None
+    tell: Callable[[str], None] = lambda activity: None
     attention: str = "sdpa"
     prefill_chunk: int = 512
     decoding: Decoding = field(default_factory=Decoding)
@@ -90,6 +104,10 @@ class LiveModel:
                 limit = min(limit, len(weight) - padding - 1)
         return limit
 
+    def forward_mode(self) -> AbstractContextManager[Any]:
+        """The mode in which the model runs and caches are made, as a context."""
+        return GRAD_MODES[self.grad_mode]()
+
     def run(self, module: nn.Module, code: int, **arguments: Any) -> Any:
         """The output of a forward pass; at the least level of detail it is one span, of this code."""
         whole = self.detail is Detail.STEP
@@ -98,4 +116,24 @@ class LiveModel:
         output = module(**arguments)
         if whole:
             self.recorder.end()
+        if self.grad_mode == "grad":
+            detach(arguments.get(self.cache_argument))
         return output
+
+
+def detach(cache: Any) -> None:
+    """Cut a cache (or a list of states) from the graph that made it: else a step would keep all steps before it."""
+    layers = cache.layers if hasattr(cache, "layers") else ()
+    for part in (getattr(cache, "self_attention_cache", None), getattr(cache, "cross_attention_cache", None)):
+        layers = (*layers, *(part.layers if part is not None else ()))
+    for layer in layers:
+        for name, value in vars(layer).items():
+            setattr(layer, name, _detached(value))
+
+
+def _detached(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach()
+    if isinstance(value, dict):
+        return {key: _detached(inner) for key, inner in value.items()}
+    return tuple(_detached(inner) for inner in value) if isinstance(value, tuple) else value

@@ -52,6 +52,7 @@ from engine.runtime.prompts import (
     tokenize,
 )
 from engine.runtime.settings import ALL
+from engine.runtime.settings.compilation import compile_missed
 from engine.runtime.settings.execution import default_threads
 from engine.runtime.settings.resolve import apply_changes, apply_defaults
 from engine.runtime.settings.suited import suited
@@ -78,6 +79,7 @@ class Workbench:
         begin_ns = perf_counter_ns()
         report = LoadReport(self._tell, is_given_up)
         self.live = self._load(command, report)
+        self.live.tell = lambda activity: self._tell(Progress(perf_counter_ns(), activity, None))
         self.recorder = self.live.recorder
         self.facts = self._probe(report)
         self.live.facts = replace(
@@ -167,6 +169,24 @@ class Workbench:
                 begin_ns, self.step_index, changes, end_ns - begin_ns, self.configuration, self.effective()
             )
         )
+
+    def compile_missed(self) -> bool:
+        """Compile for a step that the compiled code did not fit, as a switch of its own. False when there was none."""
+        compiled = self.live.compiled
+        if compiled is None or compiled.missed is None:
+            return False
+        begin_ns = perf_counter_ns()
+        reason = compile_missed(self.live)
+        effective = dict(self.effective())["compile"]
+        self.configuration += effective != compiled.mode
+        change = SettingChange("compile", compiled.mode, effective, reason)
+        switch_ns = perf_counter_ns() - begin_ns
+        self.emit(
+            SettingsChanged(
+                begin_ns, self.step_index, (change,), switch_ns, self.configuration, self.effective()
+            )
+        )
+        return True
 
     def _apply(self, settings: Configuration) -> tuple[SettingChange, ...]:
         place = [(key, value) for key, value in settings if key == "engine_place"]
@@ -286,6 +306,8 @@ class Workbench:
         """Let go of the model."""
         if self.live.probes is not None:
             self.live.probes.remove()
+        if self.live.compiled is not None:
+            self.live.compiled.take_out()  # torch's stance is of the process
         self.live.context = None
 
 
@@ -301,6 +323,7 @@ class Run:
 
     def step(self, held: bool) -> str:
         """Do one step and emit it; why the generation ended, or "". `held`: the user held the engine before it."""
+        held = self._workbench.compile_missed() or held
         held_ns = perf_counter_ns() - self._last_end_ns if held else 0
         stepped = next(self._steps)
         end_ns = perf_counter_ns()

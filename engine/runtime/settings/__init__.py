@@ -2,8 +2,10 @@
 
 from engine.runtime.settings.attention import Attention
 from engine.runtime.settings.base import Setting
+from engine.runtime.settings.compilation import Compile
 from engine.runtime.settings.decoding import NUMBERS, Strategy
 from engine.runtime.settings.execution import PrefillChunk, Threads
+from engine.runtime.settings.grad_mode import GradMode
 from engine.runtime.settings.instrumentation import DetailLevel
 from engine.runtime.settings.kv_cache import KvCache, KvWindow
 from engine.runtime.settings.precision import Precision
@@ -15,6 +17,8 @@ ALL: tuple[Setting, ...] = (
     KvWindow(),
     Threads(),
     PrefillChunk(),
+    GradMode(),
+    Compile(),
     Strategy(),
     *NUMBERS,
     DetailLevel(),

@@ -42,7 +42,50 @@ class Conflict:
         return self.values(configuration[self.key]) and self.other_values(configuration[self.other])
 
 
-CONFLICTS: tuple[Conflict, ...] = ()
+CONFLICTS: tuple[Conflict, ...] = (
+    Conflict(
+        "attention",
+        one_of("flex"),
+        "kv_cache",
+        one_of("sliding"),
+        "FlexAttention takes no mask for the window of a sliding KV cache: choose another kernel or another cache.",
+    ),
+    Conflict(
+        "compile",
+        all_but("off"),
+        "attention",
+        one_of("flex"),
+        "FlexAttention as it is offered here runs uncompiled: choose another attention kernel or no compilation.",
+    ),
+    Conflict(
+        "compile",
+        all_but("off"),
+        "kv_cache",
+        one_of("none"),
+        "Only steps of one token are compiled, and without a KV cache none is: choose a KV cache or no compilation.",
+    ),
+    Conflict(
+        "compile",
+        all_but("off"),
+        "kv_cache",
+        one_of("offloaded"),
+        "An offloaded KV cache waits for copies in mid-step, which one compiled graph cannot: choose one or the other.",
+    ),
+    Conflict(
+        "compile",
+        all_but("off"),
+        "grad_mode",
+        one_of("grad"),
+        "A compiled step is marked by changing tensors in place, which gradients forbid: choose another autograd mode.",
+    ),
+    Conflict(
+        "compile",
+        one_of("reduce-overhead"),
+        "detail",
+        all_but("step"),
+        "A replayed CUDA graph stamps nothing on the host: choose detail 'step', or plain compilation.",
+    ),
+)
 
 
 def settle(

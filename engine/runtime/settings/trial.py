@@ -4,6 +4,7 @@ here."""
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -54,7 +55,9 @@ def run_trial(
             fed = "decoder_input_ids"
             given = {"input_ids": None, "encoder_outputs": live.anatomy.encoder(input_ids=ids)}
         for chunk in (ids,) if kind == "none" else torch.split_with_sizes(ids, list(sizes), dim=1):
-            arguments = {live.cache_argument: cache} if kind != "none" and live.cache_argument else {}
+            arguments: dict[str, Any] = (
+                {live.cache_argument: cache} if kind != "none" and live.cache_argument else {}
+            )
             if kind == "sliding":
                 arguments |= window_mask(live, cache, chunk.shape[1])
             output = model(**{fed: chunk}, **given, use_cache=kind != "none", **arguments)

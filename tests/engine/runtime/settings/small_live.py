@@ -64,9 +64,13 @@ def setting(key: str) -> Setting:
     return next(setting for setting in ALL if setting.key == key)
 
 
-@torch.inference_mode()
 def step(live: LiveModel, chooser: Chooser) -> int:
     """Feed what is pending and choose one token, which becomes pending."""
+    with live.forward_mode():
+        return _step(live, chooser)
+
+
+def _step(live: LiveModel, chooser: Chooser) -> int:
     context = live.context
     assert context is not None
     logits = None
@@ -77,6 +81,8 @@ def step(live: LiveModel, chooser: Chooser) -> int:
         fed = torch.tensor([context.ids[context.cached : end]])
         arguments: dict[str, Any] = {live.cache_argument: context.cache} if live.cache_kind != "none" else {}
         arguments |= window_mask(live, context.cache, fed.shape[1])
+        if live.keeps_logits:
+            arguments["logits_to_keep"] = 1
         output = live.model(input_ids=fed, use_cache=live.cache_kind != "none", **arguments)
         if live.cache_argument == "state" and live.cache_kind != "none":
             context.cache = output.state
