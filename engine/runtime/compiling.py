@@ -72,7 +72,7 @@ class CompiledStep:
         return self._compiled[kernel]
 
     def _told(self, name: str) -> Callable[..., Any]:
-        """The plain forward that says when it was not compiled. What is compiled is kept by code, so each has its own."""
+        """The plain forward that says when it was not compiled. What is compiled is kept by code: each has its own."""
         plain, ran_eagerly = self._plain, self._ran_eagerly
 
         def decode_step(**kwargs: Any) -> Any:
@@ -140,7 +140,7 @@ class CompiledStep:
         return arguments | {name: cache}
 
     def example(self) -> dict[str, Any]:
-        """Arguments of a decode step as the loop gives them: on the running generation's cache or on a throwaway one."""
+        """Arguments of a decode step as the loop gives them, on the running generation's cache or a throwaway one."""
         live, context = self._live, self._live.context
         ids = torch.full((1, 1), 1, device=live.device)
         fed = "input_ids" if live.anatomy.encoder is None else "decoder_input_ids"

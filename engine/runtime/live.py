@@ -59,10 +59,11 @@ class LiveModel:
     """A model on its device, its tokenizer, and the settings in force, as the loop reads them at each step.
 
     `cache_argument`: the name under which `forward` takes the cache; `keeps_logits`: it takes `logits_to_keep`, so that
-    a prefill projects its last position only. `cache_kind`: one of engine.runtime.caches.KINDS; `kv_window`: tokens that
-    attention sees with a sliding one.
-    `grad_mode`: "inference", "no_grad" or "grad", how the forward pass runs (see `forward_mode`). `compiled`: the decode
-    step as compiled code, None while it runs as it is. `tell`: says what goes on while a switch takes long.
+    a prefill projects its last position only. `cache_kind`: one of engine.runtime.caches.KINDS; `kv_window`: how many
+    tokens attention sees with a sliding one.
+    `grad_mode`: "inference", "no_grad" or "grad", how the forward pass runs (see `forward_mode`). `compiled`: the
+    decode step as compiled code, None while it runs as it is; `compilations`: what has been compiled in each mode, to
+    be switched on again at once. `tell`: says what goes on while a switch takes long.
     `untried`: settings some of whose choices have not been tried yet, since that takes long.
     `context`: the running generation's, None between generations. `stash`: parameters in other dtypes, to go back.
     """
@@ -81,6 +82,7 @@ class LiveModel:
     kv_window: int = 256
     grad_mode: str = "inference"
     compiled: CompiledStep | None = None
+    compilations: dict[str, CompiledStep] = field(default_factory=dict)
     tell: Callable[[str], None] = lambda activity: None
     attention: str = "sdpa"
     prefill_chunk: int = 512

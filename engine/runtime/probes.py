@@ -69,7 +69,8 @@ def install(
 ) -> Probes:
     """Wrap the parts of `model` so that they stamp `recorder` at the given level of detail.
 
-    `compiled`: parts of the model are going to be compiled, with the stamps in them. STEP installs nothing. After an exception in the model spans are left open: drop what was recorded.
+    `compiled`: the model is going to be compiled, with the stamps in it. STEP installs nothing. After an exception in
+    the model spans are left open: drop what was recorded.
     Install after the model is on its device; remove and find the anatomy anew when its modules are exchanged.
     Raises RuntimeError when the model is probed already.
     """

@@ -1,4 +1,4 @@
-"""A layer of a KV cache that keeps keys and values as 8-bit floats: transformers' own, made safe for what comes later."""
+"""A layer of a KV cache that keeps keys and values as 8-bit floats: transformers' own, safe for later outliers."""
 
 from typing import Any
 

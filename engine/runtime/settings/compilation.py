@@ -46,7 +46,7 @@ class Compile:
                 )
                 for mode, label in _LABELS.items()
             ),
-            expected="Fuses the small operations of decode steps; the switch waits for the compiler, seconds to minutes.",
+            expected="Fuses the small operations of a decode step; the switch waits for the compiler, seconds to minutes.",
         )
 
     def current(self, live: LiveModel) -> SettingValue:
@@ -77,7 +77,7 @@ def exchange(live: LiveModel, mode: str) -> None:
             live.compiled.take_out()
             live.compiled = None
         if mode != OFF:
-            step = CompiledStep(live, mode)
+            step = live.compilations.setdefault(mode, CompiledStep(live, mode))
             step.put_in()
             live.compiled = step
 
