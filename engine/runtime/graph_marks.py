@@ -1,11 +1,12 @@
-"""Stamps from inside of compiled code.
+"""Stamps from inside of compiled code and of captured graphs.
 
 Reading the host's clock would break a compiled graph in two. An operator of our own does not: it says that it changes
 the tensor that it is given, so that the compiler keeps it between what makes that tensor and what uses it, and what
 it does is stamp. Eager code of the same model (a prefill) keeps the cheaper wrappers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
@@ -24,6 +25,21 @@ class _Target:
     """Where the operator stamps: it is of the process, so the model that is about to run says so."""
 
     recorder: StampRecorder | None = None
+    capture: Callable[[int], None] | None = None
+
+
+@contextmanager
+def captured(take: Callable[[int], None]) -> Iterator[None]:
+    """Inside, marks are not stamped, but taken with their code: a graph of the device is being captured."""
+    _Target.capture = take
+    try:
+        yield
+    finally:
+        _Target.capture = None
+
+
+def _is_in_graph() -> bool:
+    return torch.compiler.is_dynamo_compiling() or _Target.capture is not None
 
 
 def stamp_into(recorder: StampRecorder) -> None:
@@ -33,7 +49,9 @@ def stamp_into(recorder: StampRecorder) -> None:
 
 def _mark(place: torch.Tensor, code: int) -> None:
     recorder = _Target.recorder
-    if recorder is not None:
+    if _Target.capture is not None:
+        _Target.capture(code)
+    elif recorder is not None:
         recorder.codes.append(code)
         recorder.times.append(recorder.clock())
 
@@ -112,7 +130,7 @@ class GraphWrappers(Wrappers):
 
         @wraps(get_interface)
         def both(*args: Any, **kwargs: Any) -> Any:
-            if not torch.compiler.is_dynamo_compiling():
+            if not _is_in_graph():
                 return eager(*args, **kwargs)
             function = get_interface(*args, **kwargs)
 
@@ -151,7 +169,7 @@ def _both(
 
     @wraps(function)
     def both(*args: Any, **kwargs: Any) -> Any:
-        if not torch.compiler.is_dynamo_compiling():
+        if not _is_in_graph():
             return eager(*args, **kwargs)
         place = _tensor((*args, *kwargs.values()))
         if place is None:  # nothing to hold a mark in its place: the time stays in the span around

@@ -16,6 +16,7 @@ from engine.runtime.anatomy import Anatomy
 from engine.runtime.clocks import StampRecorder
 from engine.runtime.compiling import CompiledStep
 from engine.runtime.probes import Probes
+from engine.runtime.replaying import ReplayedStep
 from engine.trace.phases import Detail
 
 GRAD_MODES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
@@ -63,7 +64,8 @@ class LiveModel:
     tokens attention sees with a sliding one.
     `grad_mode`: "inference", "no_grad" or "grad", how the forward pass runs (see `forward_mode`). `compiled`: the
     decode step as compiled code, None while it runs as it is; `compilations`: what has been compiled in each mode, to
-    be switched on again at once. `tell`: says what goes on while a switch takes long.
+    be switched on again at once. `replayed`: the decode step as a captured graph, None while there is none.
+    `tell`: says what goes on while a switch takes long.
     `untried`: settings some of whose choices have not been tried yet, since that takes long.
     `context`: the running generation's, None between generations. `stash`: parameters in other dtypes, to go back.
     """
@@ -83,6 +85,7 @@ class LiveModel:
     grad_mode: str = "inference"
     compiled: CompiledStep | None = None
     compilations: dict[str, CompiledStep] = field(default_factory=dict)
+    replayed: ReplayedStep | None = None
     tell: Callable[[str], None] = lambda activity: None
     attention: str = "sdpa"
     prefill_chunk: int = 512

@@ -52,7 +52,7 @@ from engine.runtime.prompts import (
     tokenize,
 )
 from engine.runtime.settings import ALL
-from engine.runtime.settings.compilation import compile_missed
+from engine.runtime.settings.adapting import has_missed, made_for_missed
 from engine.runtime.settings.execution import default_threads
 from engine.runtime.settings.resolve import apply_changes, apply_defaults
 from engine.runtime.settings.suited import suited
@@ -170,20 +170,17 @@ class Workbench:
             )
         )
 
-    def compile_missed(self) -> bool:
-        """Compile for a step that the compiled code did not fit, as a switch of its own. False when there was none."""
-        compiled = self.live.compiled
-        if compiled is None or compiled.missed is None:
+    def make_missed(self) -> bool:
+        """Compile or capture for a step that what was made did not fit, as a switch of its own. False without one."""
+        if not has_missed(self.live):
             return False
         begin_ns = perf_counter_ns()
-        reason = compile_missed(self.live)
-        effective = dict(self.effective())["compile"]
-        self.configuration += effective != compiled.mode
-        change = SettingChange("compile", compiled.mode, effective, reason)
+        changes = made_for_missed(self.live)
+        self.configuration += any(change.reason for change in changes)
         switch_ns = perf_counter_ns() - begin_ns
         self.emit(
             SettingsChanged(
-                begin_ns, self.step_index, (change,), switch_ns, self.configuration, self.effective()
+                begin_ns, self.step_index, changes, switch_ns, self.configuration, self.effective()
             )
         )
         return True
@@ -306,8 +303,9 @@ class Workbench:
         """Let go of the model."""
         if self.live.probes is not None:
             self.live.probes.remove()
-        if self.live.compiled is not None:
-            self.live.compiled.take_out()  # torch's stance is of the process
+        for step in (self.live.compiled, self.live.replayed):
+            if step is not None:
+                step.take_out()  # what it said to torch is of the process
         self.live.context = None
 
 
@@ -323,7 +321,7 @@ class Run:
 
     def step(self, held: bool) -> str:
         """Do one step and emit it; why the generation ended, or "". `held`: the user held the engine before it."""
-        held = self._workbench.compile_missed() or held
+        held = self._workbench.make_missed() or held
         held_ns = perf_counter_ns() - self._last_end_ns if held else 0
         stepped = next(self._steps)
         end_ns = perf_counter_ns()

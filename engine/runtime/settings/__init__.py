@@ -3,6 +3,7 @@
 from engine.runtime.settings.attention import Attention
 from engine.runtime.settings.base import Setting
 from engine.runtime.settings.compilation import Compile
+from engine.runtime.settings.cuda_graphs import CudaGraphs
 from engine.runtime.settings.decoding import NUMBERS, Strategy
 from engine.runtime.settings.execution import PrefillChunk, Threads
 from engine.runtime.settings.grad_mode import GradMode
@@ -19,6 +20,7 @@ ALL: tuple[Setting, ...] = (
     PrefillChunk(),
     GradMode(),
     Compile(),
+    CudaGraphs(),
     Strategy(),
     *NUMBERS,
     DetailLevel(),

@@ -46,7 +46,7 @@ class Compile:
                 )
                 for mode, label in _LABELS.items()
             ),
-            expected="Fuses the small operations of a decode step; the switch waits for the compiler, seconds to minutes.",
+            expected="Fuses the small operations of a decode step; the switch waits for the compiler, up to minutes.",
         )
 
     def current(self, live: LiveModel) -> SettingValue:

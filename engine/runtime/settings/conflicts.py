@@ -85,6 +85,27 @@ CONFLICTS: tuple[Conflict, ...] = (
         all_but("step"),
         "A replayed CUDA graph stamps nothing on the host: choose detail 'step', or plain compilation.",
     ),
+    Conflict(
+        "cuda_graphs",
+        one_of("on"),
+        "kv_cache",
+        all_but("static"),
+        "A captured step writes to the same memory each time: CUDA graphs need the static KV cache.",
+    ),
+    Conflict(
+        "cuda_graphs",
+        one_of("on"),
+        "compile",
+        all_but("off"),
+        "The step is either captured as it is or compiled: choose 'reduce-overhead' to have compiled graphs captured.",
+    ),
+    Conflict(
+        "cuda_graphs",
+        one_of("on"),
+        "grad_mode",
+        one_of("grad"),
+        "A replayed step records nothing for a backward pass: choose another autograd mode or no CUDA graphs.",
+    ),
 )
 
 

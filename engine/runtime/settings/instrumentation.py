@@ -63,7 +63,7 @@ class DetailLevel:
 
 def _install(live: LiveModel, detail: Detail) -> None:
     take_out(live)
-    compiled = live.compiled is not None
+    compiled = live.compiled is not None or live.replayed is not None
     live.probes = install(live.model, live.anatomy, live.recorder, detail, compiled=compiled)
     live.detail = detail
 

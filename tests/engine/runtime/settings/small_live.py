@@ -83,7 +83,7 @@ def _step(live: LiveModel, chooser: Chooser) -> int:
         arguments |= window_mask(live, context.cache, fed.shape[1])
         if live.keeps_logits:
             arguments["logits_to_keep"] = 1
-        output = live.model(input_ids=fed, use_cache=live.cache_kind != "none", **arguments)
+        output = live.run(live.model, 1, input_ids=fed, use_cache=live.cache_kind != "none", **arguments)
         if live.cache_argument == "state" and live.cache_kind != "none":
             context.cache = output.state
         context.cached += fed.shape[1]

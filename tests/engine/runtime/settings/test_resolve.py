@@ -22,6 +22,7 @@ KEYS = [
     "prefill_chunk",
     "grad_mode",
     "compile",
+    "cuda_graphs",
     "decoding",
     "temperature",
     "top_k",
