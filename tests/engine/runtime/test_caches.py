@@ -171,7 +171,7 @@ def test_a_model_that_hands_its_state_back_gets_no_cache_made() -> None:
 KINDS = ["none", "dynamic", "static", "quantized", "sliding"]
 
 
-@pytest.mark.parametrize(("first", "second"), permutations(KINDS, 2))
+@pytest.mark.parametrize(("first", "second"), list(permutations(KINDS, 2)))
 def test_from_every_kind_to_every_other_nothing_is_lost_that_the_new_kind_keeps(
     first: str, second: str
 ) -> None:
@@ -198,7 +198,7 @@ def test_from_every_kind_to_every_other_nothing_is_lost_that_the_new_kind_keeps(
 
 
 def windowed_reference(ids: list[int], width: int) -> torch.Tensor:
-    """Logits of all positions (n, vocabulary), each attending to the last `width` tokens: one pass, its mask written out."""
+    """Logits of all positions (n, vocabulary), each attending to the last `width` tokens: one pass, mask and all."""
     count = len(ids)
     mask = torch.full((count, count), torch.finfo(torch.float32).min)
     for row in range(count):
