@@ -20,7 +20,7 @@ _LABELS = {
 }
 _EXPECTED = {
     OFF: "Each operation is launched by Python, one by one.",
-    "default": "Takes away what Python costs: half of a step of a tiny model, a tenth where weights have to be read.",
+    "default": "Takes away what Python costs: up to half of a step of a tiny model, a tenth of one that reads weights.",
     "reduce-overhead": "Also replays the whole step as one launch; nothing inside of it can be told apart then.",
     "max-autotune": "Also times several kernels for each matrix product: compiling takes much longer.",
 }
