@@ -41,7 +41,7 @@ class CudaCapture:
 
     def warm_up(self, function: Callable[[], Any]) -> None:
         """Call the function on a stream of its own, as capturing wants it."""
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(_WARM_UPS):
