@@ -92,7 +92,7 @@ class CompiledStep:
                 return self._plain(*args, **kwargs)
             graph_marks.stamp_into(self._live.recorder)
             self._ran_eagerly.clear()
-            output = self._for_kernel()(**kwargs)
+            output = self._for_kernel()(**_of_this_mode(kwargs))
             if self._ran_eagerly:
                 self.missed = kwargs
             return output
@@ -164,6 +164,14 @@ class CompiledStep:
         arguments[live.cache_argument] = new_cache(live, live.cache_kind, 8 * _FEW)
         live.model(**arguments | {fed: prompt})
         return arguments
+
+
+def _of_this_mode(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The token as a tensor of the autograd mode in force: the first one after a switch was chosen in the other."""
+    name = "input_ids" if arguments.get("input_ids") is not None else "decoder_input_ids"
+    if arguments[name].is_inference() == torch.is_inference_mode_enabled():
+        return arguments
+    return arguments | {name: arguments[name].clone()}
 
 
 def _is_filled(cache: Cache) -> bool:
