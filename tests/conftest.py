@@ -20,6 +20,7 @@ os.environ.update(
     XDG_CACHE_HOME=os.path.join(ISOLATED, "cache"),
     TOKENIZERS_PARALLELISM="false",
     TQDM_DISABLE="1",
+    TORCHINDUCTOR_COMPILE_THREADS="1",  # more would be processes, which outlive their test
 )
 
 import psutil  # noqa: E402

@@ -44,12 +44,13 @@ def new_cache(live: LiveModel, kind: str, capacity: int) -> Cache | None:
         raise ValueError(f"there is no kind of KV cache called {kind!r}; there are {', '.join(KINDS)}")
     if kind == "none" or live.cache_argument in ("", "state"):
         return None
-    cache = _decoder_cache(live, kind, capacity)
-    if kind == "quantized":
-        cache.layers = _exchanged(cache, "quantize", Float8Layer)
-    elif kind == "sliding":
-        cache.layers = _exchanged(cache, "cut", lambda: DynamicSlidingWindowLayer(live.kv_window))
-    return cache if live.anatomy.encoder is None else EncoderDecoderCache(cache, DynamicCache())
+    with live.forward_mode():
+        cache = _decoder_cache(live, kind, capacity)
+        if kind == "quantized":
+            cache.layers = _exchanged(cache, "quantize", Float8Layer)
+        elif kind == "sliding":
+            cache.layers = _exchanged(cache, "cut", lambda: DynamicSlidingWindowLayer(live.kv_window))
+        return cache if live.anatomy.encoder is None else EncoderDecoderCache(cache, DynamicCache())
 
 
 def _decoder_cache(live: LiveModel, kind: str, capacity: int) -> Cache:
@@ -60,6 +61,7 @@ def _decoder_cache(live: LiveModel, kind: str, capacity: int) -> Cache:
     decoder: Any = live.model if live.anatomy.encoder is None else live.model.get_decoder()  # type: ignore[no-untyped-call]
     config = getattr(decoder, "config", live.model.config).get_text_config(decoder=True)
     cache: Cache
+    layer: Any = DynamicLayer  # it has no types
     if kind == "static":
         cache = StaticCache(config, max_cache_len=capacity)
     else:
@@ -67,7 +69,7 @@ def _decoder_cache(live: LiveModel, kind: str, capacity: int) -> Cache:
     if live.anatomy.encoder is not None:
         depth = len(live.anatomy.blocks) - live.anatomy.encoder_layers
         while len(cache.layers) < depth:
-            cache.layers.append(StaticLayer(capacity) if kind == "static" else DynamicLayer())
+            cache.layers.append(StaticLayer(capacity) if kind == "static" else layer())
         cache.layers = cache.layers[:depth]
     return cache
 
@@ -94,7 +96,6 @@ def restart(live: LiveModel, context: Context, kind: str) -> None:
     context.cached = 0
 
 
-@torch.inference_mode()
 def convert(live: LiveModel, context: Context, kind: str) -> None:
     """Turn the context's cache into another kind, keeping what is cached wherever that is exact.
 
@@ -103,9 +104,14 @@ def convert(live: LiveModel, context: Context, kind: str) -> None:
     """
     source = context.cache
     target = new_cache(live, kind, context.capacity)
-    if not isinstance(source, Cache) or target is None or context.cached == 0:
-        restart(live, context, kind)
-    elif _carry_all(source, target):
+    with live.forward_mode(), torch.no_grad():
+        carried = (
+            isinstance(source, Cache)
+            and target is not None
+            and context.cached > 0
+            and _carry_all(source, target)
+        )
+    if carried:
         context.cache = target
     else:
         restart(live, context, kind)
@@ -129,7 +135,8 @@ def _carry_all(source: Cache, target: Cache) -> bool:
 def _bring_back(cache: Cache) -> None:
     """Layers that were moved to main memory come back to their device."""
     if getattr(cache, "offloading", False):
-        for layer in cache.layers:
+        layers: list[Any] = cache.layers
+        for layer in layers:
             layer.prefetch()
         torch.accelerator.synchronize()
 
@@ -236,7 +243,6 @@ def window_mask(live: LiveModel, cache: Cache | None, count: int) -> dict[str, t
     return {name: mask[None, None].to(live.device)}
 
 
-@torch.inference_mode()
 def cast(cache: Cache | None, dtype: torch.dtype) -> bool:
     """Cast a cache to another dtype in place. False, with nothing changed, where it holds more than keys and
     values.
@@ -251,7 +257,9 @@ def cast(cache: Cache | None, dtype: torch.dtype) -> bool:
     if not all(type(layer) in (*_GROWING, *_RESERVED) for layer in layers):
         return False
     filled = [layer for layer in layers if layer.is_initialized]
-    pairs = [(layer.keys.to(dtype), layer.values.to(dtype)) for layer in filled]
+    # what was made in inference mode stays so, and what was not can be written to outside of it
+    with torch.inference_mode(bool(filled) and filled[0].keys.is_inference()):
+        pairs = [(layer.keys.to(dtype), layer.values.to(dtype)) for layer in filled]
     for layer, (keys, values) in zip(filled, pairs, strict=True):
         layer.keys, layer.values, layer.dtype = keys, values, dtype
         if isinstance(layer, StaticLayer):

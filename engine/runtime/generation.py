@@ -123,7 +123,7 @@ class Generation:
         assert encoder is not None
         recorder.begin_step()
         ids = self._tensor([self._prompt])
-        with torch.inference_mode():
+        with self._live.forward_mode():
             self.context.encoded = self._live.run(encoder, self._forward_code, input_ids=ids)
             self._await_device()
         return self._stepped(StepKind.ENCODE, NOTHING, len(self._prompt))
@@ -131,7 +131,7 @@ class Generation:
     def _step(self) -> Stepped:
         live, context, recorder = self._live, self.context, self._live.recorder
         recorder.begin_step()
-        with torch.inference_mode():
+        with live.forward_mode():
             drafts = self._strategy.propose()
             ids, kind, completes = self._next_input(drafts)
             padding = self._padding_in(ids) if context.padding else 0

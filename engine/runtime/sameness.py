@@ -52,12 +52,15 @@ def measure_sameness(
 
 @contextmanager
 def _set_aside(live: LiveModel) -> Iterator[None]:
-    """Inside, the model has no generation: changing a setting converts no cache."""
+    """Inside, the model has no generation: changing a setting converts no cache, and nothing is compiled for a step."""
     context, live.context = live.context, None
     try:
         yield
     finally:
         live.context = context
+        for step in (live.compiled, live.replayed):
+            if step is not None:
+                step.missed = None
 
 
 @contextmanager

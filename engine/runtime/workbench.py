@@ -58,6 +58,7 @@ from engine.runtime.prompts import (
 )
 from engine.runtime.sameness import SamenessRefused, measure_sameness
 from engine.runtime.settings import ALL
+from engine.runtime.settings.adapting import has_missed, made_for_missed
 from engine.runtime.settings.base import Setting
 from engine.runtime.settings.decoding import own_decoding
 from engine.runtime.settings.execution import default_threads
@@ -88,6 +89,7 @@ class Workbench:
         begin_ns = perf_counter_ns()
         report = LoadReport(self._tell, is_given_up)
         self.live = self._load(command, report)
+        self.live.tell = lambda activity: self._tell(Progress(perf_counter_ns(), activity, None))
         self.recorder = self.live.recorder
         self.facts = self._probe(report)
         self.live.facts = replace(
@@ -184,6 +186,22 @@ class Workbench:
                 begin_ns, self.step_index, changes, end_ns - begin_ns, self.configuration, self.effective()
             )
         )
+
+    def make_missed(self) -> bool:
+        """Compile or capture for a step that what was made did not fit, as a switch of its own. False without one."""
+        if not has_missed(self.live):
+            return False
+        begin_ns = perf_counter_ns()
+        changes = made_for_missed(self.live)
+        if any(change.reason for change in changes):
+            self.configuration = self.next_configuration()
+        switch_ns = perf_counter_ns() - begin_ns
+        self.emit(
+            SettingsChanged(
+                begin_ns, self.step_index, changes, switch_ns, self.configuration, self.effective()
+            )
+        )
+        return True
 
     def next_configuration(self) -> int:
         """A number that no configuration has had yet."""
@@ -334,6 +352,9 @@ class Workbench:
         """Let go of the model."""
         if self.live.probes is not None:
             self.live.probes.remove()
+        for step in (self.live.compiled, self.live.replayed):
+            if step is not None:
+                step.take_out()  # what it said to torch is of the process
         self.live.context = None
 
 
@@ -351,6 +372,7 @@ class Run:
     def step(self, held: bool) -> str:
         """Do one step and emit it; why the generation ended, or "". `held`: the user held the engine before it."""
         held = self._take_turn() or held
+        held = self._workbench.make_missed() or held
         held_ns = perf_counter_ns() - self._last_end_ns if held else 0
         stepped = next(self._steps)
         end_ns = perf_counter_ns()

@@ -2,8 +2,11 @@
 
 from engine.runtime.settings.attention import Attention
 from engine.runtime.settings.base import Setting
+from engine.runtime.settings.compilation import Compile
+from engine.runtime.settings.cuda_graphs import CudaGraphs
 from engine.runtime.settings.decoding import NUMBERS, SAMPLING_PLACE, TOP_P_METHOD, Strategy
 from engine.runtime.settings.execution import PrefillChunk, Threads
+from engine.runtime.settings.grad_mode import GradMode
 from engine.runtime.settings.instrumentation import DetailLevel
 from engine.runtime.settings.kv_cache import KvCache, KvWindow
 from engine.runtime.settings.matmul_precision import MatmulPrecision
@@ -26,6 +29,9 @@ ALL: tuple[Setting, ...] = (
     KvWindow(),
     Threads(),
     PrefillChunk(),
+    GradMode(),
+    Compile(),
+    CudaGraphs(),
     Strategy(),
     *NUMBERS,
     TOP_P_METHOD,

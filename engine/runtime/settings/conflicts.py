@@ -95,8 +95,8 @@ CONFLICTS: tuple[Conflict, ...] = (
         one_of("flex"),
         "kv_cache",
         one_of("sliding"),
-        "FlexAttention takes masks of its own form, and a sliding window brings another: set attention to sdpa or eager,"
-        " or kv_cache to dynamic.",
+        "FlexAttention takes masks of its own form, and a sliding window brings another: set attention to sdpa or"
+        " eager, or kv_cache to dynamic.",
     ),
     Conflict(
         "sparsity",
@@ -111,6 +111,62 @@ CONFLICTS: tuple[Conflict, ...] = (
         "precision",
         one_of("float32"),
         "Sparse products (2:4) take 16-bit weights: set precision to bfloat16, or sparsity to another pattern.",
+    ),
+    Conflict(
+        "compile",
+        all_but("off"),
+        "attention",
+        one_of("flex"),
+        "FlexAttention as it is offered here runs uncompiled: choose another attention kernel or no compilation.",
+    ),
+    Conflict(
+        "compile",
+        all_but("off"),
+        "kv_cache",
+        one_of("none"),
+        "Only steps of one token are compiled, and without a KV cache none is: choose a KV cache or no compilation.",
+    ),
+    Conflict(
+        "compile",
+        all_but("off"),
+        "kv_cache",
+        one_of("offloaded"),
+        "An offloaded KV cache waits for copies in mid-step, which one compiled graph cannot: choose one or the other.",
+    ),
+    Conflict(
+        "compile",
+        all_but("off"),
+        "grad_mode",
+        one_of("grad"),
+        "A compiled step is marked by changing tensors in place, which gradients forbid: choose another autograd mode.",
+    ),
+    Conflict(
+        "compile",
+        one_of("reduce-overhead"),
+        "detail",
+        all_but("step"),
+        "A replayed CUDA graph stamps nothing on the host: choose detail 'step', or plain compilation.",
+    ),
+    Conflict(
+        "cuda_graphs",
+        one_of("on"),
+        "kv_cache",
+        all_but("static"),
+        "A captured step writes to the same memory each time: CUDA graphs need the static KV cache.",
+    ),
+    Conflict(
+        "cuda_graphs",
+        one_of("on"),
+        "compile",
+        all_but("off"),
+        "The step is either captured as it is or compiled: choose 'reduce-overhead' to have compiled graphs captured.",
+    ),
+    Conflict(
+        "cuda_graphs",
+        one_of("on"),
+        "grad_mode",
+        one_of("grad"),
+        "A replayed step records nothing for a backward pass: choose another autograd mode or no CUDA graphs.",
     ),
 )
 

@@ -28,7 +28,7 @@ _EXPECTED = {
     "none": "Much slower: every token computes the whole sequence again.",
     "dynamic": "Grows by one token a step: the usual choice.",
     "static": "Usually slower without compilation: every step attends over the whole reserved length.",
-    "quantized": "A quarter of the bytes of float32, half of those of 16 bit; slower, since every step unpacks all of it.",
+    "quantized": "A quarter of the bytes of float32, half of 16 bit; slower, since every step unpacks all of it.",
     "offloaded": "Frees memory of the device for long contexts; slower, since every step copies each layer's part in.",
     "sliding": "Bytes and time stop growing at the window; what lies before it is forgotten.",
 }
@@ -193,7 +193,7 @@ def _damage(live: LiveModel, reference: torch.Tensor) -> str:
 
 
 def _wrong_window(live: LiveModel) -> str:
-    """Why windows do not work here: the model has to give what it gives for all tokens at once with the window's mask."""
+    """Why windows do not work here: step by step has to give what all tokens at once give with the mask."""
     with _narrow(live):
         try:
             stepwise = run_trial(live, _WINDOW_SIZES, "sliding")

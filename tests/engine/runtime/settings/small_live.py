@@ -65,9 +65,13 @@ def setting(key: str) -> Setting:
     return next(setting for setting in ALL if setting.key == key)
 
 
-@torch.inference_mode()
 def step(live: LiveModel, chooser: Chooser) -> int:
     """Feed what is pending and choose one token, which becomes pending."""
+    with live.forward_mode():
+        return _step(live, chooser)
+
+
+def _step(live: LiveModel, chooser: Chooser) -> int:
     context = live.context
     assert context is not None
     logits = None
@@ -81,7 +85,9 @@ def step(live: LiveModel, chooser: Chooser) -> int:
         if positions is not None:
             arguments["position_ids"] = positions[:, context.cached :]
         arguments |= window_mask(live, context.cache, fed.shape[1])
-        output = live.model(input_ids=fed, use_cache=live.cache_kind != "none", **arguments)
+        if live.keeps_logits:
+            arguments["logits_to_keep"] = 1
+        output = live.run(live.model, 1, input_ids=fed, use_cache=live.cache_kind != "none", **arguments)
         if live.cache_argument == "state" and live.cache_kind != "none":
             context.cache = output.state
         context.cached += fed.shape[1]

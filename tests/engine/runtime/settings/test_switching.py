@@ -94,7 +94,9 @@ def test_the_attention_core_is_measured_with_every_kernel(kernel: str) -> None:
 def test_probing_offers_what_works_here() -> None:
     facts = probed("llama")
     assert [c.value for c in facts["attention"].choices if not c.reason] == KERNELS
-    assert [c.value for c in facts["kv_cache"].choices if not c.reason] == ["none", "dynamic", "static"]
+    kinds = ["none", "dynamic", "static", "quantized", "sliding"]
+    assert [c.value for c in facts["kv_cache"].choices if not c.reason] == kinds
+    assert [c.value for c in facts["kv_cache"].choices if not c.lossless] == ["quantized", "sliding"]
     assert facts["threads"].maximum >= facts["threads"].default >= 1
     assert facts["prefill_chunk"].default == 512
 
@@ -123,7 +125,7 @@ def test_probing_leaves_the_model_as_it_was_refuses_in_sentences_and_what_it_off
             assert not next(c.reason for c in fact.choices if c.value == before[key])
     for key in ("attention", "kv_cache"):
         for choice in facts[key].choices:
-            if not choice.reason and not facts[key].reason:
+            if not choice.reason and not facts[key].reason and choice.lossless is not False:
                 assert generate(live, 6, {2: {key: choice.value}}) == tokens, choice.value
         setting(key).apply(live, facts[key].default)
 
@@ -135,6 +137,12 @@ def test_probing_leaves_the_model_as_it_was_refuses_in_sentences_and_what_it_off
         ("mamba", "kv_cache", "static", "state of fixed size"),
         ("rwkv", "kv_cache", "static", "nothing to reserve"),
         ("gpt_neo", "kv_cache", "static", "other results"),
+        ("llama", "kv_cache", "offloaded", "no other place"),
+        ("mistral", "kv_cache", "sliding", "windows of their own"),
+        ("mistral", "kv_cache", "quantized", "tokens of a window"),
+        ("mamba", "kv_cache", "quantized", "state of fixed size"),
+        ("falcon_h1", "kv_cache", "sliding", "more than keys and values"),
+        ("bloom", "kv_cache", "sliding", "fails on this model"),
         ("bloom", "attention", "sdpa", "brings its own attention"),
         ("gpt_oss", "attention", "flex", "attention sinks"),
         ("gpt_oss", "attention", "sdpa", "does not support"),
@@ -152,6 +160,14 @@ def test_models_that_drop_their_state_between_chunks_take_whole_prompts_only(fam
     fact = probed(family_of_all)["prefill_chunk"]
     assert (fact.default, fact.maximum) == (0, 0)
     assert "prefilled whole" in fact.reason
+
+
+def test_what_loses_nothing_is_told_apart_choice_by_choice() -> None:
+    facts = probed("llama")
+    assert facts["kv_cache"].lossless
+    assert not facts["kv_window"].lossless
+    assert facts["compile"].lossless
+    assert facts["grad_mode"].lossless
 
 
 @pytest.mark.parametrize("key", [one.key for one in ALL])
