@@ -151,8 +151,15 @@ class CompiledStep:
             arguments[live.cache_argument] = context.cache
             if live.anatomy.encoder is not None:
                 arguments["encoder_outputs"] = context.encoded
-            return arguments
-        return self._fill(arguments, fed)
+            return arguments | self._position(context.cached)
+        return self._fill(arguments, fed) | self._position(_FEW)
+
+    def _position(self, cached: int) -> dict[str, torch.Tensor]:
+        """The position of the next token, where the loop tells it."""
+        from engine.runtime.positions import told_positions
+
+        told = told_positions(self._live, self._live.model, cached + 1)
+        return {} if told is None else {"position_ids": told[0, cached:].unsqueeze(0)}
 
     def _fill(self, arguments: dict[str, Any], fed: str) -> dict[str, Any]:
         from engine.runtime.caches import new_cache

@@ -211,7 +211,8 @@ class Generation:
             arguments["input_ids"] = ids
             if self._positions is not None:
                 begin = self.context.cached
-                arguments["position_ids"] = self._positions[:, begin : begin + ids.shape[1]]
+                # with strides that say nothing of the capacity: compiled code is made for strides
+                arguments["position_ids"] = self._positions[0, begin : begin + ids.shape[1]].unsqueeze(0)
         else:
             encoded = encoded_rows(self.context.encoded, ids.shape[0])
             arguments |= {"decoder_input_ids": ids, "encoder_outputs": encoded}
