@@ -8,10 +8,10 @@ import argparse
 import queue
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TypeVar
 
 from engine import __version__
+from engine.prompt_files import prompt_text
 from engine.protocol import (
     CatalogueListed,
     Change,
@@ -24,6 +24,7 @@ from engine.protocol import (
     ListModels,
     Load,
     ModelLoaded,
+    ProbeTraining,
     Prompt,
     SettingsChanged,
     SettingsProbed,
@@ -32,8 +33,9 @@ from engine.protocol import (
     StepEnded,
     Turn,
 )
-from engine.report import JsonReport, Report, TextReport, print_catalogue, print_settings
+from engine.report import JsonReport, Report, TextReport, print_catalogue, print_settings, print_walk
 from engine.trace.store import Trace
+from engine.walk import Walk
 
 Answer = TypeVar("Answer")
 
@@ -75,6 +77,9 @@ def parser() -> argparse.ArgumentParser:
     _add_model(settings)
     settings.add_argument("--json", action="store_true", help="one JSON object a line")
     settings.set_defaults(run=list_settings)
+    _add_walk(
+        commands.add_parser("walk", help="try every setting that is possible here, and say what each did")
+    )
     commands.add_parser("serve", help="the engine process of a window (binary; not for people)").set_defaults(
         run=serve
     )
@@ -123,9 +128,30 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         metavar="STEP:KEY=VALUE",
         help="a setting from step STEP on (0 is the first)",
     )
+    parser.add_argument(
+        "--training-step",
+        type=int,
+        metavar="STEP",
+        help="make a training step before step STEP, and throw its gradients away",
+    )
+    parser.add_argument("--mixed", action="store_true", help="the training step in mixed precision")
+    parser.add_argument(
+        "--accumulate", type=int, default=1, metavar="N", help="pieces of the training step (default: 1)"
+    )
     parser.add_argument("--detail", choices=("step", "phase", "layer", "core"), help="how deep to measure")
     parser.add_argument("--json", action="store_true", help="one JSON object a line, a summary last")
     parser.set_defaults(run=run)
+
+
+def _add_walk(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    parser.add_argument("--prompt", default="def ", help="text to continue, or @FILE (default: %(default)r)")
+    parser.add_argument(
+        "--tokens", type=int, default=32, metavar="N", help="tokens of each stretch (default: %(default)s)"
+    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="in force throughout")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.set_defaults(run=walk)
 
 
 # ---------------------------------------------------------------- run
@@ -139,7 +165,10 @@ def run(options: argparse.Namespace) -> int:
     script = parse_script(options.at)
     prompt = make_prompt(options)
     report: Report = JsonReport(sys.stdout) if options.json else TextReport(sys.stdout, sys.stderr)
-    front = Front(report, script)
+    probes = {}
+    if options.training_step is not None:
+        probes[options.training_step] = ProbeTraining(options.mixed, options.accumulate)
+    front = Front(report, script, probes)
     generate = Generate(
         prompt, options.max_new_tokens, not options.ignore_end_token, batch=options.batch, lines=options.lines
     )
@@ -149,9 +178,12 @@ def run(options: argparse.Namespace) -> int:
 class Front:
     """A front end without a window: it answers events with the next command, and reports as they come."""
 
-    def __init__(self, report: Report, script: dict[int, Configuration]) -> None:
+    def __init__(
+        self, report: Report, script: dict[int, Configuration], probes: dict[int, ProbeTraining] | None = None
+    ) -> None:
         self._report = report
         self._script = dict(script)
+        self._probes = dict(probes or {})
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._trace = Trace()
         self._generate: Generate | None = None
@@ -168,9 +200,11 @@ class Front:
             run_session(self._commands, self._take, place="thread")
         except KeyboardInterrupt:
             interrupted = True
-        for step, settings in sorted(self._script.items()):
-            if len(self._trace.steps) and not self._problem:
+        if len(self._trace.steps) and not self._problem:
+            for step, settings in sorted(self._script.items()):
                 self._report.problem(f"The settings {settings} for step {step} were never reached.")
+            for step in self._probes:
+                self._report.problem(f"Step {step}, before which to make a training step, was never reached.")
         if len(self._trace.steps):
             self._report.summary(self._trace)
         if self._problem:
@@ -214,6 +248,8 @@ class Front:
     def _change_before(self, step: int) -> None:
         if step in self._script:
             self._commands.put(Change(self._script.pop(step)))
+        if step in self._probes and step:  # before step 0 there is no text
+            self._commands.put(self._probes.pop(step))
 
     def _check_script(self, loaded: ModelLoaded) -> None:
         known = {facts.key for facts in loaded.settings}
@@ -246,9 +282,17 @@ def parse_script(entries: Sequence[str]) -> dict[int, Configuration]:
     return script
 
 
+def given_prompt(options: argparse.Namespace) -> str:
+    """The text that --prompt gives or names. Raises BadInput."""
+    try:
+        return prompt_text(options.prompt)
+    except ValueError as problem:
+        raise BadInput(str(problem)) from problem
+
+
 def make_prompt(options: argparse.Namespace) -> Prompt:
     """The prompt that the options ask for. Raises BadInput."""
-    text = read_prompt(options.prompt)
+    text = given_prompt(options)
     if not options.chat:
         if options.system is not None or options.thinking is not None:
             raise BadInput("--system and --thinking belong to a chat: add --chat.")
@@ -258,20 +302,17 @@ def make_prompt(options: argparse.Namespace) -> Prompt:
     return Prompt(turns=(*system, Turn("user", text)), thinking=thinking, truncate=options.truncate)
 
 
-def read_prompt(prompt: str) -> str:
-    """The prompt, or the text of the file that @FILE names. Raises BadInput."""
-    if not prompt.startswith("@"):
-        return prompt
-    path = Path(prompt[1:]).expanduser()
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise BadInput(
-            f"The prompt file {path} is not UTF-8 text; save it as UTF-8 and try again."
-        ) from error
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise BadInput(f"The prompt file {path} cannot be read ({reason}); check its path.") from error
+def walk(options: argparse.Namespace) -> int:
+    """Visit every setting in one session, and print what each did."""
+    if options.tokens < 16:
+        raise BadInput(f"A stretch of {options.tokens} tokens is too short to compare: use 16 or more.")
+    walked = Walk(options.tokens, lambda name: print(f"{name} …", file=sys.stderr, flush=True))
+    load = Load(options.model, options.device, parse_settings(options.set))
+    rows = walked.run(load, Generate(Prompt(given_prompt(options))))
+    print_walk(rows, options.json, sys.stdout)
+    if walked.problem:
+        raise BadInput(walked.problem)
+    return 0
 
 
 # ---------------------------------------------------------------- models, settings, serve

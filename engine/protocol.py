@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from engine.trace.phases import SpanName, StepKind
+from engine.trace.sameness import Sameness
 
 PROTOCOL_VERSION = 3
 
@@ -116,8 +117,58 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Alternate:
+    """Let a value of a setting take turns with the one in force, A B B A, until the generation ends or StopAlternating.
+
+    Only settings whose SettingFacts give `turn_steps` can.
+    """
+
+    key: str
+    value: SettingValue
+
+
+@dataclass(frozen=True, slots=True)
+class StopAlternating:
+    """Put the value from before the alternation back into force, at the next step boundary."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureSameness:
+    """Ask how far the output moved from what it would be under `reference` (only the settings that differ).
+
+    Answered by SamenessMeasured, between two steps of a generation; the generation waits meanwhile.
+    """
+
+    reference: Configuration
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeTraining:
+    """Make one training step (forward, loss, backward) on the text of the generation, and throw its gradients away.
+
+    Answered by a StepEnded of kind BACKWARD, between two steps of the generation. `mixed`: automatic mixed precision
+    (bfloat16); `accumulate`: pieces of the text whose gradients add up.
+    """
+
+    mixed: bool = False
+    accumulate: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class ListModels:
     """Ask what models there are; answered by CatalogueListed."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """Ask what can be known, before it is loaded, of a model that no catalogue lists: a directory or a hub id.
+
+    Of a hub id the hub is asked. Answered by LookedUp, beside whatever else the engine does; of several questions
+    only the last one is. `request`: comes back with the answer.
+    """
+
+    request: int
+    model: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +186,12 @@ Command = (
     | SingleStep
     | Stop
     | Change
+    | Alternate
+    | StopAlternating
+    | MeasureSameness
+    | ProbeTraining
     | ListModels
+    | LookUp
     | Shutdown
 )
 
@@ -156,19 +212,25 @@ class EngineState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A value that a setting can take. `reason`: why it is impossible here (empty: possible)."""
+    """A value that a setting can take. `reason`: why it is impossible here (empty: possible).
+
+    `lossless`: greedy tokens stay the same with it; None: as the setting says.
+    """
 
     value: SettingValue
     label: str
     reason: str = ""
     expected: str = ""  # what it is expected to do, one sentence
+    lossless: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SettingFacts:
     """A setting as the front end needs it. Numbers have a range, others choices: of a text these are suggestions.
 
-    `lossless`: greedy tokens stay the same whatever value is chosen. `reason`: why the whole setting is impossible.
+    `lossless`: greedy tokens stay the same whatever value is chosen, unless a choice says otherwise. `reason`: why the
+    whole setting is impossible.
+    `turn_steps`: steps of a turn when two of its values alternate; 0: switching costs too much for that.
     """
 
     key: str
@@ -184,6 +246,7 @@ class SettingFacts:
     expected: str = ""
     lossless: bool = True
     reason: str = ""
+    turn_steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,11 +302,26 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class CatalogueEntry:
-    """A model that could be loaded. `kind`: "demo", "preset" or "cached". `reason`: why it will not work ("": it will).
+class Fit:
+    """Whether a model fits on a device ("cpu", "cuda:0", …, or "split"), by the memory that is free there now.
 
-    `parameters`, `weight_bytes` (in its own dtype), `disk_bytes` and `context` are 0 where they are not known before
-    loading. `used_s`: when its files were last read, seconds since 1970 (0: not known).
+    `weight_bytes`: of its weights in the precision that it would be loaded in there. `reason`: why not ("": it fits).
+    """
+
+    device: str
+    weight_bytes: int
+    reason: str = ""
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueEntry:
+    """A model that could be loaded. `kind`: "demo", "preset", "cached"; if looked up also "directory", "hub".
+
+    `reason`: why it will not work, wherever it is loaded ("": it will). `fits`: what each device says to its size, the
+    one that "auto" means first; empty where the size is not known. `parameters`, `weight_bytes` (on that first
+    device), `disk_bytes` and `context` are 0 where they are not known before loading. `used_s`: when its files were
+    last read, seconds since 1970 (0: not known).
     """
 
     name: str
@@ -257,6 +335,13 @@ class CatalogueEntry:
     disk_bytes: int = 0
     used_s: float = 0.0
     family: Family = Family.DECODER
+    fits: tuple[Fit, ...] = ()
+
+    def fit_on(self, device: str = "auto") -> Fit:
+        """What a device says to the model's size; one that was not asked about says nothing."""
+        if device == "auto" and self.fits:
+            return self.fits[0]
+        return next((fit for fit in self.fits if fit.device == device), Fit(device, self.weight_bytes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,10 +488,27 @@ class SettingsProbed:
 
 @dataclass(frozen=True, slots=True)
 class CatalogueListed:
-    """The models there are, as asked for by ListModels."""
+    """The models there are, as asked for by ListModels, and the devices with what of them is free now.
+
+    What the loaded model holds counts as free: it goes before another one comes.
+    """
 
     at_ns: int
     entries: tuple[CatalogueEntry, ...]
+    devices: tuple[DeviceFacts, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """What is known of a model, as asked for by LookUp.
+
+    `problem`: why nothing could be found out (the hub is silent, say), "" if it could. A load may be tried even so.
+    """
+
+    at_ns: int
+    request: int
+    entry: CatalogueEntry
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -523,6 +625,46 @@ class SettingsChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class AlternationStarted:
+    """From step `step` on two values of a setting take turns, A B B A, each for `turn_steps` steps that yield tokens.
+
+    `first`, `second`: the values, A in force before. `configurations`, `effective`: of both; which of them a step was
+    made under is in its StepEnded.
+    """
+
+    at_ns: int
+    step: int
+    key: str
+    first: SettingValue
+    second: SettingValue
+    turn_steps: int
+    configurations: tuple[int, int]
+    effective: tuple[Configuration, Configuration]
+
+
+@dataclass(frozen=True, slots=True)
+class AlternationEnded:
+    """The alternation is over before step `step`, and its first value in force again. `reason`: "" or what ended it."""
+
+    at_ns: int
+    step: int
+    configuration: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SamenessMeasured:
+    """How far the output under `configuration` lies from that under other values: `reference`, only what differs."""
+
+    at_ns: int
+    step: int
+    configuration: int
+    reference: Configuration
+    sameness: Sameness
+    took_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class MemorySampled:
     """Memory of the engine, sampled at step boundaries, at most a few times a second. Absent values are None."""
 
@@ -572,6 +714,7 @@ Event = (
     | ModelLoaded
     | SettingsProbed
     | CatalogueListed
+    | LookedUp
     | TokensCounted
     | LayoutDefined
     | GenerationStarted
@@ -580,6 +723,9 @@ Event = (
     | BeamsRanked
     | GenerationEnded
     | SettingsChanged
+    | AlternationStarted
+    | AlternationEnded
+    | SamenessMeasured
     | MemorySampled
     | ObserverReport
     | Failed

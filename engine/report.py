@@ -1,9 +1,11 @@
 """What a run without a window prints: JSON lines for programs, text for people. Everything is read off the trace."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol, TextIO
+
+import numpy as np
 
 from engine.protocol import (
     BeamsRanked,
@@ -26,8 +28,10 @@ from engine.protocol import (
 )
 from engine.trace.generation_view import writes
 from engine.trace.metrics import Measured, as_json, summary
-from engine.trace.phases import LABELS, PHASE_COUNT, Phase, Role
-from engine.trace.store import NO_LATENCY, Trace
+from engine.trace.phases import LABELS, PHASE_COUNT, Phase, Role, StepKind
+from engine.trace.sameness import Sameness
+from engine.trace.store import KINDS, NO_LATENCY, Trace
+from engine.walk import Row
 
 
 class Report(Protocol):
@@ -173,6 +177,8 @@ class TextReport:
     def event(self, event: Event, trace: Trace) -> None:
         """Print what a person wants to see of it."""
         match event:
+            case StepEnded(kind=StepKind.BACKWARD):
+                self._note(training_line(trace, len(trace.steps) - 1))
             case StepEnded():
                 text = "".join(token.text for token in event.tokens if not token.sequence)
                 print(text, end="", file=self._out, flush=True)
@@ -222,6 +228,18 @@ class TextReport:
             if family in measured.metric.families:
                 self._note(metric_line(measured))
         self._note(phase_table(trace))
+
+
+def training_line(trace: Trace, row: int) -> str:
+    """What a training step took, and how often a decode step would have fitted into it."""
+    wall_ns = int(trace.steps.wall_ns[row])
+    backward_ns = int(trace.steps.phases_ns[row, Phase.BACKWARD])
+    decode = trace.steps.wall_ns[trace.steps.kind == KINDS.index(StepKind.DECODE)]
+    ratio = f", {wall_ns / float(np.median(decode)):.1f} times a decode step" if len(decode) else ""
+    return (
+        f"\n[training step on {trace.steps.prompt_tokens[row]:,} tokens: {wall_ns / 1e6:.1f} ms{ratio};"
+        f" loss and backward {backward_ns / 1e6:.1f} ms of it; its gradients were dropped]"
+    )
 
 
 def _model_line(event: ModelLoaded) -> str:
@@ -287,9 +305,11 @@ def print_catalogue(entries: Iterable[CatalogueEntry], as_lines: bool, out: Text
 
 
 def catalogue_line(entry: CatalogueEntry) -> str:
-    """A model as a line of text."""
+    """A model as a line of text; whether it fits is what the automatic device says."""
+    fit = entry.fit_on()
+    words = entry.reason or fit.reason or "; ".join(filter(None, (entry.remark, fit.remark)))
     size = f"{entry.parameters / 1e6:>9,.0f} M" if entry.parameters else f"{'?':>9}  "
-    return f"{entry.name:<36} {entry.kind:<8} {size}  {entry.reason or entry.remark}".rstrip()
+    return f"{entry.name:<36} {entry.kind:<8} {size}  {words}".rstrip()
 
 
 def print_settings(
@@ -313,3 +333,46 @@ def print_settings(
         for choice in facts.choices:
             state = f"impossible here: {choice.reason}" if choice.reason else choice.expected or "possible"
             print(f"    {choice.value!s:<16} {state}", file=out)
+
+
+def print_walk(rows: Iterable[Row], as_lines: bool, out: TextIO) -> None:
+    """What each setting did: JSON lines, or a table and below it what was not possible, with the reasons."""
+    if as_lines:
+        for row in rows:
+            print(json.dumps({"event": "station", **asdict(row)}, ensure_ascii=False), file=out)
+        return
+    rows = list(rows)
+    titles = ("setting", "switch", "time a token", "95 % interval", "verdict", "tokens/step", "output")
+    print(_walk_line(titles), file=out)
+    for row in rows:
+        if not row.reason:
+            print(_walk_line(_walk_cells(row)), file=out)
+    for row in rows:
+        if row.reason:
+            print(f"{row.station}: not possible here. {row.reason}", file=out)
+
+
+def _walk_line(cells: Sequence[str]) -> str:
+    widths = (30, 10, 12, 15, 8, 11, 0)
+    return "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def _walk_cells(row: Row) -> tuple[str, ...]:
+    """A line of the table; a dash where nothing was measured."""
+    switch = "–" if row.switch_ns is None else f"{row.switch_ns / 1e6:.1f} ms"
+    ratio = "–" if row.ratio is None else f"{row.ratio:.3f}×"
+    interval = "–" if row.low is None or row.high is None else f"{row.low:.3f} – {row.high:.3f}"
+    per_step = "–" if row.tokens_per_step is None else f"{row.tokens_per_step:.2f}"
+    return row.station, switch, ratio, interval, row.verdict or "–", per_step, sameness_words(row.sameness)
+
+
+def sameness_words(found: Sameness | None) -> str:
+    """How far an output moved, in short."""
+    if found is None:
+        return "–"
+    if found.greedy_is_same and found.top1 == 1.0:
+        return f"same greedy tokens (KL {found.kl_mean:.1g})"
+    greedy = "same" if found.greedy_is_same else f"differ at {found.first_difference + 1}"
+    return (
+        f"greedy tokens {greedy}, top-1 {found.top1:.0%}, KL {found.kl_mean:.2g}, NLL {found.nll_change:+.2g}"
+    )

@@ -44,7 +44,18 @@ ACTIONS = (
     ActionFacts("slowest", "Select the slowest step on screen", "Charts", ("M",)),
     ActionFacts("deselect", "Deselect, or dismiss a message", "Charts", ("Esc",)),
     ActionFacts("role", "Layer map: attention, MLP, rest", "Charts", ("R",)),
-    ActionFacts("axis", "Latency against steps or context", "Charts", ("C",)),
+    ActionFacts(
+        "alternate", "A/B the last change", "Run", ("B",), "", "Let the values of the last change take turns"
+    ),
+    ActionFacts(
+        "compare",
+        "Compare the output",
+        "Run",
+        ("O",),
+        "",
+        "Is the output the same as before the last change?",
+    ),
+    ActionFacts("axis", "Latency against steps or length", "Charts", ("C",)),
     ActionFacts("pick", "Choose a model…", "Session", ("Ctrl+O",), "model"),
     ActionFacts("prompt", "Edit the prompt", "Session", ("Ctrl+L", "P")),
     ActionFacts("picture", "Save a picture of the window", "Session", ("Ctrl+S",), "camera"),

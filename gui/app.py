@@ -98,11 +98,11 @@ def _run(options: Options, host: Host, interruption: "Interruption") -> int:
         application.processEvents()
 
 
-def _first_generation(options: Options, window: "MainWindow", remembered: str) -> Generate:
+def _first_generation(options: Options, window: "MainWindow", remembered: Prompt) -> Generate:
     """What is generated as soon as the model is loaded: without a prompt of its own, what the panel shows then."""
-    prompt = options.prompt if options.prompt is not None else remembered
-    if prompt:
-        window.prompt.set_text(prompt)
+    prompt = Prompt(options.prompt) if options.prompt is not None else remembered
+    if prompt.text or prompt.turns:
+        window.prompt.set_prompt(prompt)
     if options.screenshot is not None:
         window.prompt.set_limit(options.steps or PICTURE_TOKENS, False)
     elif options.steps is not None:

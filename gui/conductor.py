@@ -18,6 +18,7 @@ from engine.protocol import (
     GenerationEnded,
     GenerationStarted,
     LoadCancelled,
+    LookedUp,
     ModelLoaded,
     Progress,
     SettingsChanged,
@@ -129,6 +130,7 @@ class Conductor(QObject):
         engine.generation_ended.connect(self._generation_ended)
         engine.engine_ended.connect(self._engine_ended)
         engine.catalogue.connect(self._catalogue)
+        engine.looked_up.connect(self._looked_up)
         engine.noted.connect(self._noted)
         engine.tokens_counted.connect(self.window.prompt.show_count)
 
@@ -287,6 +289,11 @@ class Conductor(QObject):
         if self._picker is not None:
             self._picker.show_catalogue(listed)
 
+    @Slot(object)
+    def _looked_up(self, answer: LookedUp) -> None:
+        if self._picker is not None:
+            self._picker.show_answer(answer)
+
     @Slot(str)
     def _noted(self, sentence: str) -> None:
         self.window.messages.show_message(Kind.INFO, sentence, about="note")
@@ -305,6 +312,10 @@ class Conductor(QObject):
         window.prompt.count_requested.connect(self.engine.count_tokens)
         window.prompt.failed.connect(self._prompt_failed)
         window.switchboard.change_requested.connect(self.engine.change)
+        window.switchboard.alternation_requested.connect(self.engine.alternate)
+        window.switchboard.alternation_stopped.connect(self.engine.stop_alternating)
+        window.switchboard.training_requested.connect(self.engine.probe_training)
+        window.switchboard.sameness_requested.connect(self.engine.measure_sameness)
         window.progress.cancelled.connect(self._cancel)
         window.navigation.follow_changed.connect(window.actions_["follow"].setChecked)
         window.actions_["follow"].setChecked(window.navigation.follow)
@@ -328,6 +339,8 @@ class Conductor(QObject):
             "deselect": self.deselect,
             "role": lambda: navigation.set_role(Role((navigation.role + 1) % len(Role))),
             "axis": self._switch_axis,
+            "alternate": lambda: self._about_last_change(self.window.switchboard.alternate),
+            "compare": lambda: self._about_last_change(self.window.switchboard.compare),
             "pick": self.pick_model,
             "prompt": self.window.prompt.focus_text,
             "picture": self.save_picture,
@@ -394,6 +407,14 @@ class Conductor(QObject):
         else:
             self.window.messages.dismiss_latest()
 
+    def _about_last_change(self, do: Callable[[str], None]) -> None:
+        """Try something about the setting that was changed last."""
+        key = self.window.switchboard.last_changed()
+        if key is None:
+            self._noted("There is nothing to compare yet: change a setting first.")
+        else:
+            do(key)
+
     def _switch_axis(self) -> None:
         axes = list(type(self.window.navigation.latency_axis))
         now = axes.index(self.window.navigation.latency_axis)
@@ -407,6 +428,7 @@ class Conductor(QObject):
         picker = ModelPicker(devices, self._store.recent_models, self.window.theme, self.window)
         picker.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         picker.chosen.connect(self._load)
+        picker.look_up_requested.connect(self.engine.look_up)
         picker.finished.connect(self._picker_gone)
         self.window.theme_changed.connect(picker.set_theme)
         self._picker = picker

@@ -14,6 +14,7 @@ from PySide6.QtCore import QObject, Signal
 
 from engine.hosts import Host, open_host
 from engine.protocol import (
+    Alternate,
     CancelLoad,
     CatalogueListed,
     Change,
@@ -31,9 +32,13 @@ from engine.protocol import (
     ListModels,
     Load,
     LoadCancelled,
+    LookedUp,
+    LookUp,
+    MeasureSameness,
     ModelLoaded,
     ObserverReport,
     Pause,
+    ProbeTraining,
     Progress,
     Resume,
     SettingChange,
@@ -43,6 +48,7 @@ from engine.protocol import (
     SingleStep,
     StateChanged,
     Stop,
+    StopAlternating,
     TokensCounted,
 )
 from engine.trace.store import Trace
@@ -73,6 +79,7 @@ class EngineThread(QObject):
     generation_ended = Signal(object)  # GenerationEnded
     observer = Signal(object)  # ObserverReport
     catalogue = Signal(object)  # CatalogueListed
+    looked_up = Signal(object)  # LookedUp
     tokens_counted = Signal(object)  # TokensCounted
     load_cancelled = Signal(object)  # LoadCancelled, of a load that no other one follows
     noted = Signal(str)  # a sentence about what was done here
@@ -201,6 +208,13 @@ class EngineThread(QObject):
 
     def count_tokens(self, question: CountTokens) -> None:
         """Ask how many tokens a prompt has; `tokens_counted` answers. Nobody is told where there is no engine."""
+        self._wonder(question)
+
+    def look_up(self, question: LookUp) -> None:
+        """Ask what is known of a model; `looked_up` answers. Nobody is told where there is no engine."""
+        self._wonder(question)
+
+    def _wonder(self, question: CountTokens | LookUp) -> None:
         if self._host is not None:
             self._host.send(question)
 
@@ -217,6 +231,22 @@ class EngineThread(QObject):
             self.restart(str(place))
         elif others:
             self._send(Change(others))
+
+    def alternate(self, key: str, value: SettingValue) -> None:
+        """Let a value take turns with the one in force."""
+        self._send(Alternate(key, value))
+
+    def stop_alternating(self) -> None:
+        """Let values take turns no more."""
+        self._send(StopAlternating())
+
+    def measure_sameness(self, reference: Configuration) -> None:
+        """Compare the output with that under other values; the trace has the answer."""
+        self._send(MeasureSameness(reference))
+
+    def probe_training(self, command: ProbeTraining) -> None:
+        """Make a training step between two steps of the generation."""
+        self._send(command)
 
     def restart(self, place: str | None = None) -> None:
         """End the engine, and start another one there (or where it was), with the same model and settings."""
@@ -235,10 +265,7 @@ class EngineThread(QObject):
         """Begin a new trace of the same model: what was measured so far is dropped, what runs goes on."""
         if self.loaded is None:
             return
-        fresh = Trace(self.loaded)
-        fresh.layouts = dict(self.trace.layouts)
-        fresh.configurations = list(self.trace.configurations)
-        self._replace_trace(fresh)
+        self._replace_trace(self.trace.emptied(self.loaded))
 
     def shut_down(self) -> None:
         """End the engine and wait for it. Call it once, before the application ends."""
@@ -310,6 +337,8 @@ class EngineThread(QObject):
             case CatalogueListed():
                 self.listed = event
                 self.catalogue.emit(event)
+            case LookedUp():
+                self.looked_up.emit(event)
             case TokensCounted():
                 self.tokens_counted.emit(event)
             case LoadCancelled():

@@ -279,7 +279,8 @@ class MainWindow(QMainWindow):
         self.resizeDocks(side, [380, 400] if wide else [308, 328], Qt.Orientation.Horizontal)
         height = self.height()
         left = [docks["model"], docks["prompt"], docks["text"]]
-        self.resizeDocks(left, [240, 190, max(160, height - 560)], Qt.Orientation.Vertical)
+        prompt = max(190, height - 760)
+        self.resizeDocks(left, [240, prompt, max(160, height - 370 - prompt)], Qt.Orientation.Vertical)
         right = [docks["measurements"], docks["switchboard"]]
         self.resizeDocks(right, [330, max(200, height - 460)], Qt.Orientation.Vertical)
         self.resizeDocks([docks["timeline"]], [round(height * 0.21)], Qt.Orientation.Vertical)
@@ -299,7 +300,7 @@ class MainWindow(QMainWindow):
 
     def closeEvent(self, event: QCloseEvent) -> None:
         """Remember the layout, and let go."""
-        self._store.prompt = self.prompt.own_text
+        self._store.prompt = self.prompt.own_prompt
         self._store.keep_layout(self.saveGeometry(), self.saveState(VERSION), self._splitter.saveState())
         self._store.sync()
         self.closing.emit()

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from engine import __version__
+from engine.prompt_files import prompt_text
 from engine.protocol import Configuration
-from gui.prompt_files import read_prompt_file
 
 DEFAULT_MODEL = "demo"
 PICTURE_TOKENS = 128
@@ -53,7 +53,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         place = settings.pop("engine_place", given.place)
         if place not in ("process", "thread"):
             raise ValueError(f"an engine lives in a process or in a thread, not in '{place}'")
-        prompt = None if given.prompt is None else read_prompt(given.prompt)
+        prompt = None if given.prompt is None else prompt_text(given.prompt)
         size = _size(given.size) if given.size else None
         if given.steps is not None and given.steps < 1:
             raise ValueError(f"a generation has at least one token, not {given.steps}")
@@ -129,13 +129,6 @@ def _picture_path(text: str) -> Path:
     if not os.access(path.absolute().parent, os.W_OK):
         raise ValueError(f"the directory '{path.parent}' cannot be written to: choose another")
     return path
-
-
-def read_prompt(prompt: str) -> str:
-    """The prompt, or the text of the file that @FILE names. Raises ValueError with one sentence."""
-    if not prompt.startswith("@"):
-        return prompt
-    return read_prompt_file(Path(prompt[1:]).expanduser())
 
 
 def free_path(wanted: Path) -> Path:

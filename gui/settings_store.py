@@ -16,6 +16,7 @@ OWN = 50  # prompts of the user
 LONGEST_NAME = 80  # characters
 ROLES = ("system", "user", "assistant")
 THEMES = ("dark", "light", "system")
+UNUSABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)  # what reading garbage raises
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +70,17 @@ class SettingsStore:
         self._keep("recent_models", "\n".join([name, *others][:RECENT]))
 
     @property
-    def prompt(self) -> str:
-        """The last prompt, empty when there is none."""
-        return self._text("prompt", "")[:LONGEST_PROMPT]
+    def prompt(self) -> Prompt:
+        """The last prompt, empty where there is none."""
+        try:
+            return _own_prompt(json.loads(self._text("last_prompt", ""))).prompt
+        except UNUSABLE:
+            return Prompt()
 
     @prompt.setter
-    def prompt(self, text: str) -> None:
-        if len(text) <= LONGEST_PROMPT:
-            self._keep("prompt", text)
+    def prompt(self, prompt: Prompt) -> None:
+        if _characters(prompt) <= LONGEST_PROMPT:
+            self._keep("last_prompt", json.dumps(_stored(OwnPrompt("", prompt)), ensure_ascii=False))
 
     @property
     def own_prompts(self) -> list[OwnPrompt]:
@@ -84,12 +88,12 @@ class SettingsStore:
         try:
             stored = json.loads(self._text("own_prompts", "[]"))
             return [_own_prompt(entry) for entry in stored][:OWN]
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except UNUSABLE:
             return []
 
     def keep_own_prompt(self, own: OwnPrompt) -> None:
         """Save a prompt, in place of one of the same name. Raises ValueError where it is too long or one too many."""
-        size = len(own.prompt.text) + sum(len(turn.content) for turn in own.prompt.turns)
+        size = _characters(own.prompt)
         if size > LONGEST_PROMPT:
             raise ValueError(
                 f"The prompt has {size:,} characters, and up to {LONGEST_PROMPT:,} are saved: keep it in a file, and"
@@ -114,15 +118,7 @@ class SettingsStore:
         self._keep_own([known for known in self.own_prompts if known.name != name])
 
     def _keep_own(self, prompts: list[OwnPrompt]) -> None:
-        entries = [
-            {
-                "name": own.name,
-                "text": own.prompt.text,
-                "turns": [[turn.role, turn.content] for turn in own.prompt.turns],
-                "thinking": own.prompt.thinking,
-            }
-            for own in sorted(prompts, key=lambda own: own.name.casefold())
-        ]
+        entries = [_stored(own) for own in sorted(prompts, key=lambda own: own.name.casefold())]
         self._keep("own_prompts", json.dumps(entries, ensure_ascii=False))
 
     @property
@@ -169,6 +165,20 @@ class SettingsStore:
     def _keep(self, key: str, value: str | QByteArray) -> None:
         if self._settings is not None:
             self._settings.setValue(key, value)
+
+
+def _characters(prompt: Prompt) -> int:
+    return len(prompt.text) + sum(len(turn.content) for turn in prompt.turns)
+
+
+def _stored(own: OwnPrompt) -> dict[str, Any]:
+    """A prompt as it is stored; `_own_prompt` reads it."""
+    return {
+        "name": own.name,
+        "text": own.prompt.text,
+        "turns": [[turn.role, turn.content] for turn in own.prompt.turns],
+        "thinking": own.prompt.thinking,
+    }
 
 
 def _own_prompt(entry: dict[str, Any]) -> OwnPrompt:

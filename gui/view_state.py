@@ -26,7 +26,8 @@ QUANTILES = (0.5, 0.95)
 ENOUGH = 20  # a 95th percentile of fewer values would be little else than their largest
 HEADROOM = 1.25
 _SAMPLED = 4096  # a scale is found from at most this many steps
-_PREFILL_LIKE = [KINDS.index(StepKind.PREFILL), KINDS.index(StepKind.ENCODE)]
+#: Steps that yield no token; a scale that suits them is of no use for the others.
+_PREFILL_LIKE = [KINDS.index(kind) for kind in (StepKind.PREFILL, StepKind.ENCODE, StepKind.BACKWARD)]
 _CEILINGS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
 #: Phases from the bottom of a bar to its top.

@@ -8,7 +8,7 @@ from engine.trace.ledger import Span
 from engine.trace.phases import GROUPS, LABELS, Phase, StepKind
 from engine.trace.store import KINDS, NO_LATENCY, Trace
 from gui import units
-from gui.view_state import only_reads
+from gui.view_state import lengths, only_reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,9 @@ def together_sentence(trace: Trace) -> str:
 def latency_sentence(trace: Trace, step: int) -> str:
     """What there is to say about a step's latency, or that it has none."""
     if only_reads(trace):
-        return f"{units.duration(float(trace.steps.wall_ns[step] / trace.steps.batch[step]))} a sequence"
+        tokens = int(lengths(trace, slice(step, step + 1))[0])
+        each = units.duration(float(trace.steps.wall_ns[step] / trace.steps.batch[step]))
+        return f"{each} a sequence of {tokens:,} tokens{' with padding' if trace.steps.padding_tokens[step] else ''}"
     itl = int(trace.steps.itl_ns[step])
     return f"ITL {units.duration(itl)}" if itl != NO_LATENCY else "no ITL: the first arrival, or no token"
 

@@ -1,5 +1,6 @@
 """What every test gets: a headless, offline, isolated environment, and a look at what it left behind."""
 
+import gc
 import logging
 import os
 import shutil
@@ -19,6 +20,7 @@ os.environ.update(
     XDG_CACHE_HOME=os.path.join(ISOLATED, "cache"),
     TOKENIZERS_PARALLELISM="false",
     TQDM_DISABLE="1",
+    TORCHINDUCTOR_COMPILE_THREADS="1",  # more would be processes, which outlive their test
 )
 
 import psutil  # noqa: E402
@@ -41,6 +43,12 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     if not pluginmanager.hasplugin("pytest-qt"):
         parser.addini("qt_log_level_fail", "of pytest-qt, which is not here")
         parser.addini("qt_api", "of pytest-qt, which is not here")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: the garbage collector, which a load calls, looks from here on at what tests make."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure() -> None:
@@ -80,10 +88,13 @@ def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     threads, processes = own_threads(), child_processes()
     yield
     deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline and (own_threads() - threads or child_processes() - processes):
+    while True:
+        left_threads, left_processes = own_threads() - threads, child_processes() - processes
+        if not (left_threads or left_processes) or time.monotonic() >= deadline:
+            break
         time.sleep(0.01)
-    assert not own_threads() - threads, "the test left threads behind"
-    assert not child_processes() - processes, "the test left processes behind"
+    assert not left_threads, "the test left threads behind"
+    assert not left_processes, "the test left processes behind"
 
 
 @pytest.fixture(autouse=True)

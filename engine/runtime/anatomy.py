@@ -9,7 +9,7 @@ nothing is changed. What was not recognized is said in `Anatomy.warnings`, never
 import inspect
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -17,7 +17,15 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from engine.runtime.roles import Role, Roles, has_parameters, is_linear, is_loose, says_mask_or_positions
+from engine.runtime.roles import (
+    Role,
+    Roles,
+    has_parameters,
+    is_linear,
+    is_loose,
+    reads_text,
+    says_mask_or_positions,
+)
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,7 @@ class Anatomy:
     `complete`: everything with parameters outside of the layers is an embedding or belongs to the head, so
     that what runs before the first layer only prepares its input, and what runs after the last one only makes
     logits.
+    `beside`: paths of what reads images or sound and brings that into the text; with text alone, it never runs.
     """
 
     embeddings: tuple[Part, ...]
@@ -92,6 +101,7 @@ class Anatomy:
     warnings: tuple[str, ...]
     encoder_layers: int = 0
     encoder: nn.Module | None = None
+    beside: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """The anatomy in words, a line a part (equal layers in one line)."""
@@ -100,6 +110,7 @@ class Anatomy:
         kinds = Counter(_describe_block(block) for block in self.blocks)
         lines += [f"{count} layers: {kind}" for kind, count in kinds.items()]
         lines += [f"head: {_names(self.head)}"]
+        lines += [f"beside the text: {', '.join(self.beside)}"] if self.beside else []
         lines += [f"attention core: not available: {self.core_missing}"] if self.core_missing else []
         return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
 
@@ -116,18 +127,19 @@ def find_anatomy(model: PreTrainedModel) -> Anatomy:
     for stack in stacks:
         blocks += _blocks(stack, roles, len(blocks))
     path = _path(model, stacks)
-    embeddings, head, strangers = _around(model, path, stacks, roles)
+    around = _around(model, path, stacks, roles)
     encoder = stacks[0].owner if len(stacks) > 1 else None
     return Anatomy(
-        embeddings=embeddings,
+        embeddings=tuple(around.embeddings),
         preparations=tuple(_preparations([owner for _, owner in path])),
         blocks=tuple(blocks),
-        head=head,
+        head=tuple(around.head),
         core_missing=_why_no_core(blocks),
-        complete=all(stack.layers for stack in stacks) and not strangers,
-        warnings=tuple(_warnings(model, stacks, blocks, embeddings, head, strangers)),
+        complete=all(stack.layers for stack in stacks) and not around.strangers,
+        warnings=tuple(_warnings(model, stacks, blocks, around)),
         encoder_layers=len(stacks[0].order) if encoder is not None else 0,
         encoder=encoder,
+        beside=tuple(around.beside),
     )
 
 
@@ -179,6 +191,8 @@ def _find_stack(model: PreTrainedModel, place: nn.Module, owner: nn.Module, side
 def _outermost_lists(module: nn.Module, path: str, fits: Any) -> Iterator[tuple[str, list[nn.Module]]]:
     for name, child in module.named_children():
         place = f"{path}.{name}" if path else name
+        if not reads_text(child):
+            continue
         if isinstance(child, nn.ModuleList) and len(child) and fits(child):
             yield place, list(child)
         else:
@@ -203,7 +217,8 @@ def _parameter_count(layers: list[nn.Module]) -> int:
 
 def _promised(config: Any, side: str = "decoder") -> int | None:
     """The number of layers that the configuration of a side promises."""
-    names = (f"{side}_layers", f"num_{side}_layers", "num_hidden_layers")
+    # LongCat-Flash counts attentions as hidden layers, two of which are in a layer
+    names = (f"{side}_layers", f"num_{side}_layers", "num_layers", "num_hidden_layers")
     counts = (getattr(config, name, None) for name in names)
     return next((count for count in counts if isinstance(count, int) and count > 0), None)
 
@@ -247,9 +262,9 @@ def _inner_norms(found: dict[Role, list[Part]], roles: Roles) -> Iterator[Part]:
 def _sort(module: nn.Module, path: str, roles: Roles, found: dict[Role, list[Part]]) -> None:
     """Sort the children of a layer, or of a thin wrapper inside one, by their role."""
     loose: list[Part] = []
-    for name, child in module.named_children():
+    for name, child in _children(module):
         place = f"{path}.{name}" if path else name
-        role = roles.of(name, child)
+        role = roles.of(name.partition(".")[0], child)
         if role is not None:
             found[role].append(Part(place, child))
         elif is_loose(child):
@@ -279,18 +294,27 @@ def _path(model: nn.Module, stacks: tuple[_Stack, ...]) -> list[tuple[str, nn.Mo
     return [(path, model.get_submodule(path)) for path in paths]
 
 
+@dataclass
+class _Around:
+    """Parts before the layers, parts behind them, and paths of modules with parameters that are neither."""
+
+    embeddings: list[Part] = field(default_factory=list)
+    head: list[Part] = field(default_factory=list)
+    beside: list[str] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
+
+
 def _around(
     model: PreTrainedModel, path: list[tuple[str, nn.Module]], stacks: tuple[_Stack, ...], roles: Roles
-) -> tuple[tuple[Part, ...], tuple[Part, ...], list[str]]:
-    """Parts before the layers, parts behind them, and names of modules with parameters that are neither."""
+) -> _Around:
+    """What stands around the layers, in the modules on the ways to them."""
     seen = {id(module) for _, module in path}
     through = seen | {id(layer) for stack in stacks for layer in stack.layers}
     output: object = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    embeddings: list[Part] = []
-    head: list[Part] = []
-    strangers: list[str] = []
+    around = _Around()
     for owner_path, owner in path:
         order = _order_of_use(owner, [name for name, child in _children(owner) if id(child) in through])
+        has_tower = not all(reads_text(child) for _, child in _children(owner))
         passed = False
         for name, child in _children(owner):
             place = f"{owner_path}.{name}" if owner_path else name
@@ -299,15 +323,17 @@ def _around(
                 passed = True
             elif id(child) in seen:
                 continue
+            elif not reads_text(child) or (has_tower and roles.joins(name, child)):
+                around.beside.append(place)
             elif _makes_logits(child, output) or roles.closes(name, child, behind):
-                head.append(Part(place, child))
+                around.head.append(Part(place, child))
             elif roles.opens(name, child):
-                embeddings.append(Part(place, child))
+                around.embeddings.append(Part(place, child))
             elif has_parameters(child):
-                strangers.append(place)
+                around.strangers.append(place)
             seen.add(id(child))
-    head.sort(key=lambda part: _makes_logits(part.module, output))
-    return tuple(embeddings), tuple(head), strangers
+    around.head.sort(key=lambda part: _makes_logits(part.module, output))
+    return around
 
 
 def _order_of_use(owner: nn.Module, layers: list[str]) -> dict[str, bool]:
@@ -406,9 +432,7 @@ def _warnings(
     model: PreTrainedModel,
     stacks: tuple[_Stack, ...],
     blocks: Sequence[Block],
-    embeddings: tuple[Part, ...],
-    head: tuple[Part, ...],
-    strangers: list[str],
+    around: _Around,
 ) -> Iterator[str]:
     for stack in stacks:
         if not stack.layers:
@@ -420,9 +444,9 @@ def _warnings(
             yield f"{block.name}: neither attention, mixer nor MLP was found"
         elif unclaimed := block.unclaimed():
             yield f"{block.name}: counted as norm and residual: {', '.join(unclaimed)}"
-    if not embeddings:
+    if not around.embeddings:
         yield "no embedding was found"
-    if not head and model.base_model is not model:
+    if not around.head and model.base_model is not model:
         yield "no head was found"
-    if strangers:
-        yield f"outside of the layers, with no phase: {', '.join(strangers)}"
+    if around.strangers:
+        yield f"outside of the layers, with no phase: {', '.join(around.strangers)}"

@@ -117,7 +117,7 @@ class Encoding:
     def _step(self, inputs: Sequence[EncodedInput], last: bool) -> Stepped:
         recorder = self._live.recorder
         recorder.begin_step()
-        with torch.inference_mode():
+        with self._live.forward_mode():
             recorder.begin(self._inputs_code)
             batch = self._padded(inputs)
             arguments = {name: tensor.to(self._live.device) for name, tensor in batch.items()}

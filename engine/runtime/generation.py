@@ -19,8 +19,10 @@ from engine.protocol import Beam, SequenceResult, Token
 from engine.runtime.answers import prepare_answer
 from engine.runtime.batch import Batch
 from engine.runtime.beams import Beams
+from engine.runtime.caches import restart, window_mask
 from engine.runtime.clocks import wait_for_device
 from engine.runtime.live import Context, LiveModel
+from engine.runtime.positions import short_reach, told_positions
 from engine.runtime.rows import encoded_rows, filled_up, padded_arguments
 from engine.runtime.speculation import Speculation
 from engine.runtime.text import TextStream
@@ -77,7 +79,14 @@ class Generation:
         takes = inspect.signature(live.model.forward).parameters if others else ()
         self._takes_positions = "position_ids" in takes
         self._forward_code = live.recorder.define(Phase.FORWARD, name="forward")
+        self._short_reach = short_reach(live)
+        self._positions = told_positions(live, live.model, self.context.capacity)
         live.context = self.context
+
+    @property
+    def prompt(self) -> list[int]:
+        """The ids of what is continued, or answered."""
+        return self._prompt
 
     def _together(self, first: list[int], others: Sequence[list[int]]) -> Batch:
         """A batch of prompts, filled up to the length of the longest."""
@@ -114,7 +123,7 @@ class Generation:
         assert encoder is not None
         recorder.begin_step()
         ids = self._tensor([self._prompt])
-        with torch.inference_mode():
+        with self._live.forward_mode():
             self.context.encoded = self._live.run(encoder, self._forward_code, input_ids=ids)
             self._await_device()
         return self._stepped(StepKind.ENCODE, NOTHING, len(self._prompt))
@@ -122,7 +131,7 @@ class Generation:
     def _step(self) -> Stepped:
         live, context, recorder = self._live, self.context, self._live.recorder
         recorder.begin_step()
-        with torch.inference_mode():
+        with live.forward_mode():
             drafts = self._strategy.propose()
             ids, kind, completes = self._next_input(drafts)
             padding = self._padding_in(ids) if context.padding else 0
@@ -167,6 +176,10 @@ class Generation:
     def _next_input(self, drafts: list[int]) -> tuple[torch.Tensor, StepKind, bool]:
         """Ids to feed, shape (rows, n); what kind of step that makes; whether it leaves nothing pending."""
         live, context, chosen = self._live, self.context, self._writing.chosen
+        # then the keys in the cache are of no use, and a chunk alone would be taken for a short text
+        outgrown = bool(self._short_reach) and context.cached <= self._short_reach < len(context.ids)
+        if outgrown:
+            restart(live, context, live.cache_kind)
         pending = len(context.ids) - context.cached
         written = DECODE if not drafts else VERIFY
         if pending == 1 and chosen is not None:
@@ -176,7 +189,7 @@ class Generation:
         if live.cache_kind == "none":
             kind = written if chosen is not None or begins_answer else StepKind.PREFILL
             return self._tensor([[*row, *drafts] for row in self._strategy.rows()]), kind, True
-        count = pending if begins_answer else min(pending, live.prefill_chunk or pending)
+        count = pending if begins_answer or outgrown else min(pending, live.prefill_chunk or pending)
         ids = [row[context.cached : context.cached + count] for row in self._strategy.rows()]
         kind = StepKind.DECODE if begins_answer else StepKind.PREFILL
         return self._tensor(ids), kind, count == pending
@@ -191,10 +204,14 @@ class Generation:
             arguments: dict[str, Any] = {"use_cache": False}
         else:
             arguments = {"use_cache": True, live.cache_argument: self.context.cache}
+            arguments |= window_mask(live, self.context.cache, ids.shape[1])
         if live.keeps_logits:
             arguments["logits_to_keep"] = keep
         if self._answer is None:
             arguments["input_ids"] = ids
+            if self._positions is not None:
+                begin = self.context.cached
+                arguments["position_ids"] = self._positions[:, begin : begin + ids.shape[1]]
         else:
             encoded = encoded_rows(self.context.encoded, ids.shape[0])
             arguments |= {"decoder_input_ids": ids, "encoder_outputs": encoded}

@@ -2,18 +2,21 @@
 
 import queue
 from collections import deque
+from collections.abc import Callable
 
-from engine.protocol import CancelLoad, Command, CountTokens, Load, Shutdown
+from engine.protocol import CancelLoad, Command, CountTokens, Load, LookUp, Shutdown
 
 
 class Inbox:
     """What a front end has sent and the session has not taken yet, in order.
 
     Of questions for the length of a prompt only the last counts: whoever types asks faster than needs an answer.
+    `look_up`: takes a question that needs the session for nothing, as soon as it is seen.
     """
 
-    def __init__(self, commands: "queue.SimpleQueue[Command]") -> None:
+    def __init__(self, commands: "queue.SimpleQueue[Command]", look_up: Callable[[LookUp], None]) -> None:
         self._commands = commands
+        self._look_up = look_up
         self._ahead: deque[Command] = deque()
         self._question: CountTokens | None = None
 
@@ -53,5 +56,7 @@ class Inbox:
             command = self._commands.get()
             if isinstance(command, CountTokens):
                 self._question = command
+            elif isinstance(command, LookUp):
+                self._look_up(command)
             else:
                 self._ahead.append(command)

@@ -1,9 +1,10 @@
 """The loaded model and all that a setting may change about it while it runs. State lives here and nowhere else."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -13,8 +14,17 @@ from transformers.utils.generic import ModelOutput
 from engine.protocol import ModelFacts
 from engine.runtime.anatomy import Anatomy
 from engine.runtime.clocks import StampRecorder
+from engine.runtime.compiling import CompiledStep
 from engine.runtime.probes import Probes
+from engine.runtime.replaying import ReplayedStep
+from engine.runtime.weights.plan import WeightState
 from engine.trace.phases import Detail
+
+GRAD_MODES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "inference": torch.inference_mode,
+    "no_grad": torch.no_grad,
+    "grad": torch.enable_grad,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +96,16 @@ class LiveModel:
     """A model on its device, its tokenizer, and the settings in force, as the loop reads them at each step.
 
     `cache_argument`: the name under which `forward` takes the cache; `keeps_logits`: it takes `logits_to_keep`, so that
-    a prefill projects its last position only. `cache_kind`: "none", "dynamic", "static".
+    a prefill projects its last position only. `cache_kind`: one of engine.runtime.caches.KINDS; `kv_window`: how many
+    tokens attention sees with a sliding one.
+    `grad_mode`: "inference", "no_grad" or "grad", how the forward pass runs (see `forward_mode`). `compiled`: the
+    decode step as compiled code, None while it runs as it is; `compilations`: what has been compiled in each mode, to
+    be switched on again at once. `replayed`: the decode step as a captured graph, None while there is none.
+    `tell`: says what goes on while a switch takes long.
+    `own_decoding`: as the checkpoint's own configuration would have it, the default of `decoding`.
     `untried`: settings some of whose choices have not been tried yet, since that takes long.
     `draft_name`: the model that is to propose tokens ("": none); `draft`: that model, loaded when it is first needed.
-    `context`: the running generation's, None between generations. `stash`: parameters in other dtypes, to go back.
+    `context`: the running generation's, None between generations. `weights`: what the parameters hold, and held.
     """
 
     model: PreTrainedModel
@@ -103,30 +119,50 @@ class LiveModel:
     cache_argument: str = "past_key_values"
     keeps_logits: bool = True
     cache_kind: str = "dynamic"
+    kv_window: int = 256
+    grad_mode: str = "inference"
+    compiled: CompiledStep | None = None
+    compilations: dict[str, CompiledStep] = field(default_factory=dict)
+    replayed: ReplayedStep | None = None
+    tell: Callable[[str], None] = lambda activity: None
     attention: str = "sdpa"
     prefill_chunk: int = 512
     decoding: Decoding = field(default_factory=Decoding)
+    own_decoding: Decoding = field(default_factory=Decoding)
     loop: Loop = field(default_factory=Loop)
     draft: Draft | None = None
     draft_name: str = ""
     context: Context | None = None
     untried: set[str] = field(default_factory=set)
-    stash: dict[torch.dtype, dict[str, torch.Tensor]] = field(default_factory=dict)
+    weights: WeightState = field(default_factory=WeightState)
+
+    @cached_property
+    def padded_positions(self) -> nn.Embedding | None:
+        """The table of positions where it has a place for padding: then positions are counted from behind that."""
+        for name, module in self.model.named_modules():
+            if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+                return cast(nn.Embedding, module)
+        return None
 
     @cached_property
     def input_limit(self) -> int:
         """The most tokens that one input may have, special ones included.
 
-        Models like RoBERTa count positions from behind the padding token's: of the embeddings of positions that their
-        configuration states, those up to that one are never used.
+        Models like RoBERTa never use those of their embeddings of positions that come up to their padding's.
         """
-        limit = self.facts.context_limit
-        for name, module in self.model.named_modules():
-            padding: Any = getattr(module, "padding_idx", None)
-            if name.endswith("position_embeddings") and padding is not None:
-                weight: Any = module.weight
-                limit = min(limit, len(weight) - padding - 1)
-        return limit
+        table, limit = self.padded_positions, self.facts.context_limit
+        if table is None or table.padding_idx is None:
+            return limit
+        return min(limit, len(table.weight) - table.padding_idx - 1)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights that the model runs with now, without what is only kept to go back."""
+        return self.weights.nbytes or self.facts.weight_bytes
+
+    def forward_mode(self) -> AbstractContextManager[Any]:
+        """The mode in which the model runs and caches are made, as a context."""
+        return GRAD_MODES[self.grad_mode]()
 
     def run(self, module: nn.Module, code: int, **arguments: Any) -> Any:
         """The output of a forward pass; at the least level of detail it is one span, of this code."""
@@ -136,4 +172,24 @@ class LiveModel:
         output = module(**arguments)
         if whole:
             self.recorder.end()
+        if self.grad_mode == "grad":
+            detach(arguments.get(self.cache_argument))
         return output
+
+
+def detach(cache: Any) -> None:
+    """Cut a cache (or a list of states) from the graph that made it: else a step would keep all steps before it."""
+    layers = cache.layers if hasattr(cache, "layers") else ()
+    for part in (getattr(cache, "self_attention_cache", None), getattr(cache, "cross_attention_cache", None)):
+        layers = (*layers, *(part.layers if part is not None else ()))
+    for layer in layers:
+        for name, value in vars(layer).items():
+            setattr(layer, name, _detached(value))
+
+
+def _detached(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach()
+    if isinstance(value, dict):
+        return {key: _detached(inner) for key, inner in value.items()}
+    return tuple(_detached(inner) for inner in value) if isinstance(value, tuple) else value

@@ -24,6 +24,7 @@ from transformers.modeling_utils import AttentionInterface
 
 from engine.runtime.anatomy import Anatomy, Block, Part, asks_attention_interface
 from engine.runtime.clocks import StampRecorder
+from engine.runtime.graph_marks import GraphWrappers
 from engine.runtime.wrappers import Course, Function, Turns, Wrappers
 from engine.trace.phases import Detail, Phase
 
@@ -58,10 +59,18 @@ class Probes:
                 delattr(holder, name)
 
 
-def install(model: PreTrainedModel, anatomy: Anatomy, recorder: StampRecorder, detail: Detail) -> Probes:
+def install(
+    model: PreTrainedModel,
+    anatomy: Anatomy,
+    recorder: StampRecorder,
+    detail: Detail,
+    *,
+    compiled: bool = False,
+) -> Probes:
     """Wrap the parts of `model` so that they stamp `recorder` at the given level of detail.
 
-    STEP installs nothing. After an exception in the model spans are left open: drop what was recorded.
+    `compiled`: the model is going to be compiled, with the stamps in it. STEP installs nothing. After an exception in
+    the model spans are left open: drop what was recorded.
     Install after the model is on its device; remove and find the anatomy anew when its modules are exchanged.
     Raises RuntimeError when the model is probed already.
     """
@@ -72,17 +81,18 @@ def install(model: PreTrainedModel, anatomy: Anatomy, recorder: StampRecorder, d
     why = anatomy.core_missing if detail is Detail.CORE else f"not told apart at detail level {detail}"
     probes = Probes(not why, why)
     if detail is not Detail.STEP:
-        _Installer(probes, recorder).install(model, anatomy, detail)
+        wrappers = GraphWrappers(recorder) if compiled else Wrappers(recorder)
+        _Installer(probes, recorder, wrappers).install(model, anatomy, detail)
     return probes
 
 
 class _Installer:
     """Puts the wrappers of one model in place."""
 
-    def __init__(self, probes: Probes, recorder: StampRecorder) -> None:
+    def __init__(self, probes: Probes, recorder: StampRecorder, wrappers: Wrappers) -> None:
         self.probes = probes
         self.recorder = recorder
-        self.wrappers = Wrappers(recorder)
+        self.wrappers = wrappers
 
     def install(self, model: PreTrainedModel, anatomy: Anatomy, detail: Detail) -> None:
         if detail is Detail.CORE or not anatomy.complete:

@@ -18,7 +18,7 @@ class Role(Enum):
     CROSS_ATTENTION = "cross-attention"
     MLP = "mlp"
     MIXER = "mixer"
-    NORM = "norm"
+    NORM = "norm"  #: and residuals: additions, scales, hyper-connections
 
 
 def _words(*patterns: str) -> re.Pattern[str]:
@@ -28,6 +28,7 @@ def _words(*patterns: str) -> re.Pattern[str]:
 _NORM_CLASS = _words("norm")
 _NORM_NAME = _words(r"(^|_)(ln|norm|layernorm|layer_norm)(_|\d|$)", "norm$")
 _INNER_NORM = _words("layer_?norm")
+_RESIDUAL_CLASS = _words("residual", "hyper_?connection")
 _MIXER_CLASS = _words(
     "mamba",
     "mixer",
@@ -56,6 +57,7 @@ _LOOSE_CLASS = _words("(Intermediate|Output)$")
 _BEFORE = _words("embed", "rotary", "rope", "position", "alibi", "prompt", "^wte$", "^wpe$")
 _BEHIND_NAME = _words("final", "last", "out(put)?(_|$)", "head", r"^ln_f$", r"^norm_f$")
 _HEAD = _words("head$", "^cls$", "classif", "pool", "predict", "score", "vocab")
+_JOINS = _words("vision", "visual", "image", "audio", "speech", "multi_?modal", "projector", "connector")
 _PREPARES = _words(r"^(?!.*warn).*(mask|alibi|position_bias|position_ids|positional)")
 
 
@@ -78,6 +80,8 @@ class Roles:
 
     def _by_class(self, module: nn.Module) -> Role | None:
         full, own = type(module).__name__, self._own(module)
+        if _RESIDUAL_CLASS.search(own):  # whatever it is the residual of, which its name may tell, too
+            return Role.NORM
         if _NORM_CLASS.search(own):
             return None if _ATTENTION.search(own) else Role.NORM
         if _MIXER_CLASS.search(own) or re.match("rwkv.*attention", full, re.IGNORECASE):
@@ -128,6 +132,10 @@ class Roles:
             return behind and bool(_HEAD.search(name) or _HEAD.search(self._own(module)))
         return behind or bool(_BEHIND_NAME.search(name))
 
+    def joins(self, name: str, module: nn.Module) -> bool:
+        """Whether a module beside one that reads no text brings what that one reads into the text."""
+        return bool(_JOINS.search(name) or _JOINS.search(self._own(module)))
+
     def _is_norm(self, name: str, module: nn.Module) -> bool:
         return self._by_class(module) is Role.NORM or (
             has_parameters(module) and bool(_NORM_NAME.search(name))
@@ -168,6 +176,11 @@ def _recorded_attention(model: PreTrainedModel) -> list[type]:
 def has_parameters(module: nn.Module) -> bool:
     """Whether a module or one inside it holds a parameter."""
     return next(module.parameters(), None) is not None
+
+
+def reads_text(module: nn.Module) -> bool:
+    """Whether a module may run for text: not if it is a model of its own, for images or sound only."""
+    return not isinstance(module, PreTrainedModel) or "text" in module.input_modalities
 
 
 def is_linear(module: nn.Module) -> bool:

@@ -17,7 +17,7 @@ FLUSH_EVERY_NS = 30_000_000  # once a frame of the window: what is sent sooner i
 
 
 class Outbox:
-    """Collects events and sends them in batches, so that a step does not pay for a system call.
+    """Collects events and sends them in batches, so that a step does not pay for a system call. Any thread may emit.
 
     Pickling happens on the engine's thread, between steps, where it is timed; writing waits on a thread of its own,
     so that a front end that does not read never stops a step.
@@ -28,19 +28,25 @@ class Outbox:
         self._events: list[Event] = []
         self._frames: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._next_ns = 0
+        self._lock = threading.Lock()
         self._writer = threading.Thread(target=self._write, name="events", daemon=True)
         self._writer.start()
 
     def emit(self, event: Event) -> None:
         """Take an event; sends what has gathered when it is time, or when it is not of a step."""
-        self._events.append(event)
-        now_ns = perf_counter_ns()
-        if now_ns >= self._next_ns or not isinstance(event, StepEnded | BeamsRanked):
-            self._next_ns = now_ns + FLUSH_EVERY_NS
-            self.flush()
+        with self._lock:
+            self._events.append(event)
+            now_ns = perf_counter_ns()
+            if now_ns >= self._next_ns or not isinstance(event, StepEnded | BeamsRanked):
+                self._next_ns = now_ns + FLUSH_EVERY_NS
+                self._send()
 
     def flush(self) -> None:
         """Send what has gathered."""
+        with self._lock:
+            self._send()
+
+    def _send(self) -> None:
         if self._events:
             self._frames.put(batch(self._events))
             self._events.clear()

@@ -8,10 +8,12 @@ torch and transformers are imported when the session runs, so that a front end h
 import gc
 import queue
 import traceback
+from dataclasses import replace
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from engine.protocol import (
+    Alternate,
     CancelLoad,
     Change,
     Command,
@@ -24,17 +26,24 @@ from engine.protocol import (
     ListModels,
     Load,
     LoadCancelled,
+    LookUp,
+    MeasureSameness,
     Pause,
+    ProbeTraining,
     Progress,
     Resume,
     Shutdown,
     SingleStep,
     StateChanged,
     Stop,
+    StopAlternating,
 )
 from engine.runtime.inbox import Inbox
+from engine.runtime.lookups import Lookups
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from engine.runtime.workbench import Run, Workbench
 
 #: Longer than a window takes to start the generation that it wants as soon as its model is loaded.
@@ -46,7 +55,8 @@ def run_session(
 ) -> None:
     """Run an engine until it is told to shut down: commands in, events out, on the calling thread.
 
-    `flush` is called when the engine is about to wait: whoever batches events sends them then. `place`: where this
+    `emit` hears answers to LookUp from other threads. `flush` is called when the engine is about to wait: whoever
+    batches events sends them then. `place`: where this
     engine lives, to be reported as a setting.
     """
     Session(commands, emit, flush, place).run()
@@ -56,7 +66,8 @@ class Session:
     """Takes commands, emits events, runs the model between them."""
 
     def __init__(self, commands: "queue.SimpleQueue[Command]", emit: Emit, flush: Flush, place: str) -> None:
-        self._inbox = Inbox(commands)
+        self._lookups = Lookups(emit, self._loaded)
+        self._inbox = Inbox(commands, self._lookups.ask)
         self._emit = emit
         self._flush = flush
         self._place = place
@@ -76,6 +87,7 @@ class Session:
                     continue
                 self._held = True
             self._take(self._next_command())
+        self._lookups.close()
         self._unload()
         self._flush()
 
@@ -130,8 +142,18 @@ class Session:
                 self._end_run("stopped")
             case Change():
                 self._change(command)
+            case Alternate():
+                self._alternate(command)
+            case StopAlternating():
+                self._end_alternation()
+            case MeasureSameness():
+                self._measure_sameness(command)
+            case ProbeTraining():
+                self._probe_training(command)
             case ListModels():
                 self._list_models()
+            case LookUp():
+                self._lookups.ask(command)
             case Shutdown():
                 self._alive = False
 
@@ -176,11 +198,19 @@ class Session:
             self._workbench = None
             gc.collect()  # the model's cycles hold its weights; give the memory back before the next one
 
+    def _loaded(self) -> "PreTrainedModel | None":
+        return self._workbench.live.model if self._workbench is not None else None
+
     def _list_models(self) -> None:
         from engine.protocol import CatalogueListed
         from engine.runtime.models.catalogue import catalogue
+        from engine.runtime.models.fitting import Room
+        from engine.runtime.telemetry import devices
 
-        self._emit(CatalogueListed(perf_counter_ns(), catalogue()))
+        room = Room.now(self._loaded())
+        free = dict(room.free)
+        here = tuple(replace(facts, available_bytes=free[facts.device]) for facts in devices())
+        self._emit(CatalogueListed(perf_counter_ns(), catalogue(room), here))
 
     def _answer_question(self) -> None:
         """Say how long the prompt is that somebody types; without a model nobody can say."""
@@ -192,7 +222,51 @@ class Session:
         if self._workbench is None:
             self._fail("There is no model whose settings could change: load one first.", command="change")
             return
+        self._end_alternation()  # a change means what is in force then
         self._workbench.change(command.settings)
+
+    def _alternate(self, command: Alternate) -> None:
+        if self._workbench is None or self._run is None:
+            self._fail("Values take turns between steps: start a generation first.", command="alternate")
+            return
+        from engine.runtime.alternating import Alternation, AlternationRefused
+
+        self._end_alternation()
+        try:
+            self._run.alternation = Alternation(self._workbench, command)
+        except AlternationRefused as refusal:
+            self._fail(str(refusal), command="alternate")
+
+    def _measure_sameness(self, command: MeasureSameness) -> None:
+        if self._run is None:
+            self._fail("Outputs are compared on a text: start a generation first.", command="sameness")
+            return
+        from engine.runtime.sameness import SamenessRefused
+
+        try:
+            self._run.measure_sameness(command.reference)
+        except SamenessRefused as refusal:
+            self._fail(str(refusal), command="sameness")
+        except Exception as error:
+            self._fail(
+                f"The outputs could not be compared: {first_line(error)}.", traceback.format_exc(), "sameness"
+            )
+
+    def _probe_training(self, command: ProbeTraining) -> None:
+        if self._run is None:
+            self._fail("A training step is made on a text: start a generation first.", command="training")
+            return
+        from engine.runtime.training_probe import ProbeRefused
+
+        try:
+            self._run.probe_training(command)
+        except ProbeRefused as refusal:
+            self._fail(str(refusal), command="training")
+        self._held = True  # what it took is in no latency of the generation
+
+    def _end_alternation(self) -> None:
+        if self._run is not None:
+            self._run.end_alternation()
 
     # ------------------------------------------------------------ the generation
 

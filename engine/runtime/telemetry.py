@@ -85,6 +85,10 @@ class MemorySampler:
         self._process = psutil.Process()
         self._next_ns = 0
 
+    def soon(self) -> None:
+        """Memory may just have changed: the next step is followed by a sample."""
+        self._next_ns = 0
+
     def after_step(self, emit: Callable[[Event], None], now_ns: int) -> None:
         """Emit a sample when one is due."""
         if now_ns < self._next_ns:
@@ -105,7 +109,7 @@ class MemorySampler:
         return MemorySampled(
             at_ns=perf_counter_ns(),
             process_bytes=self._process.memory_info().rss,
-            weight_bytes=live.facts.weight_bytes,
+            weight_bytes=live.weight_bytes,
             cache_bytes=cache_bytes(cache),
             device_allocated_bytes=allocated,
             device_reserved_bytes=reserved,

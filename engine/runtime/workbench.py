@@ -25,7 +25,9 @@ from engine.protocol import (
     LayoutDefined,
     Load,
     ModelLoaded,
+    ProbeTraining,
     Progress,
+    SamenessMeasured,
     SequencesEncoded,
     SettingChange,
     SettingFacts,
@@ -35,6 +37,7 @@ from engine.protocol import (
     StepEnded,
     TokensCounted,
 )
+from engine.runtime.alternating import TURN_STEPS, Alternation, AlternationRefused
 from engine.runtime.anatomy import find_anatomy
 from engine.runtime.caches import cache_bytes, new_cache
 from engine.runtime.clocks import StampRecorder
@@ -53,12 +56,17 @@ from engine.runtime.prompts import (
     prompt_limit,
     tokenize,
 )
+from engine.runtime.sameness import SamenessRefused, measure_sameness
 from engine.runtime.settings import ALL
+from engine.runtime.settings.adapting import has_missed, made_for_missed
+from engine.runtime.settings.base import Setting
+from engine.runtime.settings.decoding import own_decoding
 from engine.runtime.settings.execution import default_threads
 from engine.runtime.settings.resolve import apply_changes, apply_defaults
 from engine.runtime.settings.suited import suited
 from engine.runtime.settings.together import why_not_padded
 from engine.runtime.telemetry import MemorySampler, Observer
+from engine.runtime.training_probe import ProbeRefused, training_step
 from engine.trace.phases import StepKind
 
 CACHE_ARGUMENTS = ("past_key_values", "cache_params", "state")
@@ -81,18 +89,20 @@ class Workbench:
         begin_ns = perf_counter_ns()
         report = LoadReport(self._tell, is_given_up)
         self.live = self._load(command, report)
+        self.live.tell = lambda activity: self._tell(Progress(perf_counter_ns(), activity, None))
         self.recorder = self.live.recorder
         self.facts = self._probe(report)
         self.live.facts = replace(
             self.live.facts, load_ns=perf_counter_ns() - begin_ns, load_stages_ns=report.stages_ns
         )
         self.configuration = 0
+        self._configurations = 1
         self.step_index = 0
         self.memory = MemorySampler(self.live)
         self.observer = Observer(self.live.recorder)
         self._layouts: dict[bytes, int] = {}
         self._generation_count = 0
-        refused = self._apply(tuple((k, v) for k, v in command.settings if k != "precision"))
+        refused = self.apply(tuple((k, v) for k, v in command.settings if k != "precision"))
         self.emit(
             ModelLoaded(perf_counter_ns(), self.live.facts, self.facts, self.configuration, self.effective())
         )
@@ -118,6 +128,7 @@ class Workbench:
             recorder=recorder,
             cache_argument=next((name for name in CACHE_ARGUMENTS if name in parameters), ""),
             keeps_logits="logits_to_keep" in parameters,
+            own_decoding=own_decoding(loaded.model.generation_config),
         )
 
     def _probe(self, report: LoadReport) -> tuple[SettingFacts, ...]:
@@ -126,12 +137,16 @@ class Workbench:
         facts = []
         for done, setting in enumerate(ALL):
             report(f"trying setting {setting.key}", done / len(ALL))
-            facts.append(suited(setting.probe(self.live), self.live.facts))
+            facts.append(self._suited(setting))
         apply_defaults(self.live, facts)
         detail = next(setting for setting in ALL if setting.key == "detail")
         detail.apply(self.live, detail.current(self.live))
         report.stage("")
         return (*facts, place_facts(self._place))
+
+    def _suited(self, setting: Setting) -> SettingFacts:
+        facts = suited(setting.probe(self.live), self.live.facts)
+        return replace(facts, turn_steps=TURN_STEPS.get(facts.key, 0))
 
     @property
     def is_tried(self) -> bool:
@@ -142,17 +157,17 @@ class Workbench:
         """Try what was left out so that the first token would come soon. Call it while nothing is generated."""
         waiting = set(self.live.untried)
         self.live.untried.clear()
-        again = {
-            setting.key: suited(setting.probe(self.live), self.live.facts)
-            for setting in ALL
-            if setting.key in waiting
-        }
+        again = {setting.key: self._suited(setting) for setting in ALL if setting.key in waiting}
         self.facts = tuple(again.get(facts.key, facts) for facts in self.facts)
         self.emit(SettingsProbed(perf_counter_ns(), self.facts))
 
     def _tell(self, progress: Progress) -> None:
         self.emit(progress)
         self.flush()
+
+    def tell_comparing(self, share: float) -> None:
+        """How far a comparison of outputs is."""
+        self._tell(Progress(perf_counter_ns(), "comparing outputs", share))
 
     def effective(self) -> Configuration:
         """All settings in force, sorted by key."""
@@ -162,8 +177,9 @@ class Workbench:
     def change(self, settings: Configuration) -> None:
         """Change settings now, between two steps; what was asked for and what came of it is one event."""
         begin_ns = perf_counter_ns()
-        changes = self._apply(settings)
-        self.configuration += 1
+        changes = self.apply(settings)
+        self.configuration = self.next_configuration()
+        self.memory.soon()
         end_ns = perf_counter_ns()
         self.emit(
             SettingsChanged(
@@ -171,7 +187,29 @@ class Workbench:
             )
         )
 
-    def _apply(self, settings: Configuration) -> tuple[SettingChange, ...]:
+    def make_missed(self) -> bool:
+        """Compile or capture for a step that what was made did not fit, as a switch of its own. False without one."""
+        if not has_missed(self.live):
+            return False
+        begin_ns = perf_counter_ns()
+        changes = made_for_missed(self.live)
+        if any(change.reason for change in changes):
+            self.configuration = self.next_configuration()
+        switch_ns = perf_counter_ns() - begin_ns
+        self.emit(
+            SettingsChanged(
+                begin_ns, self.step_index, changes, switch_ns, self.configuration, self.effective()
+            )
+        )
+        return True
+
+    def next_configuration(self) -> int:
+        """A number that no configuration has had yet."""
+        self._configurations += 1
+        return self._configurations - 1
+
+    def apply(self, settings: Configuration) -> tuple[SettingChange, ...]:
+        """Put settings into force where that is possible, without a word to the front end."""
         place = [(key, value) for key, value in settings if key == "engine_place"]
         others = {key: value for key, value in settings if key != "engine_place"}
         changes = apply_changes(self.live, others, self.facts[:-1]) if others else ()
@@ -314,6 +352,9 @@ class Workbench:
         """Let go of the model."""
         if self.live.probes is not None:
             self.live.probes.remove()
+        for step in (self.live.compiled, self.live.replayed):
+            if step is not None:
+                step.take_out()  # what it said to torch is of the process
         self.live.context = None
 
 
@@ -326,12 +367,17 @@ class Run:
         self._steps: Iterator[Stepped] = iter(work)
         self._number = number
         self._last_end_ns = perf_counter_ns()
+        self.alternation: Alternation | None = None
 
     def step(self, held: bool) -> str:
         """Do one step and emit it; why the generation ended, or "". `held`: the user held the engine before it."""
+        held = self._take_turn() or held
+        held = self._workbench.make_missed() or held
         held_ns = perf_counter_ns() - self._last_end_ns if held else 0
         stepped = next(self._steps)
         end_ns = perf_counter_ns()
+        if self.alternation is not None:
+            self.alternation.after_step(bool(stepped.tokens))
         bench = self._workbench
         bench.emit(self._event(stepped, held_ns))
         if stepped.results:
@@ -343,6 +389,49 @@ class Run:
         bench.observer.after_step(bench.emit, len(stepped.codes) // 2 + 2, end_ns)
         self._last_end_ns = end_ns
         return stepped.end_reason
+
+    def _take_turn(self) -> bool:
+        """Whether an alternation switched its setting for the next step."""
+        if self.alternation is None:
+            return False
+        try:
+            return self.alternation.before_step()
+        except AlternationRefused as refusal:
+            self.end_alternation(str(refusal))
+            return True
+
+    def end_alternation(self, reason: str = "") -> None:
+        """Let the values take turns no more, where they did."""
+        alternation, self.alternation = self.alternation, None
+        if alternation is not None:
+            alternation.end(reason)
+
+    def measure_sameness(self, reference: Configuration) -> None:
+        """Say how far the output moved from what it would be under `reference`. Raises SamenessRefused."""
+        bench, begin_ns = self._workbench, perf_counter_ns()
+        if not isinstance(self._work, Generation):
+            raise SamenessRefused("Outputs are compared on tokens, and this model writes none.")
+        sameness = measure_sameness(bench, self._work.prompt, reference, bench.tell_comparing)
+        bench.emit(
+            SamenessMeasured(
+                begin_ns,
+                bench.step_index,
+                bench.configuration,
+                reference,
+                sameness,
+                perf_counter_ns() - begin_ns,
+            )
+        )
+
+    def probe_training(self, command: ProbeTraining) -> None:
+        """Make a training step on the text so far, as a step of the trace. Raises ProbeRefused."""
+        bench = self._workbench
+        if not isinstance(self._work, Generation):
+            raise ProbeRefused("A training step predicts next tokens, and this model predicts none.")
+        ids = list(self._work.context.ids)
+        codes, stamps = training_step(bench.live, ids, self._work.prompt, command)
+        bench.emit(self._event(Stepped(StepKind.BACKWARD, codes, stamps, (), len(ids), ""), 0))
+        bench.step_index += 1
 
     def _event(self, stepped: Stepped, held_ns: int) -> StepEnded:
         bench = self._workbench
@@ -369,6 +458,7 @@ class Run:
     def end(self, reason: str) -> None:
         """Emit the end of the generation and let its context go."""
         bench = self._workbench
+        self.end_alternation()
         bench.emit(GenerationEnded(self._number, perf_counter_ns(), reason, self._work.tail()))
         bench.live.context = None
 

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.protocol import (
+    AlternationEnded,
+    AlternationStarted,
     BeamsRanked,
     Configuration,
     Event,
@@ -21,6 +23,7 @@ from engine.protocol import (
     MemorySampled,
     ModelFacts,
     ModelLoaded,
+    SamenessMeasured,
     SequencesEncoded,
     SettingsChanged,
     StepEnded,
@@ -164,13 +167,14 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """An event pinned to a place: before step `step` of the trace."""
+    """An event pinned to a place: before step `step` of the trace. `before`: the configuration that was in force."""
 
     step: int
     at_ns: int
     kind: str  # "settings"
     text: str
     event: SettingsChanged
+    before: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +185,16 @@ class GenerationRecord:
     first_step: int
     end_step: int
     ended: GenerationEnded | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AlternationRecord:
+    """Two values that took turns, and where: rows first_step ≤ i < end_step of `Steps`; `ended` None while they do."""
+
+    started: AlternationStarted
+    first_step: int
+    end_step: int
+    ended: AlternationEnded | None = None
 
 
 class Trace:
@@ -197,13 +211,23 @@ class Trace:
         self.results: list[SequencesEncoded] = []
         self.beams: list[BeamsRanked] = []
         self.marks: list[Mark] = []
+        self.alternations: list[AlternationRecord] = []
+        self.sameness: list[SamenessMeasured] = []
         self.generations: list[GenerationRecord] = []
         self.memory: list[MemorySampled] = []
         self.layouts: dict[int, Layout] = {}
         self.revision = 0
+        self._in_force = 0
         self._layer_count = len(loaded.model.layer_names) if loaded else 0
         self._last_arrival_ns: int | None = None
         self._held_since_arrival_ns = 0
+
+    def emptied(self, loaded: ModelLoaded) -> "Trace":
+        """A new trace of the same model that goes on where this one is: what steps refer to by number is known."""
+        fresh = Trace(loaded)
+        fresh.layouts, fresh.configurations = dict(self.layouts), list(self.configurations)
+        fresh._in_force = self._in_force
+        return fresh
 
     @property
     def layer_count(self) -> int:
@@ -213,7 +237,7 @@ class Trace:
     @property
     def configuration(self) -> Configuration:
         """The configuration in force at the end of the trace."""
-        return self.configurations[-1] if self.configurations else ()
+        return self.configurations[self._in_force] if self.configurations else ()
 
     def append(self, event: Event) -> None:
         """Fold one event in. Events that say nothing about what was measured are ignored.
@@ -237,6 +261,12 @@ class Trace:
                 self.beams.append(event)
             case SettingsChanged():
                 self._append_mark(event)
+            case AlternationStarted():
+                self._begin_alternation(event)
+            case AlternationEnded():
+                self._end_alternation(event)
+            case SamenessMeasured():
+                self.sameness.append(event)
             case MemorySampled():
                 self.memory.append(event)
             case _:
@@ -322,6 +352,8 @@ class Trace:
             self.tokens.append(token.id, token.arrival_ns, row, token.text, token.sequence)
         if self.generations:
             self.generations[-1] = replace(self.generations[-1], end_step=row + 1)
+        if self.alternations and self.alternations[-1].ended is None:
+            self.alternations[-1] = replace(self.alternations[-1], end_step=row + 1)
 
     def _layers(self, layout: Layout, stamps: Int64) -> Int64:
         layers = np.zeros((self._layer_count, len(Role)), np.int64)
@@ -346,11 +378,26 @@ class Trace:
                 self.generations[place] = replace(self.generations[place], ended=event)
                 return
 
+    def _configure(self, number: int, effective: Configuration) -> None:
+        while len(self.configurations) <= number:
+            self.configurations.append(effective)
+        self.configurations[number] = effective
+
+    def _begin_alternation(self, event: AlternationStarted) -> None:
+        for number, effective in zip(event.configurations, event.effective, strict=True):
+            self._configure(number, effective)
+        row = len(self.steps)
+        self.alternations.append(AlternationRecord(event, row, row))
+
+    def _end_alternation(self, event: AlternationEnded) -> None:
+        if self.alternations:
+            self.alternations[-1] = replace(self.alternations[-1], ended=event)
+        self._in_force = event.configuration
+
     def _append_mark(self, event: SettingsChanged) -> None:
-        while len(self.configurations) <= event.configuration:
-            self.configurations.append(event.effective)
-        self.configurations[event.configuration] = event.effective
-        self.marks.append(Mark(len(self.steps), event.at_ns, "settings", mark_text(event), event))
+        self._configure(event.configuration, event.effective)
+        before, self._in_force = self._in_force, event.configuration
+        self.marks.append(Mark(len(self.steps), event.at_ns, "settings", mark_text(event), event, before))
 
 
 def mark_text(event: SettingsChanged) -> str:

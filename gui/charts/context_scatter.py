@@ -30,7 +30,7 @@ class ContextScatter:
         newest = lengths(trace, slice(self._seen, len(trace.steps)))
         self._longest = max(self._longest, int(newest.max())) if len(newest) else self._longest
         self._seen += len(newest)
-        self._title = "input, tokens" if only_reads(trace) else "context, tokens"
+        self._title = "tokens a sequence" if only_reads(trace) else "context, tokens"
         self.context_end = held_ceiling(self.context_end, float(max(16, self._longest)))
         self._plot, self._ceiling = plot, ceiling
 

@@ -7,6 +7,7 @@ from PySide6.QtCore import QPoint, QRect, Qt, Slot
 from PySide6.QtGui import QColor, QPainter, QResizeEvent
 from PySide6.QtWidgets import QWidget
 
+from engine.trace.store import Trace
 from gui import theme as themes
 from gui.charts.context_scatter import ContextScatter
 from gui.charts.painting import Int32, draw_text, fill_rects, text_width, translucent
@@ -27,6 +28,9 @@ from gui.view_state import (
 )
 from gui.view_texts import configuration_labels
 
+WRITES = "Inter-token latency of each arrival, with rolling median and 95th percentile."
+READS = "Time a sequence of each step, with rolling median and 95th percentile."
+SECOND_TOKEN = "The first latency comes with the second token."
 DOTS_FROM = 5  # steps this wide (pixels) are drawn as dots
 CAP = 3
 
@@ -37,7 +41,7 @@ class LatencyChart(StepPlot):
     """
 
     accessible_name = "Latency"
-    accessible_description = "Inter-token latency of each arrival, with rolling median and 95th percentile."
+    accessible_description = WRITES
 
     def __init__(self, navigation: Navigation, parent: QWidget | None = None) -> None:
         super().__init__(navigation, parent)
@@ -56,6 +60,9 @@ class LatencyChart(StepPlot):
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Keep the control at the right end of the header."""
+        self._place_segments()
+
+    def _place_segments(self) -> None:
         self._segments.adjustSize()
         self._segments.move(
             self.width() - RIGHT - self._segments.width(), (HEADER - self._segments.height()) // 2
@@ -72,6 +79,16 @@ class LatencyChart(StepPlot):
         self._series = ArrivalSeries()
         self._numbers = configuration_numbers(self._trace)
         self._scatter = ContextScatter()
+
+    def set_trace(self, trace: Trace) -> None:
+        """Draw another trace from now on, in the words of its model."""
+        super().set_trace(trace)
+        reads = only_reads(trace)
+        self.setAccessibleDescription(READS if reads else WRITES)
+        self._segments.set_label(
+            list(LatencyAxis).index(LatencyAxis.CONTEXT), "length" if reads else "context"
+        )
+        self._place_segments()
 
     def _prepare(self) -> None:
         if len(self._numbers) != max(1, len(self._trace.configurations)):
@@ -97,7 +114,9 @@ class LatencyChart(StepPlot):
     def _empty_sentence(self) -> str:
         if super()._empty_sentence():
             return super()._empty_sentence()
-        return "" if len(self._series.steps) else "The first latency comes with the second token."
+        if len(self._series.steps):
+            return ""
+        return "The first latency comes with the first step." if only_reads(self._trace) else SECOND_TOKEN
 
     # ------------------------------------------------------------ drawing
 
@@ -115,9 +134,11 @@ class LatencyChart(StepPlot):
                 painter.fillRect(x, area.center().y() - 4, 9, 9, self._color(number))
                 draw_text(painter, QRect(x + 14, 0, width + 2, HEADER), label, self._theme.muted, font)
                 x += width + 30
-        what, over = ("time a sequence", "input") if only_reads(self._trace) else ("ITL", "context")
+        reads = only_reads(self._trace)
+        what = "time a sequence" if reads else "ITL"
+        over = "length of the inputs, padding included" if reads else "context length"
         lines = "thick: median of 64 · thin: p95 of 64"
-        words = f"{what} by {over} length" if self._by_context else f"{what} · {lines}"
+        words = f"{what} by {over}" if self._by_context else f"{what} · {lines}"
         rest = QRect(x, 0, end - x, HEADER)
         if rest.width() > text_width(words, 11):
             draw_text(painter, rest, words, self._theme.faint, font, Qt.AlignmentFlag.AlignRight)

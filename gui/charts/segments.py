@@ -13,13 +13,15 @@ class Segments(QWidget):
 
     def __init__(self, name: str, labels: Sequence[str], parent: QWidget) -> None:
         super().__init__(parent)
+        self._name = name
         self.setAccessibleName(name)
         self._group = QButtonGroup(self)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
         for place, label in enumerate(labels):
-            layout.addWidget(self._button(place, label, f"{name}: {label}"))
+            layout.addWidget(self._button(place))
+            self.set_label(place, label)
         self._group.buttons()[0].setChecked(True)
         self._group.buttonClicked.connect(self._clicked)
         self.adjustSize()
@@ -28,11 +30,15 @@ class Segments(QWidget):
         """Put a button down without saying so."""
         self._group.buttons()[place].setChecked(True)
 
-    def _button(self, place: int, label: str, name: str) -> QToolButton:
-        button = QToolButton(self)
+    def set_label(self, place: int, label: str) -> None:
+        """Give a choice another name."""
+        button = self._group.buttons()[place]
         button.setText(label)
-        button.setAccessibleName(name)
-        button.setToolTip(name)
+        button.setAccessibleName(f"{self._name}: {label}")
+        button.setToolTip(button.accessibleName())
+
+    def _button(self, place: int) -> QToolButton:
+        button = QToolButton(self)
         button.setCheckable(True)
         button.setProperty("role", "segment")
         button.setFocusPolicy(Qt.FocusPolicy.TabFocus)

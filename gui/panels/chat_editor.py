@@ -9,6 +9,7 @@ from gui.panels.widgets import button, label, row
 
 USER, ASSISTANT, SYSTEM = "user", "assistant", "system"
 LEAST_ROWS, MOST_ROWS = 2, 6
+LEAST_SEEN = 104  # pixels of the turns
 FRAME = 14  # pixels of a turn's editor above and below its text
 
 
@@ -36,7 +37,7 @@ class ChatEditor(QWidget):
         self._area.setFrameShape(QFrame.Shape.NoFrame)
         self._area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self._area.setWidget(inner)
-        self._area.setMinimumHeight(86)
+        self._area.setMinimumHeight(LEAST_SEEN)
         self._area.verticalScrollBar().rangeChanged.connect(self._show_end)
         self._follows = False  # a turn was added: it is brought into view when it is laid out
         add = button("Add turn")
@@ -71,6 +72,7 @@ class ChatEditor(QWidget):
         while self._turns:
             self._drop(self._turns[-1])
         self._system.setText("\n".join(turn.content for turn in turns if turn.role == SYSTEM))
+        self._system.setCursorPosition(0)  # its beginning is seen
         for turn in turns:
             if turn.role != SYSTEM:
                 self._add(turn)

@@ -133,9 +133,10 @@ class MeasurementsPanel(QWidget):
         grid.setHorizontalSpacing(8)
         grid.setVerticalSpacing(4)
         for place in range(MOST_ROWS):
-            self._cells.append(_add_cell(grid, place // 2, 2 * (place % 2)))
+            self._cells.append(_add_cell(grid, place // 2, 3 * (place % 2)))
+        grid.setColumnMinimumWidth(2, 4)  # and two spacings: a value must not be read with the next name
         grid.setColumnStretch(1, 1)
-        grid.setColumnStretch(3, 1)
+        grid.setColumnStretch(4, 1)
         return grid
 
     def _make_shares(self) -> QGridLayout:

@@ -4,20 +4,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from time import time
 
-from PySide6.QtCore import QMimeData, QSize, Qt, Signal
+from PySide6.QtCore import QMimeData, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication, QKeyEvent
 from PySide6.QtWidgets import QDialog, QFileDialog, QFrame, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
-from engine.protocol import CatalogueListed, DeviceFacts
+from engine.protocol import CatalogueListed, DeviceFacts, LookedUp, LookUp
 from gui import units
 from gui.icons import icon
-from gui.panels.model_rows import ModelRow, rows_of, typed_row
+from gui.panels.model_rows import (
+    ModelRow,
+    asking_row,
+    can_be_looked_up,
+    looked_up_row,
+    rows_of,
+    typed_row,
+)
 from gui.panels.model_table import ModelTable
-from gui.panels.picker_devices import AUTO, device_box, device_words
+from gui.panels.picker_devices import DeviceBox, device_words
 from gui.panels.widgets import button, column, label, set_role
 from gui.theme import Theme
 
 SIZE = QSize(1120, 680)
+ASK_AFTER_MS = 600  # of silence: whoever types on has not typed the whole id
 WALKING = (Qt.Key.Key_Up, Qt.Key.Key_Down, Qt.Key.Key_PageUp, Qt.Key.Key_PageDown)
 ASKING = (
     "Asking the engine what there is: while it starts or loads a model, that takes a moment.\n"
@@ -28,10 +36,12 @@ ASKING = (
 class ModelPicker(QDialog):
     """Choose a model; what will not work says why. `chosen` carries what a load is given: a model and a device.
 
-    The search field keeps the focus: one types to search, walks with the arrows, loads with Enter.
+    The search field keeps the focus: one types to search, walks with the arrows, loads with Enter. A directory or a
+    whole hub id that is typed is looked up after a moment (`look_up_requested`); nothing else is told to anybody.
     """
 
     chosen = Signal(str, str)
+    look_up_requested = Signal(object)  # LookUp
 
     def __init__(
         self,
@@ -46,16 +56,22 @@ class ModelPicker(QDialog):
         screen = QGuiApplication.primaryScreen()
         self.resize(SIZE.boundedTo(screen.availableSize() * 0.95) if screen else SIZE)
         self._recent = list(recent)
+        self._listed: CatalogueListed | None = None
+        self._request = 0
+        self._answer: LookedUp | None = None  # to the last question
+        self._ask_later = QTimer(self, singleShot=True, interval=ASK_AFTER_MS)
+        self._ask_later.timeout.connect(self._ask)
         self.search = QLineEdit()
         self.search.setPlaceholderText("Search, or type a directory or a hub id such as Qwen/Qwen2.5-0.5B")
         self.search.setClearButtonEnabled(True)
         self.search.setAcceptDrops(False)  # a folder dropped on it is a choice, not text
         self.search.setAccessibleName("Search or model id")
-        self.search.setStyleSheet("QLineEdit { padding: 8px 10px; font-size: 14px; }")
+        self.search.setStyleSheet("QLineEdit { padding: 0 10px; font-size: 14px; }")
+        self.search.setFixedHeight(38)
         self.table = ModelTable(theme)
         self.table.setFocusProxy(self.search)
         self.table.set_note(ASKING)
-        self.devices = device_box(devices)
+        self.devices = DeviceBox(devices)
         self._title = label("", selectable=True)
         self._title.setStyleSheet("font-size: 14px; font-weight: 600;")
         self._remark = label("", "muted", wrap=True)
@@ -69,8 +85,8 @@ class ModelPicker(QDialog):
         self.load.clicked.connect(self._choose)
         self.table.doubleClicked.connect(self._choose)
         self.table.row_changed.connect(self._explain)
-        self.devices.currentIndexChanged.connect(self._explain)
-        self._show_recent()
+        self.devices.currentIndexChanged.connect(self._device_chosen)
+        self._show_rows()
         self.search.setFocus()
 
     def _lay_out(self) -> None:
@@ -110,17 +126,21 @@ class ModelPicker(QDialog):
 
     def show_catalogue(self, listed: CatalogueListed) -> None:
         """Show what there is."""
-        self.table.set_note("")
-        self.table.show_rows(rows_of(listed.entries, self._recent, time()))
+        self._listed = listed
+        self.devices.show_devices(listed.devices)
+        self._show_rows()
+
+    def _show_rows(self) -> None:
+        """The catalogue as the chosen device sees it; what was loaded before is known without one."""
+        entries = self._listed.entries if self._listed is not None else ()
+        rows = rows_of(entries, self._recent, time(), self.device)
+        self.table.set_note("" if rows else ASKING)
+        self.table.show_rows(rows)
         self._explain()
 
-    def _show_recent(self) -> None:
-        """What was loaded before is known without asking."""
-        rows = rows_of((), self._recent, time())
-        if rows:
-            self.table.set_note("")
-            self.table.show_rows(rows)
-        self._explain()
+    def _device_chosen(self) -> None:
+        self._show_rows()
+        self._show_answer()
 
     @property
     def hint(self) -> str:
@@ -131,16 +151,32 @@ class ModelPicker(QDialog):
     def choice(self) -> str:
         """The model that Load would load; empty where there is none."""
         row = self.table.current_row
-        return row.model if row is not None and not self._refusal(row) else ""
+        return row.model if row is not None and not row.reason else ""
 
     @property
     def device(self) -> str:
         """The chosen device, as a load is given it."""
-        return str(self.devices.currentData())
+        return self.devices.device
 
-    def _refusal(self, row: ModelRow) -> str:
-        """Why a row cannot be loaded. The catalogue speaks of the automatic device: on another one it may be tried."""
-        return row.reason if self.device == AUTO or not row.model or row.what == "directory" else ""
+    # ------------------------------------------------------------ what was typed
+
+    def _ask(self) -> None:
+        """Ask the engine about what was typed."""
+        typed = typed_row(self.search.text())
+        if typed is not None and not self.table.lists_typed:
+            self.table.show_typed(asking_row(typed))
+            self.look_up_requested.emit(LookUp(self._request, typed.model))
+
+    def show_answer(self, answer: LookedUp) -> None:
+        """The engine says what it found out about what was typed."""
+        if answer.request == self._request:
+            self._answer = answer
+            self._show_answer()
+
+    def _show_answer(self) -> None:
+        typed = typed_row(self.search.text())
+        if typed is not None and self._answer is not None:
+            self.table.show_typed(looked_up_row(typed, self._answer, self.device))
 
     # ------------------------------------------------------------ what the user does
 
@@ -168,6 +204,11 @@ class ModelPicker(QDialog):
         meant = typed.model if typed is not None and typed.model else text  # of an address its id
         self.table.search(meant.lower().split(), typed)
         self._explain()
+        self._request += 1  # an answer that is under way is about another text
+        self._answer = None
+        self._ask_later.stop()
+        if typed is not None and can_be_looked_up(typed):
+            self._ask_later.start()
 
     def _open_browser(self) -> None:
         browser = QFileDialog(self, "A directory in Hugging Face form")
@@ -184,8 +225,8 @@ class ModelPicker(QDialog):
         else:
             title = row.name
             remark = _facts(row)
-            hint = self._refusal(row) or (row.reason and f"Automatic would refuse it: {row.reason}")
-            hint = hint or f"Enter loads it{device_words(self.device)}."
+            tries = "tries to load" if row.is_doubtful else "loads"
+            hint = row.reason or f"Enter {tries} it{device_words(self.device)}."
         self._title.setText(title)
         self._remark.setText(remark)
         for made in (self._title, self._remark):

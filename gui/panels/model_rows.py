@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from engine.protocol import CatalogueEntry, Family
+from engine.protocol import CatalogueEntry, Family, LookedUp
 from gui import units
 
+AUTO = "auto"  # the device that the engine chooses
+HUB, DIRECTORY = "hub id", "directory"  # what typed text is taken for
 RECENT_SHOWN = 4
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[\w.-]{1,96})?", re.ASCII)
 HUB_ADDRESS = re.compile(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/([^/?#\s]+/[^/?#\s]+)")
@@ -71,6 +73,7 @@ class ModelRow:
     reason: str = ""
     remark: str = ""
     is_certain: bool = False  # whether `verdict` was found out, or only a load will tell
+    is_doubtful: bool = False  # whether finding out was tried and failed
     again: bool = False  # among the recent ones, and listed below as well
 
     @property
@@ -100,9 +103,14 @@ COLUMNS = (
 )
 
 
-def rows_of(entries: Sequence[CatalogueEntry], recent: Sequence[str], now_s: float) -> list[ModelRow]:
-    """Rows of a catalogue, in groups. Recent models come first, and again where they belong if they are listed."""
-    listed = [row_of(entry, now_s) for entry in entries]
+def rows_of(
+    entries: Sequence[CatalogueEntry], recent: Sequence[str], now_s: float, device: str = AUTO
+) -> list[ModelRow]:
+    """Rows of a catalogue, in groups. Recent models come first, and again where they belong if they are listed.
+
+    `device`: the one whose verdict counts.
+    """
+    listed = [row_of(entry, now_s, device) for entry in entries]
     known = {row.model: row for row in listed}
     again = [
         replace(known[name], group=Group.RECENT, again=True) if name in known else _recent_row(name)
@@ -112,22 +120,24 @@ def rows_of(entries: Sequence[CatalogueEntry], recent: Sequence[str], now_s: flo
     return sorted((*again, *listed), key=lambda row: order.index(row.group))
 
 
-def row_of(entry: CatalogueEntry, now_s: float) -> ModelRow:
-    """The row of one model of the catalogue."""
+def row_of(entry: CatalogueEntry, now_s: float, device: str = AUTO) -> ModelRow:
+    """The row of one model of the catalogue, as a device sees it."""
     family = FAMILIES[entry.family] if entry.architecture else ""
+    fit = entry.fit_on(device)
+    reason = entry.reason or fit.reason
     return ModelRow(
         model=entry.name,
         group=KINDS.get(entry.kind, Group.CACHED),
         name=entry.name,
         what=" · ".join(filter(None, (short_architecture(entry.architecture), family))) or units.ABSENT,
         parameters=units.count(entry.parameters or None),
-        weights=units.size(entry.weight_bytes or None),
+        weights=units.size(fit.weight_bytes or None),
         context=f"{entry.context:,}" if entry.context else units.ABSENT,
         disk=units.size(entry.disk_bytes or None),
         used=ago(now_s - entry.used_s) if entry.used_s else units.ABSENT,
-        verdict=short_reason(entry.reason) or ("fits" if entry.weight_bytes else "can be loaded"),
-        reason=entry.reason,
-        remark=entry.remark,
+        verdict=short_reason(reason) or ("fits" if fit.weight_bytes else "can be loaded"),
+        reason=reason,
+        remark="; ".join(filter(None, (entry.remark, fit.remark))),
         is_certain=True,
     )
 
@@ -158,14 +168,38 @@ def typed_row(text: str) -> ModelRow | None:
 
 def _hub_row(model: str) -> ModelRow:
     remark = "Taken as a hub id: what of it is not in the local cache is downloaded; safetensors only."
-    return ModelRow(model, Group.TYPED, model, "hub id", verdict="looked up when loaded", remark=remark)
+    return ModelRow(model, Group.TYPED, model, HUB, verdict="looked up when loaded", remark=remark)
+
+
+def can_be_looked_up(row: ModelRow) -> bool:
+    """Whether the engine may be asked what it is before it is loaded.
+
+    Of hub ids only whole ones, with their owner: one word may be meant for the search, and is not told to anybody.
+    """
+    return not row.reason and (row.what == DIRECTORY or (row.what == HUB and "/" in row.model))
+
+
+def asking_row(row: ModelRow) -> ModelRow:
+    """What was typed, while it is being looked up."""
+    if row.what == DIRECTORY:
+        return replace(row, verdict="being looked at …")
+    remark = (
+        "The engine asks the hub about this id as soon as it is up. Loading it need not wait for the answer."
+    )
+    return replace(row, verdict="asking the hub …", remark=remark)
+
+
+def looked_up_row(row: ModelRow, answer: LookedUp, device: str) -> ModelRow:
+    """What was typed, with what was found out about it."""
+    if answer.problem:
+        return replace(row, verdict="the hub does not say", remark=answer.problem, is_doubtful=True)
+    found = row_of(answer.entry, 0.0, device)
+    return replace(found, model=row.model, group=Group.TYPED, name=row.name)
 
 
 def _directory_row(text: str) -> ModelRow:
     path = os.path.abspath(os.path.expanduser(text))
-    row = ModelRow(
-        path, Group.TYPED, path, "directory", verdict="can be tried", remark="Taken as a directory."
-    )
+    row = ModelRow(path, Group.TYPED, path, DIRECTORY, verdict="can be tried", remark="Taken as a directory.")
     if not os.path.isdir(path):
         reason = f"There is no directory {path}: check its spelling, or browse for it."
         return replace(row, verdict="no such directory", reason=reason)

@@ -3,7 +3,15 @@
 from collections.abc import Sequence
 
 from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QRect, QSize, QSortFilterProxyModel, Qt, Signal
-from PySide6.QtGui import QColor, QPainter, QStandardItem, QStandardItemModel
+from PySide6.QtGui import (
+    QColor,
+    QFont,
+    QFontMetrics,
+    QPainter,
+    QResizeEvent,
+    QStandardItem,
+    QStandardItemModel,
+)
 from PySide6.QtWidgets import (
     QHeaderView,
     QStyle,
@@ -13,7 +21,7 @@ from PySide6.QtWidgets import (
     QVBoxLayout,
 )
 
-from gui.panels.model_rows import COLUMNS, MEANINGS, Group, ModelRow
+from gui.panels.model_rows import COLUMNS, DIRECTORY, MEANINGS, Group, ModelRow
 from gui.panels.widgets import label
 from gui.theme import Theme, number_font, text_font
 
@@ -21,7 +29,9 @@ ROW_ROLE = Qt.ItemDataRole.UserRole
 NUMBERS = range(2, 6)  # columns of figures
 NAME, VERDICT = 0, len(COLUMNS) - 1
 ROW_HEIGHT = 31
-WIDEST_NAME = 340
+LEAST_NAME, WIDEST_NAME = 120, 340
+LEAST_VERDICT = 132
+CELL_PADDING = 18  # pixels beside a text
 TINT = 0.16  # of the accent, under the chosen row
 
 
@@ -93,25 +103,63 @@ class ModelTable(QTreeView):
             self._append_group(group, [row for row in self._rows if row.group is group])
         self._append_typed()
         self._settle()
-        for column in range(VERDICT):
-            self.resizeColumnToContents(column)
-        self.setColumnWidth(NAME, min(self.columnWidth(NAME), WIDEST_NAME))
+        self._fit_columns()
         if chosen is None or not self.choose(chosen.model):
             self.choose_first()
 
+    def _fit_columns(self) -> None:
+        """As wide as the widest text of all rows, also of those that the search hides: columns do not jump.
+
+        Names are cut before the verdict is.
+        """
+        rows = [*self._rows, *([self._typed] if self._typed else [])]
+        widths = [self._width_of(column, rows) for column in range(VERDICT)]
+        room = self.viewport().width() - sum(widths[NAME + 1 :]) - LEAST_VERDICT
+        widths[NAME] = min(widths[NAME], WIDEST_NAME, max(room, LEAST_NAME))
+        for column, width in enumerate(widths):
+            self.setColumnWidth(column, width)
+
+    def _width_of(self, column: int, rows: Sequence[ModelRow]) -> int:
+        metrics = QFontMetrics(_font(column))
+        texts = max((metrics.horizontalAdvance(row.cells[column]) for row in rows), default=0)
+        return max(texts, self.header().fontMetrics().horizontalAdvance(COLUMNS[column])) + CELL_PADDING
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Share the new width."""
+        super().resizeEvent(event)
+        self._fit_columns()
+
+    @property
+    def lists_typed(self) -> bool:
+        """Whether what was typed is one of the listed models."""
+        return self._typed is not None and any(row.model == self._typed.model for row in self._rows)
+
     def search(self, words: Sequence[str], typed: ModelRow | None) -> None:
         """Show what has all these words, and the row for what was typed; choose the one that is meant."""
+        self._replace_typed(typed)
+        self._filter.set_words(words)
+        self._settle()
+        meant = typed is not None and (self.lists_typed or typed.what == DIRECTORY)
+        if typed is not None and meant and self.choose(typed.model):
+            return
+        self.choose_first()
+
+    def show_typed(self, typed: ModelRow) -> None:
+        """More is known about what was typed: show that, and keep the row that is chosen."""
+        chosen = self.current_row
+        self._replace_typed(typed)
+        if chosen is not None:
+            self.choose(chosen.model)
+        self._changed()
+
+    def _replace_typed(self, typed: ModelRow | None) -> None:
         self._typed = typed
         last = self._items.rowCount() - 1
         if last >= 0 and self._items.item(last).data(ROW_ROLE) == Group.TYPED:
             self._items.removeRow(last)
         self._append_typed()
-        self._filter.set_words(words)
         self._settle()
-        listed = typed is not None and any(row.model == typed.model for row in self._rows)
-        if typed is not None and (listed or typed.what == "directory") and self.choose(typed.model):
-            return
-        self.choose_first()
+        self._fit_columns()
 
     def set_note(self, note: str) -> None:
         """Say something in the middle, while there are no rows."""
@@ -119,7 +167,7 @@ class ModelTable(QTreeView):
         self._note.setVisible(bool(note))
 
     def _append_typed(self) -> None:
-        if self._typed is not None and not any(row.model == self._typed.model for row in self._rows):
+        if self._typed is not None and not self.lists_typed:
             self._append_group(Group.TYPED, [self._typed])
 
     def _append_group(self, group: Group, rows: Sequence[ModelRow]) -> None:
@@ -141,10 +189,9 @@ class ModelTable(QTreeView):
             item.setData(row, ROW_ROLE)
             item.setToolTip("\n".join(filter(None, (row.name, row.remark, row.reason))))
             item.setForeground(QColor(theme.muted))
+            item.setFont(_font(column))
             if column in NUMBERS:
-                item.setFont(number_font(12))
                 item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-        items[NAME].setFont(text_font(13, bold=True))
         items[NAME].setForeground(QColor(theme.muted if row.reason else theme.text))
         items[VERDICT].setSizeHint(QSize(0, ROW_HEIGHT))  # of the row; the last column is stretched anyway
         if row.reason or row.is_certain:
@@ -195,6 +242,10 @@ class ModelTable(QTreeView):
 
     def _changed(self) -> None:
         self.row_changed.emit()
+
+
+def _font(column: int) -> QFont:
+    return number_font(12) if column in NUMBERS else text_font(13, bold=column == NAME)
 
 
 def _order(row: ModelRow) -> tuple[bool, bool]:

@@ -19,9 +19,9 @@ from gui.panels.chat_editor import ChatEditor
 from gui.panels.prompt_edit import PromptEdit, local_files
 from gui.panels.prompt_length import PromptLength
 from gui.panels.sample_menu import SampleMenu, menu_button
-from gui.panels.widgets import Segments, button, label, row
-from gui.prompt_files import read_prompt_file
+from gui.panels.widgets import Segments, button, inset, label, row
 from gui.prompt_library import first_sample, knows_turns
+from gui.prompt_reader import PromptReader
 from gui.settings_store import LONGEST_NAME, OwnPrompt, SettingsStore
 
 PLAIN, CHAT = 0, 1
@@ -59,6 +59,9 @@ class PromptPanel(QWidget):
         self._pages.addWidget(self._chat)
         self.length = PromptLength(lambda: self.prompt)
         self.length.count_requested.connect(self.count_requested)
+        self.reader = PromptReader(self)
+        self.reader.read.connect(self._file_read)
+        self.reader.failed.connect(self._file_failed)
         self._make_numbers()
         self._menu = SampleMenu(self._store, self)
         self._menu.chosen.connect(self.set_prompt)
@@ -105,7 +108,7 @@ class PromptPanel(QWidget):
         self._stop.setChecked(True)
 
     def _lay_out(self) -> None:
-        layout = QVBoxLayout(self)
+        layout = self._layout = QVBoxLayout(self)
         layout.setContentsMargins(12, 10, 12, 10)
         layout.setSpacing(8)
         layout.addLayout(row(self._modes, self._thinking))
@@ -120,6 +123,12 @@ class PromptPanel(QWidget):
         buttons.addWidget(self.run_button)
         layout.addLayout(buttons)
 
+    def minimumSizeHint(self) -> QSize:
+        """With as many lines as its texts take at this width: docks do not ask for that."""
+        hint = super().minimumSizeHint()
+        wrapped = self._layout.totalMinimumHeightForWidth(max(self.width(), hint.width()))
+        return QSize(hint.width(), max(hint.height(), wrapped))
+
     # ------------------------------------------------------------ the prompt
 
     @property
@@ -128,9 +137,9 @@ class PromptPanel(QWidget):
         return self._plain.text
 
     @property
-    def own_text(self) -> str:
-        """The plain prompt, if it is not merely a sample that nobody chose."""
-        return "" if self._untouched else self._plain.text
+    def own_prompt(self) -> Prompt:
+        """The prompt as it is shown, if it is not merely a sample that nobody chose."""
+        return Prompt() if self._untouched else self.prompt
 
     @property
     def mode(self) -> int:
@@ -203,20 +212,23 @@ class PromptPanel(QWidget):
         self.take_files(local_files(event.mimeData()))
 
     def take_files(self, paths: list[Path]) -> None:
-        """Use the text of a file, instead of a plain prompt or as a turn of a chat."""
-        try:
-            if len(paths) > 1:
-                raise ValueError(
-                    f"{len(paths)} files were dropped, and a prompt is one text: drop one of them."
-                )
-            text = read_prompt_file(paths[0])
-        except ValueError as problem:
-            self.failed.emit(str(problem))
+        """Use the text of a file, when it has been read, instead of a plain prompt or as a turn of a chat."""
+        if len(paths) > 1:
+            self.failed.emit(f"{len(paths)} files were dropped, and a prompt is one text: drop one of them.")
             return
+        self.setCursor(Qt.CursorShape.BusyCursor)
+        self.reader.start(paths[0])
+
+    def _file_read(self, text: str) -> None:
+        self.unsetCursor()
         if self.mode == CHAT:
             self._chat.add_text(text)
         else:
             self.set_text(text)
+
+    def _file_failed(self, sentence: str) -> None:
+        self.unsetCursor()
+        self.failed.emit(sentence)
 
     # ------------------------------------------------------------ the model
 
@@ -311,6 +323,7 @@ class _Pages(QStackedWidget):
 
 def _spin(value: int, most: int, step: int, name: str, tip: str) -> QSpinBox:
     made = QSpinBox()
+    inset(made)
     made.setRange(1, most)
     made.setSingleStep(step)
     made.setValue(value)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from PySide6.QtCore import QEvent, QObject, QSignalBlocker, Qt, Signal
+from PySide6.QtCore import QEvent, QObject, QSignalBlocker, Qt, Signal, Slot
 from PySide6.QtGui import QEnterEvent, QStandardItemModel, QWheelEvent
 from PySide6.QtWidgets import (
     QComboBox,
@@ -16,10 +16,11 @@ from PySide6.QtWidgets import (
 )
 
 from engine.protocol import SettingChange, SettingFacts, SettingValue
+from engine.trace.effects import MeasuredEffect
 from engine.trace.statistics import Verdict
 from gui import units
-from gui.effects import MeasuredEffect
-from gui.panels.widgets import Segments, label, set_role, set_text
+from gui.panels.experiment import Experiment
+from gui.panels.widgets import Segments, inset, label, set_role, set_text
 
 MOST_SEGMENTS = 4
 MOST_LETTERS = 34  # of all segments together: more do not fit beside each other
@@ -31,6 +32,8 @@ class SettingRow(QWidget):
 
     wished = Signal(str, object)  # key, value
     explained = Signal(str)  # what to say about what is under the pointer or has the focus
+    alternate_wished = Signal(str)  # key: let the value before take turns, or end that
+    compare_wished = Signal(str)  # key: compare the output with that of the value before
 
     def __init__(self, facts: SettingFacts) -> None:
         super().__init__()
@@ -44,6 +47,9 @@ class SettingRow(QWidget):
         self._refusal = label("", "warning", wrap=True, selectable=True)
         self._refusal.setStyleSheet("font-size: 11px;")
         self._refusal.hide()
+        self.experiment = Experiment()
+        self.experiment.alternate_wished.connect(self._alternate)
+        self.experiment.compare_wished.connect(self._compare)
         self._show: Callable[[SettingValue], None]
         self.control = self._make_control()
         self.control.setAccessibleName(facts.label)
@@ -66,6 +72,7 @@ class SettingRow(QWidget):
         else:
             head.addWidget(self.control)
         layout.addWidget(self._refusal)
+        layout.addWidget(self.experiment)
 
     # ------------------------------------------------------------ what is in force
 
@@ -105,8 +112,11 @@ class SettingRow(QWidget):
             return f"{facts.label}: {facts.reason or self._closed}"
         lines = [f"{facts.label}: {facts.expected}" if facts.expected else facts.label]
         lines += [f"Not possible here: {c.label}. {c.reason}" for c in facts.choices if c.reason]
+        lossy = [c.label for c in facts.choices if c.lossless is False and not c.reason]
         if not facts.lossless:
             lines.append("It may change the text.")
+        elif lossy:
+            lines.append(f"These may change the text: {', '.join(lossy)}.")
         return "\n".join(lines)
 
     def _name(self, value: object) -> str:
@@ -180,6 +190,7 @@ class SettingRow(QWidget):
             real.valueChanged.connect(self._wish)
             self._show = lambda value: real.setValue(float(value))
             spin = real
+        inset(spin)
         spin.setKeyboardTracking(False)
         spin.setFixedWidth(104)
         spin.setToolTip(
@@ -198,6 +209,14 @@ class SettingRow(QWidget):
     def _wish(self, value: SettingValue) -> None:
         if value != self._value:
             self.wished.emit(self.facts.key, value)
+
+    @Slot()
+    def _alternate(self) -> None:
+        self.alternate_wished.emit(self.facts.key)
+
+    @Slot()
+    def _compare(self) -> None:
+        self.compare_wished.emit(self.facts.key)
 
     # ------------------------------------------------------------ explaining
 

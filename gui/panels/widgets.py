@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from PySide6.QtCore import QEvent, Qt, Signal
 from PySide6.QtGui import QEnterEvent, QFocusEvent
 from PySide6.QtWidgets import (
+    QAbstractSpinBox,
     QHBoxLayout,
     QLabel,
     QPushButton,
@@ -50,6 +51,11 @@ def button(text: str, role: str = "") -> QPushButton:
     if role:
         made.setProperty("role", role)
     return made
+
+
+def inset(box: QAbstractSpinBox) -> None:
+    """Keep a box's number off its frame: the padding of a style sheet does not reach the text of a spin box."""
+    box.lineEdit().setTextMargins(7, 0, 0, 0)
 
 
 def column(*widgets: QWidget, margin: int = 12, spacing: int = 8) -> QVBoxLayout:

@@ -1,8 +1,8 @@
-"""The text that the demo models learn from: Python's standard library, its code and its documentation strings.
+"""The text that the demo models learn from: Python's standard library, its documentation strings, and its manual.
 
-The standard library is under the Python Software Foundation licence. Versions of Python share most of their files, so
-text is taken by top-level piece (a function, a class, the lines between them), each piece once. Whole modules are held
-out, in every version, to measure the models by.
+Both are under the Python Software Foundation licence. Versions of Python share most of their files, so text is taken by
+top-level piece (a function, a class, the lines between them), each piece once. Whole modules are held out, in every
+version and with their chapters of the manual, to measure the models by.
 """
 
 import ast
@@ -41,6 +41,10 @@ SKIPPED = re.compile(
     r"|lib-dynload|_sysconfigdata|ensurepip|/test/(data|cjk|certdata)|xmltestdata|levenshtein"
     r"|/test_unicode|/test_ucn|/turtledemo|/config-"
 )
+#: Of the manual: a list of every change ever made, and pages that only list other pages.
+SKIPPED_CHAPTERS = re.compile(r"changelog|contents\.rst|/index\.rst|copyright")
+#: A reference in the manual's markup, as in :func:`~os.path.join`, reads better as what it names.
+REFERENCE = re.compile(r":[a-z][a-z:]*:`[!~]?([^`<]+?)(?:\s*<[^>`]*>)?`")
 TOPICS = "pydoc_data/topics.py"  # the language reference: prose from beginning to end
 LONGEST_FILE = 400_000  # characters; what is longer is a table
 LONGEST_PIECE = 12_000
@@ -60,8 +64,11 @@ class Corpus:
     held_out: dict[str, str]
 
 
-def read_corpus(libraries: Sequence[Path]) -> Corpus:
-    """Gather the text of standard libraries, the newest first. The same directories give the same corpus."""
+def read_corpus(libraries: Sequence[Path], manual: Path | None = None) -> Corpus:
+    """Gather the text of standard libraries, the newest first, and of the manual's sources (reStructuredText).
+
+    The same directories give the same corpus.
+    """
     held_out: dict[str, str] = {}
     seen: set[str] = set()
     for name, text in _files(libraries):
@@ -73,6 +80,8 @@ def read_corpus(libraries: Sequence[Path]) -> Corpus:
     for name, text in _files(libraries):
         if not is_held_out(name):
             train += _new_documents(name, text, seen, random_)
+    if manual is not None:
+        train += chapters(manual)
     random_.shuffle(train)
     return Corpus(train, held_out)
 
@@ -87,9 +96,17 @@ def _files(libraries: Iterable[Path]) -> Iterator[tuple[str, str]]:
                 yield name, text
 
 
+def chapters(manual: Path) -> Iterator[str]:
+    """The chapters of the manual, but those on modules that are held out; references as plain names."""
+    for path in sorted([*manual.rglob("*.rst"), *manual.rglob("*.rst.txt")]):
+        name = path.relative_to(manual).as_posix()
+        if not SKIPPED_CHAPTERS.search("/" + name) and not is_held_out(name):
+            yield REFERENCE.sub(r"\1", path.read_text(encoding="utf-8"))
+
+
 def is_held_out(name: str) -> bool:
-    """Whether a file, by its path in the library, belongs to a module that is held out, or tests one."""
-    parts = [part.removesuffix(".py").removeprefix("test_").lstrip("_") for part in name.split("/")]
+    """Whether a file, by its path, belongs to a module that is held out, tests one or describes it."""
+    parts = [part.split(".")[0].removeprefix("test_").lstrip("_") for part in name.split("/")]
     return any(part in HELD_OUT for part in parts)
 
 

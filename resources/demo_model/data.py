@@ -17,6 +17,8 @@ from resources.demo_model.corpus import Corpus
 from resources.demo_model.settings import CONTEXT, SEED
 from resources.demo_model.vocabulary import train_tokenizer
 
+#: Share of the words that are written as a space and the word: whoever writes a prompt may end it with a space.
+LONE_SPACES = 0.02
 HELD_OUT_FILE = Path(__file__).parent / "held_out.json.xz"
 
 
@@ -75,19 +77,50 @@ def write_text(work: Path, corpus: Corpus) -> None:
     """Train the tokenizer, keep it and the text as ids in `work`, and the held-out text beside the models."""
     tokenizer = train_tokenizer(corpus.train)
     tokenizer.save_pretrained(work / "tokenizer")
+    space, words = words_after_space(tokenizer)
+    generator = np.random.default_rng(SEED)
     rows = [np.zeros(1, np.uint16)]
     for begin in range(0, len(corpus.train), 500):
-        taken = tokenizer(corpus.train[begin : begin + 500], verbose=False)["input_ids"]
+        taken = tokenizer(corpus.train[begin : begin + 500], add_special_tokens=False, verbose=False)[
+            "input_ids"
+        ]
         rows += [np.array([*ids, 0], np.uint16) for ids in taken]
     HELD_OUT_FILE.write_bytes(lzma.compress(json.dumps(corpus.held_out).encode(), preset=9))
-    np.save(work / "train.npy", np.concatenate(rows))
+    np.save(work / "train.npy", with_lone_spaces(np.concatenate(rows), space, words, generator))
+
+
+def words_after_space(tokenizer: Any) -> tuple[int, npt.NDArray[np.int64]]:
+    """The token of a space, and of each token (vocabulary,) what is left of it without its first space, or -1."""
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    space: str = tokenizer.tokenize(" ")[0]
+    words = np.full(len(vocabulary), -1, np.int64)
+    for token, number in vocabulary.items():
+        if token[0] == space and token[1:] in vocabulary:
+            words[number] = vocabulary[token[1:]]
+    return vocabulary[space], words
+
+
+def with_lone_spaces(
+    ids: npt.NDArray[np.uint16], space: int, words: npt.NDArray[np.int64], generator: np.random.Generator
+) -> npt.NDArray[np.uint16]:
+    """The same text, in which a share LONE_SPACES of the words stand behind a token of their space, (n + m,)."""
+    apart = (words[ids] >= 0) & (generator.random(len(ids)) < LONE_SPACES)
+    spaces = np.flatnonzero(apart) + np.arange(apart.sum())
+    longer = np.repeat(ids, 1 + apart)
+    longer[spaces], longer[spaces + 1] = space, words[ids[apart]]
+    return longer
 
 
 def held_out_text(tokenizer: Any) -> HeldOut:
     """The held-out text as a tokenizer cuts it."""
     documents = held_out_documents()
-    ids = [list(tokenizer(text, verbose=False)["input_ids"]) for text in documents.values()]
+    ids = [plain_ids(tokenizer, text) for text in documents.values()]
     return HeldOut(ids, sum(len(text.encode()) for text in documents.values()))
+
+
+def plain_ids(tokenizer: Any, text: str) -> list[int]:
+    """A text's ids, without the END that stands before a beginning."""
+    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def held_out_documents() -> dict[str, str]:

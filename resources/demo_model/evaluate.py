@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from resources.demo_model.data import held_out_documents, held_out_text
+from resources.demo_model.data import held_out_documents, held_out_text, plain_ids
 from resources.demo_model.settings import CONTEXT
 
 HERE = Path(__file__).parent
@@ -68,7 +68,7 @@ def load(name: str) -> Any:
 
 def held_out_prompts(tokenizer: Any, count: int) -> list[list[int]]:
     """Stretches of held-out documents, evenly spread: (count) lists of PROMPT_TOKENS ids."""
-    ids = [tokenizer(text, verbose=False)["input_ids"] for text in held_out_documents().values()]
+    ids = [plain_ids(tokenizer, text) for text in held_out_documents().values()]
     long = [document for document in ids if len(document) >= 2 * PROMPT_TOKENS]
     places = [(long[n % len(long)], n // len(long)) for n in range(count)]
     rounds = 1 + (count - 1) // len(long)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from transformers import LlamaConfig
 
-VOCABULARY = 4096
+VOCABULARY = 2048  # small: half of a draft model must not be its embedding
 CONTEXT = 1024
 END = "<|end|>"  # between documents: the only special token, id 0
 SEED = 20_261_124
@@ -21,8 +21,9 @@ class Size:
     key_heads: int
 
 
-LARGE = Size(hidden=256, mlp=704, layers=6, heads=4, key_heads=2)
-DRAFT = Size(hidden=112, mlp=320, layers=3, heads=4, key_heads=2)
+LARGE = Size(hidden=256, mlp=704, layers=7, heads=4, key_heads=2)
+#: Wide and of few layers: on small models time goes by layers, and proposing must be cheap.
+DRAFT = Size(hidden=160, mlp=512, layers=2, heads=4, key_heads=2)
 
 
 def llama_config(size: Size) -> LlamaConfig:

@@ -3,11 +3,10 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from engine.commands import main, parse_script, parse_settings, read_prompt
+from engine.commands import main, parse_script, parse_settings
 from tests.engine.runtime.live_models import family_checkpoint
 
 
@@ -49,6 +48,18 @@ def test_a_run_for_people_streams_text_and_sums_up(llama: str, capsys: pytest.Ca
     assert printed.out.strip("\n")
     assert "random weights" not in printed.err
     assert "TTFT" in printed.err or "first token" in printed.err
+
+
+def test_a_training_step_is_measured_and_told(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["run", "--model", llama, "--prompt", "abcd", "--max-new-tokens", "6", "--training-step", "4"]
+    assert main([*arguments, "--mixed", "--accumulate", "2", "--json"]) == 0
+    steps = [record for record in lines(capsys.readouterr().out) if record["event"] == "step"]
+    assert [step["kind"] for step in steps].index("backward") == 4
+    assert steps[4]["phases_ns"]["backward"] > 0
+    assert main(arguments) == 0
+    assert "times a decode step" in capsys.readouterr().err
+    assert main([*arguments[:-1], "40"]) == 0
+    assert "was never reached" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -114,12 +125,6 @@ def test_the_program_runs_as_a_module(llama: str) -> None:
 def test_settings_and_scripts_are_parsed() -> None:
     assert parse_settings(["a=1", "b=x=y"]) == (("a", "1"), ("b", "x=y"))
     assert parse_script(["3:a=1", "3:b=2", "0:c=d"]) == {3: (("a", "1"), ("b", "2")), 0: (("c", "d"),)}
-
-
-def test_a_prompt_comes_from_a_file(tmp_path: Path) -> None:
-    path = tmp_path / "prompt.txt"
-    path.write_text("令牌\n", encoding="utf-8")
-    assert read_prompt(f"@{path}") == "令牌\n"
 
 
 def test_speculation_beams_and_batches_run_without_a_window(

@@ -12,13 +12,15 @@ from engine.commands import main
 from engine.protocol import (
     Beam,
     BeamsRanked,
+    CatalogueEntry,
     Event,
     Family,
+    Fit,
     ModelLoaded,
     SequenceResult,
     SequencesEncoded,
 )
-from engine.report import JsonReport, TextReport, result_line
+from engine.report import JsonReport, TextReport, catalogue_line, result_line
 from engine.trace.phases import StepKind
 from engine.trace.store import Trace
 from tests.engine.runtime.small_encoders import CLASSIFIER, FEATURES, LABELS, encoder_checkpoint
@@ -217,3 +219,11 @@ def test_bad_inputs_are_one_sentence_and_exit_code_2(
     sentence = capsys.readouterr().err.strip()
     assert words in sentence
     assert len(sentence.splitlines()) == 1
+
+
+def test_a_model_of_the_catalogue_says_what_the_automatic_device_thinks_of_it() -> None:
+    fits = (Fit("cuda:0", 9, "It needs too much."), Fit("cpu", 9, remark="fits cpu only in bfloat16"))
+    entry = CatalogueEntry("m", "preset", "Llama", 7_000_000, 9, 64, "random weights", fits=fits)
+    assert catalogue_line(entry).endswith("7 M  It needs too much.")
+    assert catalogue_line(replace(entry, fits=fits[1:])).endswith("random weights; fits cpu only in bfloat16")
+    assert catalogue_line(replace(entry, reason="It is torn.")).endswith("It is torn.")

@@ -10,6 +10,15 @@ from PySide6.QtWidgets import QApplication
 from shiboken6 import isValid
 
 
+@pytest.fixture(autouse=True, scope="session")
+def what_was_there_before_is_not_searched() -> Iterator[None]:
+    """The million objects of torch and transformers, if other tests have imported them: `at_work` skips the frozen."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def qt_is_left_clean(qapp: QApplication) -> Iterator[None]:
     """No top-level widget and no running timer outlives its test; paint raised nothing (pyqtgraph swallows it)."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QTextCursor
@@ -11,6 +12,8 @@ from PySide6.QtWidgets import QApplication, QWidget
 from pytestqt.qtbot import QtBot
 
 from engine.protocol import (
+    Alternate,
+    AlternationStarted,
     CancelLoad,
     CatalogueEntry,
     CatalogueListed,
@@ -22,12 +25,17 @@ from engine.protocol import (
     Generate,
     GenerationEnded,
     GenerationStarted,
+    LayoutDefined,
     ListModels,
     Load,
     LoadCancelled,
+    LookedUp,
+    LookUp,
+    MeasureSameness,
     ModelLoaded,
     ObserverReport,
     Pause,
+    ProbeTraining,
     Progress,
     Prompt,
     Resume,
@@ -37,13 +45,18 @@ from engine.protocol import (
     SettingsProbed,
     SingleStep,
     StateChanged,
+    StepEnded,
     Stop,
+    StopAlternating,
     TokensCounted,
     Turn,
 )
+from engine.trace.alternation import is_second
+from engine.trace.phases import StepKind
 from gui.actions import ACTIONS
 from gui.conductor import Conductor
 from gui.panels.model_picker import ModelPicker
+from gui.panels.training_probe import TrainingProbe
 from gui.settings_store import SettingsStore
 from gui.shortcuts import ShortcutSheet
 from tests.gui import synthetic
@@ -64,6 +77,7 @@ ATTENTION = SettingFacts(
         Choice("flash", "Flash", "needs a GPU"),
     ),
     expected="the same text at another speed",
+    turn_steps=1,
 )
 DECODING = SettingFacts(
     "decoding",
@@ -382,6 +396,69 @@ def test_a_switch_is_wished_for_and_shown_when_it_is_in_force(
     assert segments.buttons[1].isChecked()  # type: ignore[attr-defined]
 
 
+def switched(conductor: Conductor, host: ScriptedHost) -> None:
+    """The model is loaded and its attention kernel was switched."""
+    ready(conductor, host)
+    effective = tuple(sorted({**dict(loaded().effective), "attention": "sdpa"}.items()))
+    change = SettingChange("attention", "sdpa", "sdpa")
+    say(conductor, host, SettingsChanged(0, 60, (change,), 1000, 1, effective))
+
+
+def test_the_last_change_can_be_tried_with_one_key(conductor: Conductor, host: ScriptedHost) -> None:
+    conductor.window.actions_["alternate"].trigger()
+    assert "change a setting first" in conductor.window.messages.messages()[0].sentence
+    switched(conductor, host)
+    conductor.window.actions_["alternate"].trigger()
+    assert host.sent[-1] == Alternate("attention", "eager")
+    conductor.window.actions_["compare"].trigger()
+    assert host.sent[-1] == MeasureSameness((("attention", "eager"),))
+
+
+def test_turns_are_shown_beside_the_setting_and_end_when_they_are_decided(
+    conductor: Conductor, host: ScriptedHost
+) -> None:
+    switched(conductor, host)
+    now, other = reversed(conductor.engine.trace.configurations[:2])
+    events = list(synthetic.events(200, synthetic.Shape(layers=4)))
+    layouts = [event for event in events if isinstance(event, LayoutDefined)]
+    steps = [event for event in events if isinstance(event, StepEnded) and event.kind is StepKind.DECODE]
+    turns = [
+        replace(
+            step,
+            configuration=2 if is_second(turn) else 1,
+            stamps=twice(step) if is_second(turn) else step.stamps,
+        )
+        for turn, step in enumerate(steps[:150])
+    ]
+    begin = AlternationStarted(0, 60, "attention", "sdpa", "eager", 1, (1, 2), (now, other))
+    say(conductor, host, *layouts, begin, *turns[:20])
+    experiment = conductor.window.switchboard.rows["attention"].experiment
+    assert experiment.turns.text() == "A/B: 9 of 64 pairs"
+    assert experiment.alternate.isChecked()
+    assert StopAlternating() not in host.sent
+    say(conductor, host, *turns[20:])
+    while conductor.engine.drain():  # a frame takes as many as it has time for
+        pass
+    conductor.show_numbers()
+    assert host.sent[-1] == StopAlternating()
+    assert "of eager, faster" in experiment.turns.text()
+
+
+def test_a_training_step_is_asked_for_with_its_options(conductor: Conductor, host: ScriptedHost) -> None:
+    ready(conductor, host)
+    probe = conductor.window.switchboard.findChild(TrainingProbe)
+    probe.mixed.setChecked(True)
+    probe.accumulate.setValue(3)
+    probe.run.click()
+    assert host.sent[-1] == ProbeTraining(mixed=True, accumulate=3)
+
+
+def twice(step: StepEnded) -> bytes:
+    """The stamps of a step that takes twice as long."""
+    stamps = np.frombuffer(step.stamps, np.int64)
+    return (2 * stamps - stamps[0]).tobytes()
+
+
 def test_a_refused_switch_says_why(conductor: Conductor, host: ScriptedHost) -> None:
     ready(conductor, host)
     change = SettingChange("attention", "sdpa", "eager", "it is broken today")
@@ -462,6 +539,13 @@ def test_the_picker_lists_searches_and_says_what_does_not_fit(
     picker.search.setText("30m")
     assert picker.choice == "llama-30m"
     picker.search.setText("some/hub-id")
+    picker._ask()
+    question = host.sent[-1]
+    assert isinstance(question, LookUp)
+    found = CatalogueEntry("some/hub-id", "hub", "Llama", 7, 28, 8192)
+    say(conductor, host, LookedUp(0, question.request, found))
+    assert picker.table.current_row is not None
+    assert picker.table.current_row.verdict == "fits"
     assert picker.choice == "some/hub-id"
     qtbot.keyClick(picker.search, Qt.Key.Key_Return)
     assert host.sent[-1] == Load("some/hub-id", "auto")
@@ -593,10 +677,11 @@ def test_the_length_of_the_prompt_is_asked_for_and_shown(conductor: Conductor, h
 
 
 def test_tokens_that_were_dropped_and_files_that_are_no_prompt_are_said(
-    conductor: Conductor, host: ScriptedHost, tmp_path: Path
+    conductor: Conductor, host: ScriptedHost, tmp_path: Path, qtbot: QtBot
 ) -> None:
     ready(conductor, host)
     say(conductor, host, GenerationStarted(1, 0, 0, "x", (1,), 10, 1_234))
     assert "1,234 of its tokens were dropped" in conductor.window.messages.messages()[0].sentence
     conductor.window.prompt.take_files([tmp_path])
+    qtbot.waitUntil(lambda: not conductor.window.prompt.reader.is_busy)
     assert "directory" in conductor.window.messages.messages()[0].sentence

@@ -3,7 +3,6 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from PySide6.QtCore import Qt
@@ -109,19 +108,3 @@ def test_load_run_switch_pause_step_stop_kill_and_load_again(
     conductor.run_or_pause()
     until(lambda: len(engine.trace.tokens) > 3)
     engine.stop()
-
-
-def test_a_model_that_does_not_exist_is_one_sentence_and_another_can_be_loaded(
-    conductor: Conductor, until: Callable[[Callable[[], bool]], None], tmp_path: Path
-) -> None:
-    window, engine = conductor.window, conductor.engine
-    until(lambda: generations(conductor) == 1)
-    engine.load(str(tmp_path))
-    until(reached(conductor, EngineState.EMPTY))
-    message = window.messages.messages()[0]
-    assert message.kind is Kind.ERROR
-    assert str(tmp_path) in message.sentence
-    assert len(engine.trace.tokens) == 6, "what was measured is kept"
-    engine.load("llama-30m", "cpu")
-    until(reached(conductor, EngineState.READY))
-    assert not window.messages.messages()

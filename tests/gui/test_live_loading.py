@@ -3,13 +3,14 @@
 import os
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
 from engine.hosts import open_host
-from engine.protocol import EngineState, Progress
+from engine.protocol import EngineState, Generate, Progress, Prompt
 from gui.conductor import Conductor
 from gui.panels.message_bar import Kind
 from tests.gui.building import build, shown
@@ -55,8 +56,11 @@ def pid(conductor: Conductor) -> int:
     return conductor.engine.started.pid
 
 
-def test_loads_are_given_up_by_force_by_request_and_for_another_one(
-    conductor: Conductor, until: Callable[[Callable[[], bool]], None], monkeypatch: pytest.MonkeyPatch
+def test_loads_are_given_up_by_force_by_request_and_for_another_one_and_one_fails(
+    conductor: Conductor,
+    until: Callable[[Callable[[], bool]], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     window, engine = conductor.window, conductor.engine
     heard: list[Progress] = []
@@ -105,3 +109,15 @@ def test_loads_are_given_up_by_force_by_request_and_for_another_one(
     stages = [stage for stage, _ in engine.loaded.model.load_stages_ns]
     assert "probe settings" in stages
     assert "probe settings" in window.model._values["loaded in"].toolTip()
+
+    engine.generate(Generate(Prompt("The night train"), 4, False))
+    until(lambda: len(engine.trace.tokens) == 4 and engine.state is EngineState.READY)
+    engine.load(str(tmp_path))
+    until(lambda: engine.state is EngineState.EMPTY)
+    message = window.messages.messages()[0]
+    assert message.kind is Kind.ERROR
+    assert str(tmp_path) in message.sentence
+    assert len(engine.trace.tokens) == 4, "what was measured is kept"
+    engine.load("tiny", "cpu")
+    until(lambda: engine.state is EngineState.READY)
+    assert all(message.kind is not Kind.ERROR for message in window.messages.messages())

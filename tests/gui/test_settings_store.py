@@ -12,7 +12,7 @@ from gui.settings_store import LONGEST_PROMPT, OWN, RECENT, OwnPrompt, SettingsS
 def test_what_was_kept_comes_back(tmp_path: Path) -> None:
     store = SettingsStore.of_file(tmp_path / "a.ini")
     store.theme = "light"
-    store.prompt = '第一行\nsecond, with = and ; and "quotes"'
+    store.prompt = Prompt('第一行\nsecond, with = and ; and "quotes"')
     store.remember_model("one")
     store.remember_model("two")
     store.remember_model("one")
@@ -46,16 +46,24 @@ def test_garbage_is_ignored(tmp_path: Path, garbage: bytes) -> None:
     assert store.recent_models == []
     assert store.geometry is None
     assert store.layout is None
-    assert store.prompt == ""
+    assert store.prompt == Prompt()
 
 
 def test_little_is_kept(tmp_path: Path) -> None:
     store = SettingsStore.of_file(tmp_path / "a.ini")
     for number in range(20):
         store.remember_model(f"m{number}")
-    store.prompt = "x" * (LONGEST_PROMPT + 1)
+    store.prompt = Prompt("x" * (LONGEST_PROMPT + 1))
     assert len(store.recent_models) == RECENT
-    assert store.prompt == ""
+    assert store.prompt == Prompt()
+
+
+def test_the_last_prompt_may_be_a_chat(tmp_path: Path) -> None:
+    chat = Prompt(turns=(Turn("system", "s"), Turn("user", "a\nb")), thinking=False)
+    store = SettingsStore.of_file(tmp_path / "a.ini")
+    store.prompt = chat
+    store.sync()
+    assert SettingsStore.of_file(tmp_path / "a.ini").prompt == chat
 
 
 def test_a_forgetful_store_forgets() -> None:

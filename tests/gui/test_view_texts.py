@@ -90,7 +90,7 @@ def test_a_step_that_reads_says_how_much_and_how_much_for_nothing() -> None:
     trace = readers.trace()
     assert texts.step_sentence(trace, 0) == "step 0 · encode · 8.00 ms · 2 sequences · 10 tokens · 4 padding"
     assert texts.step_sentence(trace, 1) == "step 1 · encode · 8.00 ms · 1 sequence · 5 tokens"
-    assert texts.latency_sentence(trace, 0) == "4.00 ms a sequence"
+    assert texts.latency_sentence(trace, 0) == "4.00 ms a sequence of 7 tokens with padding"
 
 
 def test_what_is_decoded_together_is_told_beside_the_text() -> None:

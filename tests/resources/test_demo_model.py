@@ -12,7 +12,7 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from resources.demo_model import corpus, distil
-from resources.demo_model.data import HeldOut, Text, held_out_documents
+from resources.demo_model.data import HeldOut, Text, held_out_documents, with_lone_spaces, words_after_space
 from resources.demo_model.evaluate import (
     BEGIN_OF_TABLE,
     CARD,
@@ -25,7 +25,6 @@ from resources.demo_model.evaluate import (
     evaluate,
     speculate,
 )
-from resources.demo_model.muon import orthogonal
 from resources.demo_model.settings import CONTEXT, END, VOCABULARY, Size
 from resources.demo_model.train import Plan, Training, next_token_loss, rate, write_log
 
@@ -97,7 +96,7 @@ def test_the_card_quotes_the_figures() -> None:
     whole = Figures(**json.loads(FIGURES_FILE.read_text())["whole"])
     log = [json.loads(row) for row in (HERE / "training.jsonl").read_text().splitlines()]
     assert whole.large_bits_per_byte <= 1.6
-    assert whole.acceptance >= 0.35
+    assert whole.acceptance >= 0.5
     assert BEGIN_OF_TABLE + card_table(whole, log) + END_OF_TABLE in card
     assert all(f"`{module}`" in card for module in corpus.HELD_OUT)
 
@@ -180,6 +179,32 @@ def test_the_pieces_of_a_file_are_the_file() -> None:
     assert len(corpus.split(text)) > 5
 
 
+def test_the_manual_is_learned_but_for_chapters_on_held_out_modules(library: Path, tmp_path: Path) -> None:
+    manual = tmp_path / "manual"
+    chapters = {
+        "library/os.path.rst.txt": "Use :func:`~os.path.join` or :class:`a path <pathlib.Path>`, as in ``a:b``.\n",
+        "library/textwrap.rst.txt": "secret_of_textwrap\n",
+        "whatsnew/changelog.rst.txt": "secret_list\n",
+    }
+    for name, text in chapters.items():
+        (manual / name).parent.mkdir(parents=True, exist_ok=True)
+        (manual / name).write_text(text)
+    found = corpus.read_corpus([library], manual)
+    assert "Use os.path.join or a path, as in ``a:b``.\n" in found.train
+    assert "secret" not in "".join(found.train)
+
+
+def test_some_words_stand_behind_a_space_of_their_own() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(HERE / "large")
+    space, words = words_after_space(tokenizer)
+    text = "for each of the words that are in the text, return the first one" * 200
+    ids = np.array(tokenizer(text, verbose=False)["input_ids"], np.uint16)
+    longer = with_lone_spaces(ids, space, words, np.random.default_rng(0))
+    assert tokenizer.decode(longer) == text
+    assert 0.01 < (longer == space).mean() < 0.03
+    assert len(longer) - len(ids) == (longer == space).sum() - (ids == space).sum()
+
+
 def text_of_numbers(count: int) -> Text:
     return Text(np.random.default_rng(0).integers(0, VOCABULARY, count).astype(np.uint16))
 
@@ -256,11 +281,3 @@ def test_the_draft_model_learns_from_text_that_the_large_one_wrote(
     assert continued[0, -4:].tolist() == written[0, -4:].tolist()
     kept = distil.with_written(teacher, text, tmp_path, count=400)  # not written again
     assert np.array_equal(kept, mixed)
-
-
-@pytest.mark.parametrize("shape", [(24, 64), (64, 24)])
-def test_an_update_has_singular_values_near_one(shape: tuple[int, int]) -> None:
-    torch.manual_seed(0)
-    singular = torch.linalg.svdvals(orthogonal(torch.randn(shape)))
-    assert singular.min() > 0.5
-    assert singular.max() < 1.5

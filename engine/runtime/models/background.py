@@ -16,7 +16,11 @@ POLL_S = 0.05
 
 
 class Silence(Exception):
-    """Nothing has come for as long as one was ready to wait."""
+    """Nothing has come for as long as one was ready to wait, which is `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"nothing came within {seconds:g} s")
+        self.seconds = seconds
 
 
 class Abandoned(BaseException):
@@ -28,7 +32,7 @@ class Background(Generic[Result]):
 
     def __init__(self, work: "Callable[[Background[Result]], Result]", patience_s: float) -> None:
         self._work = work
-        self._patience_ns = int(patience_s * 1e9)
+        self._patience_s = patience_s
         self._came_ns = perf_counter_ns()
         self._abandoned = Event()
         self._done = Event()
@@ -48,8 +52,8 @@ class Background(Generic[Result]):
             look()
             while not self._done.wait(POLL_S):
                 look()
-                if perf_counter_ns() > self._came_ns + self._patience_ns:
-                    raise Silence
+                if perf_counter_ns() > self._came_ns + self._patience_s * 1e9:
+                    raise Silence(self._patience_s)
         except BaseException:
             self._abandoned.set()
             self._done.wait(POLL_S)  # where something comes all the time, the work ends at once

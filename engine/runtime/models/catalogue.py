@@ -1,9 +1,10 @@
 """The models that can be loaded by name: presets, and what is in the local Hugging Face cache."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 
@@ -11,94 +12,79 @@ from engine.protocol import CatalogueEntry, Family
 from engine.runtime.models import hub
 from engine.runtime.models.demo import DEMOS, Demo, demo_dtype
 from engine.runtime.models.errors import IncompleteModel, ModelError
-from engine.runtime.models.memory import accelerators, available_bytes, fits_split, gigabytes, required_bytes
+from engine.runtime.models.fitting import Room, fits, loaded_bytes
 from engine.runtime.models.presets import PRESETS, Preset
-from engine.runtime.models.weights import inspect_weights, read_json
+from engine.runtime.models.weights import DTYPE_WIDTHS, Weights, inspect_weights, read_json
 
 # transformers' name of the model class, for the types that presets have
 _CLASSES = {"llama": "LlamaForCausalLM", "gpt2": "GPT2LMHeadModel", "qwen2": "Qwen2ForCausalLM"}
 
 
-def catalogue() -> tuple[CatalogueEntry, ...]:
+def catalogue(room: Room) -> tuple[CatalogueEntry, ...]:
     """All models that are here: what ships, then what is cached, and why some will not work. Raises no ModelError.
 
-    Memory is that of the device on which "auto" would put a model; torch is asked only if it has been imported.
+    Of accelerators it knows only if torch has been imported.
     """
-    device = _auto_device()
-    available = available_bytes(device)
-    demos = [_demo_entry(demo, device) for demo in DEMOS.values()]
-    presets = [_preset_entry(preset, device, available) for preset in PRESETS.values()]
-    return (*demos, *presets, *_cached_entries(device, available))
+    demos = [_demo_entry(demo, room) for demo in DEMOS.values()]
+    presets = [_preset_entry(preset, room) for preset in PRESETS.values()]
+    return (*demos, *presets, *_cached_entries(room))
 
 
-def _auto_device() -> str:
-    return next(iter(accelerators()), "cpu")
-
-
-def _demo_entry(demo: Demo, device: str) -> CatalogueEntry:
+def _demo_entry(demo: Demo, room: Room) -> CatalogueEntry:
     try:
         directory = demo.directory
         weights, settings = inspect_weights(directory), read_json(directory / hub.CONFIG_FILE)
     except ModelError as error:
-        return CatalogueEntry(demo.name, "demo", "", 0, 0, 0, reason=error.sentence)
-    width = 4 if demo_dtype(device.partition(":")[0]) == "float32" else 2
+        return broken_entry(demo.name, "demo", error)
+    sizes = fits(room, lambda device: weights.bytes_in(DTYPE_WIDTHS[demo_dtype(device.partition(":")[0])]))
     return CatalogueEntry(
         name=demo.name,
         kind="demo",
         architecture="LlamaForCausalLM",
         parameters=weights.parameters,
-        weight_bytes=weights.parameters * width,
+        weight_bytes=sizes[0].weight_bytes,
         context=_context(settings),
         remark=demo.remark,
         disk_bytes=weights.stored_bytes,
+        fits=sizes,
     )
 
 
-def _preset_entry(preset: Preset, device: str, available: int) -> CatalogueEntry:
+def _preset_entry(preset: Preset, room: Room) -> CatalogueEntry:
     half = preset.parameters * 2
-    own = preset.parameters * 4 if device == "cpu" else half  # see load_model for the dtype of presets
-    remarks = ["random weights", preset.remark]
-    if own != half and required_bytes(half) <= available < required_bytes(own):
-        remarks.append(f"fits {device} only in bfloat16")
-    reason, split = _shortage(half, device, available)
+    own = {"cpu": preset.parameters * 4}  # see load_model for the dtype of presets
+    sizes = fits(room, lambda device: own.get(device, half), lambda device: half)
     return CatalogueEntry(
         name=preset.name,
         kind="preset",
         architecture=_CLASSES[preset.model_type],
         parameters=preset.parameters,
-        weight_bytes=own,
+        weight_bytes=sizes[0].weight_bytes,
         context=preset.context,
-        remark="; ".join([*remarks, *split]),
-        reason=reason,
+        remark=f"random weights; {preset.remark}",
+        fits=sizes,
     )
 
 
-def _shortage(least_bytes: int, device: str, available: int) -> tuple[str, list[str]]:
-    """Why weights of at least so many bytes do not fit ("" when they do), and a remark where splitting helps."""
-    needed = required_bytes(least_bytes)
-    if needed <= available:
-        return "", []
-    if fits_split(least_bytes):
-        return "", ["fits only split over all devices"]
-    return (
-        f"It needs {gigabytes(needed)}, and {device} has {gigabytes(available)} free: choose a smaller model."
-    ), []
+def broken_entry(name: str, kind: str, error: ModelError) -> CatalogueEntry:
+    """The entry of a model that will not work, and why."""
+    return CatalogueEntry(name, kind, "", 0, 0, 0, reason=error.sentence)
 
 
-def _cached_entries(device: str, available: int) -> Iterator[CatalogueEntry]:
+def _cached_entries(room: Room) -> Iterator[CatalogueEntry]:
     for cached in _cached_models():
         try:
-            entry = _cached_entry(cached.name, cached.directory, device, available)
+            entry = entry_of_directory(cached.name, "cached", cached.directory, room)
         except IncompleteModel as error:
             entry = _incomplete_entry(cached.name, error)
         except ModelError as error:
-            entry = CatalogueEntry(cached.name, "cached", "", 0, 0, 0, reason=error.sentence)
+            entry = broken_entry(cached.name, "cached", error)
         yield replace(entry, disk_bytes=cached.disk_bytes, used_s=cached.used_s)
 
 
 def _incomplete_entry(name: str, error: ModelError) -> CatalogueEntry:
     if hub.is_forbidden():
-        return CatalogueEntry(name, "cached", "", 0, 0, 0, reason=error.sentence)
+        return broken_entry(name, "cached", error)
     return CatalogueEntry(name, "cached", "", 0, 0, 0, remark="incomplete: loading it downloads the rest")
 
 
@@ -133,26 +119,33 @@ def _cached_models() -> list[_Cached]:
     return [cached for cached in newest if (cached.directory / hub.CONFIG_FILE).is_file()]
 
 
-def _cached_entry(name: str, directory: Path, device: str, available: int) -> CatalogueEntry:
+def entry_of_directory(name: str, kind: str, directory: Path, room: Room) -> CatalogueEntry:
+    """The entry of a checkpoint, of which only headers are read. Raises ModelError."""
     settings = read_json(directory / hub.CONFIG_FILE)
+    return entry_of_checkpoint(name, kind, settings, lambda: inspect_weights(directory), room)
+
+
+def entry_of_checkpoint(
+    name: str, kind: str, settings: dict[str, Any], get_weights: Callable[[], Weights], room: Room
+) -> CatalogueEntry:
+    """The entry of a model with this config.json and these weights, asked for only if it can run. Raises ModelError."""
     family = Family.DECODER
     if "transformers" in sys.modules:  # whether an architecture is known is a question to transformers
         from engine.runtime.models.kinds import kind_of
 
         family = kind_of(name, settings).family
-    weights = inspect_weights(directory)
+    weights = get_weights()
     classes = settings.get("architectures")
-    reason, split = _shortage(weights.stored_bytes, device, available)
+    sizes = fits(room, lambda device: loaded_bytes(weights, settings, device))
     return CatalogueEntry(
         name=name,
-        kind="cached",
+        kind=kind,
         architecture=str(classes[0]) if isinstance(classes, list) and classes else "",
         parameters=weights.parameters,
-        weight_bytes=weights.stored_bytes,
+        weight_bytes=sizes[0].weight_bytes,
         context=_context(settings),
         family=family,
-        remark="; ".join(split),
-        reason=reason,
+        fits=sizes,
     )
 
 

@@ -16,6 +16,10 @@ class IncompleteModel(ModelError):
     """Some of a model's weight files are not there: a download that was not finished, most likely."""
 
 
+class HubUnavailable(ModelError):
+    """The hub could not be asked, or had trouble of its own: that says nothing about the model."""
+
+
 class LoadGivenUp(BaseException):
     """A load was cancelled. Not an Exception, so that nothing on its way takes it for a failure of the model's."""
 

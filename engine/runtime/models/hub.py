@@ -10,10 +10,11 @@ import errno
 import shutil
 import socket
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import huggingface_hub
@@ -21,7 +22,7 @@ from huggingface_hub import constants, errors
 
 from engine.runtime.models.background import Background, Silence
 from engine.runtime.models.demo import DEMOS
-from engine.runtime.models.errors import IncompleteModel, ModelError, first_line, listed
+from engine.runtime.models.errors import HubUnavailable, IncompleteModel, ModelError, first_line, listed
 from engine.runtime.models.kinds import kind_of
 from engine.runtime.models.memory import gigabytes
 from engine.runtime.models.presets import PRESETS
@@ -48,12 +49,17 @@ class RemoteFile:
 
 @dataclass(frozen=True, slots=True)
 class RemoteModel:
-    """What the hub says of a model. `revision`: the commit that its main branch is at."""
+    """What the hub says of a model. `revision`: the commit that its main branch is at.
+
+    `elements`: how many numbers its weights have in each safetensors type ("F32", …), empty where the hub has not
+    counted them.
+    """
 
     name: str
     revision: str
     gated: bool
     files: tuple[RemoteFile, ...]
+    elements: Counter[str] = field(default_factory=Counter)
 
 
 def cache_directory() -> Path:
@@ -71,7 +77,7 @@ def patience_s() -> float:
     return float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
 
 
-def _connect() -> bool:
+def answers() -> bool:
     """Whether anything answers at the hub's address."""
     if urllib.request.getproxies():
         return True  # then only the proxy knows
@@ -94,7 +100,7 @@ def _asked(question: Callable[[], Result], model: str, report: LoadReport) -> Re
 def is_reachable(model: str, report: LoadReport) -> bool:
     """Whether the hub answers at all. The hub's client would try for half a minute before it says no."""
     try:
-        return _asked(_connect, model, report)
+        return _asked(answers, model, report)
     except Silence:
         return False
 
@@ -108,36 +114,44 @@ def fetch(model: str, report: LoadReport, check_size: Callable[[int], None]) -> 
     if is_forbidden() or not is_reachable(model, report):
         return _cached(model)
     try:
-        remote = _asked(lambda: _remote(model), model, report)
+        remote = _asked(lambda: remote_model(model), model, report)
         config = _config(remote, report)
         remote = replace(remote, revision=config.parent.name)  # main may have moved on in between
         kind_of(model, read_json(config))
-        wanted = _wanted(remote, lambda name: _small_file(remote, name, report))
+        wanted = wanted_files(remote, lambda name: _small_file(remote, name, report))
     except Exception as error:  # the hub's client raises errors of several libraries
         complete = _complete_copy(model)
         if complete is None:
             raise explained(model, error) from error
         return complete
     check_size(sum(file.size for file in wanted if file.name.endswith(".safetensors")))
-    missing = [file for file in wanted if not _is_cached(remote, file)]
+    missing = [file for file in wanted if not is_cached(remote, file)]
     if missing:
-        _check_disk(model, missing)
+        check_disk(model, missing)
         _download(remote, wanted, missing, report)
     return config.parent
 
 
-def _remote(model: str) -> RemoteModel:
+def remote_model(model: str) -> RemoteModel:
+    """What the hub says of a model. Raises what its client raises, and ModelError for a gated one without a token."""
     # The client's own time-outs are longer than ours, so that there is one answer to silence.
     info = huggingface_hub.HfApi(endpoint=constants.ENDPOINT).model_info(
         model, files_metadata=True, timeout=2 * patience_s()
     )
     files = tuple(RemoteFile(file.rfilename, file.size or 0) for file in info.siblings or ())
-    return RemoteModel(model, info.sha or "main", bool(info.gated), files)
+    remote = RemoteModel(model, info.sha or "main", bool(info.gated), files, _elements(info.safetensors))
+    if remote.gated and huggingface_hub.get_token() is None:
+        raise _gated(model)
+    return remote
+
+
+def _elements(said: Any) -> Counter[str]:
+    """How many numbers of each type the hub counts; none where it says something else."""
+    counts = getattr(said, "parameters", None) or {}
+    return Counter({str(dtype): count for dtype, count in counts.items() if isinstance(count, int)})
 
 
 def _config(remote: RemoteModel, report: LoadReport) -> Path:
-    if remote.gated and huggingface_hub.get_token() is None:
-        raise _gated(remote.name)
     # by the branch's name: the client notes then which commit it is at, for when the hub cannot be asked
     return _small_file(replace(remote, revision="main"), CONFIG_FILE, report)
 
@@ -158,7 +172,8 @@ def _small_file(remote: RemoteModel, name: str, report: LoadReport) -> Path:
     )
 
 
-def _is_cached(remote: RemoteModel, file: RemoteFile) -> bool:
+def is_cached(remote: RemoteModel, file: RemoteFile) -> bool:
+    """Whether a file need not be downloaded."""
     return isinstance(
         huggingface_hub.try_to_load_from_cache(
             remote.name, file.name, cache_dir=cache_directory(), revision=remote.revision
@@ -175,7 +190,7 @@ def _gated(model: str) -> ModelError:
 
 
 def explained(model: str, error: Exception) -> ModelError:
-    """What the hub's refusal, or its silence, means and what to do."""
+    """What the hub's refusal, or its silence (then it is a HubUnavailable), means and what to do."""
     if isinstance(error, ModelError):
         return error
     near = near_names(model)
@@ -189,13 +204,15 @@ def explained(model: str, error: Exception) -> ModelError:
             sentence = f"There is no model '{model}', neither as a preset, nor as a directory, nor on the hub: {hint}"
         case Silence():
             sentence = (
-                f"The hub ({constants.ENDPOINT}) did not answer within {patience_s():g} s when it was asked for model"
+                f"The hub ({constants.ENDPOINT}) did not answer within {error.seconds:g} s when it was asked for model"
                 f" '{model}': check the network, or choose a preset."
             )
+            return HubUnavailable(sentence)
         case errors.LocalEntryNotFoundError() | errors.OfflineModeIsEnabled():
             sentence = (
                 f"Model '{model}' is neither a preset nor in the local cache, and {_no_network()}: {hint}"
             )
+            return ModelError(sentence) if is_forbidden() else HubUnavailable(sentence)
         case errors.EntryNotFoundError():
             sentence = f"'{model}' on the hub has no {CONFIG_FILE}: choose a model in Hugging Face form."
         case PermissionError():
@@ -206,6 +223,7 @@ def explained(model: str, error: Exception) -> ModelError:
             sentence = (
                 f"Model '{model}' could not be looked up on the hub ({first_line(error)}): try again later."
             )
+            return HubUnavailable(sentence, repr(error))
     return ModelError(sentence, repr(error))
 
 
@@ -266,7 +284,7 @@ def _cached(model: str) -> Path:
     return directory
 
 
-def _wanted(remote: RemoteModel, get: Callable[[str], Path]) -> list[RemoteFile]:
+def wanted_files(remote: RemoteModel, get: Callable[[str], Path]) -> list[RemoteFile]:
     """The files to download: configuration, tokenizer, and the weights in one form."""
     here = {file.name: file for file in remote.files if "/" not in file.name}
     weights = _wanted_weights(remote.name, here, get)
@@ -294,7 +312,8 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(PurePosixPath(name).match(pattern) for pattern in patterns)
 
 
-def _check_disk(model: str, missing: list[RemoteFile]) -> None:
+def check_disk(model: str, missing: list[RemoteFile]) -> None:
+    """Raise ModelError where the disk has no room for a download."""
     needed = sum(file.size for file in missing) - partial_bytes(cache_directory(), model)
     place = next(path for path in (cache_directory(), *cache_directory().parents) if path.exists())
     free = shutil.disk_usage(place).free
@@ -342,7 +361,7 @@ def _broken_off(model: str, file: RemoteFile, error: Exception) -> ModelError:
         case errors.GatedRepoError():
             return _gated(model)
         case Silence():
-            reason = f"the hub sent nothing for {patience_s():g} s"
+            reason = f"the hub sent nothing for {error.seconds:g} s"
         case _ if _is_disk_full(error):
             return ModelError(
                 f"The disk became full while '{file.name}' ({gigabytes(file.size)}) of model '{model}' was downloaded"

@@ -20,6 +20,12 @@ _WRONG_KIND = (
     "Model '{name}' ({kind}) is not a language model that reads and writes text:"
     " choose a decoder-only, encoder–decoder or encoder-only language model."
 )
+_PREDICTS_AT_A_BLANK = (
+    "Model '{name}' ({kind}) does not continue a text but fills in a blank that is appended to it, which cannot be"
+    " run here: choose another language model."
+)
+#: What these say after a token is what they make of that token, not what follows it.
+_BLANK_FILLERS = {"xlm", "xlnet"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,8 @@ def kind_of(name: str, config: dict[str, Any]) -> Kind:
     kind = _known_kind(type_, config)
     if kind is None:
         raise ModelError(_WRONG_KIND.format(name=name, kind=type_))
+    if kind is CAUSAL and type_ in _BLANK_FILLERS:
+        raise ModelError(_PREDICTS_AT_A_BLANK.format(name=name, kind=type_))
     return kind
 
 

@@ -126,7 +126,7 @@ def _load(name: str, place: Place, dtype: str | None, progress: LoadReport) -> L
     if name in DEMOS:
         chosen = dtype or demo_dtype(place.device.type)
         return _load_directory(name, DEMOS[name].directory, place, chosen, progress)
-    directory = _local_directory(name)
+    directory = local_directory(name)
     if directory is None:
         directory = hub.fetch(name, progress, _size_check(name, place, dtype))
     else:
@@ -144,7 +144,7 @@ def _size_check(name: str, place: Place, dtype: str | None) -> Callable[[int], N
     return check
 
 
-def _local_directory(name: str) -> Path | None:
+def local_directory(name: str) -> Path | None:
     """The directory that a request names; None when it can only be a hub id. Raises ModelError."""
     if not name:
         raise ModelError("No model was named: choose a preset, a directory or a hub id.")

@@ -43,14 +43,23 @@ def _accelerator_room(device: str, host: int) -> int:
     import torch
 
     if device.startswith("mps"):
-        return min(host, torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
+        return min(host, torch.mps.recommended_max_memory() - allocated_bytes(device))
     index = int(device.partition(":")[2])
-    unused = torch.accelerator.memory_reserved(index) - torch.accelerator.memory_allocated(index)
+    unused = torch.accelerator.memory_reserved(index) - allocated_bytes(device)
     try:
         return int(torch.accelerator.get_memory_info(index)[0]) + unused
     except RuntimeError:  # some drivers do not say what is free
         properties = torch.get_device_module(torch.device(device)).get_device_properties(index)
-        return int(properties.total_memory) - torch.accelerator.memory_allocated(index)
+        return int(properties.total_memory) - allocated_bytes(device)
+
+
+def allocated_bytes(device: str) -> int:
+    """What torch holds of an accelerator for tensors."""
+    import torch
+
+    if device.startswith("mps"):
+        return int(torch.mps.current_allocated_memory())
+    return int(torch.accelerator.memory_allocated(int(device.partition(":")[2])))
 
 
 def _container_room(group: Path = Path("/sys/fs/cgroup")) -> int:

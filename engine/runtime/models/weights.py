@@ -20,6 +20,7 @@ MOST_HEADER_BYTES = 100_000_000  # the limit that the safetensors library has
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 DTYPE_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+DTYPE_WIDTHS = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}  # bytes a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,9 @@ class Weights:
             return self.stored_bytes
         floating = sum(count for dtype, count in self.elements.items() if dtype in DTYPE_NAMES)
         stored = sum(
-            count * _stored_width(dtype) for dtype, count in self.elements.items() if dtype in DTYPE_NAMES
+            count * DTYPE_WIDTHS[DTYPE_NAMES[dtype]]
+            for dtype, count in self.elements.items()
+            if dtype in DTYPE_NAMES
         )
         return self.stored_bytes - stored + floating * width
 
@@ -50,10 +53,6 @@ class Weights:
         """The floating-point type that most numbers have, in torch's words; "" when there is none."""
         counts = {DTYPE_NAMES[dtype]: count for dtype, count in self.elements.items() if dtype in DTYPE_NAMES}
         return max(counts, key=lambda dtype: counts[dtype], default="")
-
-
-def _stored_width(dtype: str) -> int:
-    return {"F64": 8, "F32": 4}.get(dtype, 2)
 
 
 def inspect_weights(directory: Path) -> Weights:

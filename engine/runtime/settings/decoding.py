@@ -1,17 +1,21 @@
 """How a token is chosen: greedy or sampling, and the numbers of sampling. They replace `live.decoding` as a
 whole.
 
-A change begins the random numbers anew from the seed, so that a run with the same changes can be repeated.
+They begin with what the checkpoint's own generation configuration says, as `generate()` does. A change begins the
+random numbers anew from the seed, so that a run with the same changes can be repeated.
 """
 
 from dataclasses import dataclass, replace
 from typing import Any
+
+from transformers import GenerationConfig
 
 from engine.protocol import Choice, SettingFacts, SettingValue
 from engine.runtime.live import Decoding, LiveModel
 from engine.runtime.settings.base import SettingRefused
 from engine.runtime.settings.values import read_value
 
+UNSTATED_TOP_K = 50  # of transformers, where a configuration asks for sampling and says no more
 _FAMILY = "decoding"
 _STRATEGIES = (
     Choice("greedy", "Greedy", expected="Always the most likely token: the same text every time."),
@@ -21,6 +25,16 @@ _STRATEGIES = (
         expected="Draws from the likely tokens: filters cost time on a large vocabulary.",
     ),
 )
+
+
+def own_decoding(configuration: GenerationConfig | None) -> Decoding:
+    """How `generate()` would choose tokens by a checkpoint's own configuration; greedy where that says nothing."""
+    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+    values: dict[str, Any] = {name: getattr(configuration, name, None) for name in names}
+    stated = {name: value for name, value in values.items() if value is not None}
+    if not getattr(configuration, "do_sample", None):
+        return Decoding(**stated)
+    return Decoding("sample", **({"top_k": UNSTATED_TOP_K} | stated))
 
 
 class Strategy:
@@ -35,7 +49,7 @@ class Strategy:
             family=_FAMILY,
             label="Choice of token",
             kind="choice",
-            default=Decoding().strategy,
+            default=live.own_decoding.strategy,
             choices=_STRATEGIES,
             expected="Sampling changes the text, and takes longer than taking the most likely token.",
             lossless=False,
@@ -109,7 +123,7 @@ class DecodingNumber:
             family=_FAMILY,
             label=self.label,
             kind=self.kind,
-            default=getattr(Decoding(), self.key),
+            default=getattr(live.own_decoding, self.key),
             minimum=self.minimum,
             maximum=live.facts.vocabulary if self.maximum is None else self.maximum,
             increment=self.increment,

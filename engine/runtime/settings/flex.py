@@ -38,7 +38,7 @@ def _mask(
     batch_size: int,
     q_length: int,
     kv_length: int,
-    q_offset: int = 0,
+    q_offset: Any = 0,
     kv_offset: int = 0,
     mask_function: Any = causal_mask_function,
     attention_mask: torch.Tensor | None = None,
@@ -46,6 +46,10 @@ def _mask(
     **_: Any,
 ) -> BlockMask:
     """What transformers' own mask for FlexAttention is, made without compiling."""
+    if isinstance(
+        q_offset, torch.Tensor
+    ):  # the count of a static cache, which the first layer will move on in place
+        q_offset = q_offset.clone()
     padding = prepare_padding_mask(attention_mask, kv_length, kv_offset)
     if padding is not None:
         mask_function = and_masks(mask_function, padding_mask_function(padding))

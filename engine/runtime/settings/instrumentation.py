@@ -1,5 +1,8 @@
 """How deep a step is measured."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from engine.protocol import Choice, SettingFacts, SettingValue
 from engine.runtime.live import LiveModel
 from engine.runtime.probes import install
@@ -51,18 +54,38 @@ class DetailLevel:
             raise SettingRefused(reason)
         before = live.detail if live.probes is not None else None
         try:
-            self._install(live, detail)
+            _install(live, detail)
         except Exception:
             if before is not None:
-                self._install(live, before)
+                _install(live, before)
             raise
 
-    def _install(self, live: LiveModel, detail: Detail) -> None:
-        if live.probes is not None:
-            live.probes.remove()
-            live.probes = None
-        live.probes = install(live.model, live.anatomy, live.recorder, detail)
-        live.detail = detail
+
+def _install(live: LiveModel, detail: Detail) -> None:
+    take_out(live)
+    compiled = live.compiled is not None or live.replayed is not None
+    live.probes = install(live.model, live.anatomy, live.recorder, detail, compiled=compiled)
+    live.detail = detail
+
+
+def take_out(live: LiveModel) -> bool:
+    """Take the probes out of the model, if there are any. Returns whether there were."""
+    if live.probes is None:
+        return False
+    live.probes.remove()
+    live.probes = None
+    return True
+
+
+@contextmanager
+def without_probes(live: LiveModel) -> Iterator[None]:
+    """Inside, the model's forward is free to be exchanged; the probes are around it again afterwards."""
+    were_there = take_out(live)
+    try:
+        yield
+    finally:
+        if were_there:
+            _install(live, live.detail)
 
 
 def _reason(live: LiveModel, detail: Detail) -> str:

@@ -14,6 +14,7 @@ import torch
 from engine.protocol import SettingChange, SettingFacts, SettingValue
 from engine.runtime.live import LiveModel
 from engine.runtime.settings import ALL
+from engine.runtime.settings.adapting import adapted
 from engine.runtime.settings.base import Setting, SettingRefused
 from engine.runtime.settings.conflicts import CONFLICTS, Conflict, settle
 from engine.runtime.settings.trial import first_sentence
@@ -96,6 +97,8 @@ def apply_changes(
     # what goes back to its default goes first: it may be what excluded the others
     for setting in sorted(accepted, key=lambda s: resolution.effective[s.key] != defaults[s.key]):
         results[setting.key] = _apply(live, setting, results[setting.key])
+    if accepted:
+        results |= {change.key: change for change in adapted(live)}
     return tuple(results.values())
 
 

@@ -15,7 +15,9 @@ _NO_CHUNKS = "This model sees all of an input at once: it cannot be cut into chu
 
 #: Weights that are kept elsewhere come along for a call only, and a cache that is reserved lies on one device.
 _SPLIT = "The layers are split over several devices: load the model on one device to change this."
-_WHOLE_ONLY = ("precision", "kv_cache")
+_WHOLE_ONLY = frozenset(
+    {"precision", "quantization", "mlp_pruning", "head_pruning", "layer_skipping", "sparsity", "kv_cache"}
+)
 
 
 def suited(facts: SettingFacts, model: ModelFacts) -> SettingFacts:

@@ -19,7 +19,9 @@ PROMPT = "The cycle of a token, 令牌的周期."
 def torch_kept() -> Iterator[None]:
     """For a fixture: what settings change in torch itself is afterwards as it was before."""
     torch.set_num_threads(1)
+    products = torch.backends.mkldnn.matmul.fp32_precision
     yield
+    torch.backends.mkldnn.matmul.fp32_precision = products
     torch.set_num_threads(1)
     for enable in (torch.backends.cuda.enable_flash_sdp, torch.backends.cuda.enable_math_sdp):
         enable(True)

@@ -13,7 +13,7 @@ import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from tests.engine.runtime.small_models import SEED
+from tests.engine.runtime.small_models import SEED, once_each
 
 BEGIN, PAD, END, UNKNOWN, MASK = "<s>", "<pad>", "</s>", "<unk>", "<mask>"
 SPECIAL = (BEGIN, PAD, END, UNKNOWN, MASK)
@@ -89,6 +89,22 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "roformer": ("roformer", _COMMON),
     "fnet": ("fnet", _COMMON),
 }
+
+#: Families whose every mechanism another one has, too.
+DOUBLES = {
+    "camembert",
+    "electra",
+    "ernie",
+    "megatron-bert",
+    "roberta-prelayernorm",
+    "roformer",
+    "xlm-roberta",
+}
+
+
+def families() -> list[Any]:
+    """All families, for `parametrize`, in a fixed order."""
+    return once_each(CONFIGURATIONS, DOUBLES)
 
 
 def build(family: str, head: str = MASKED_LM, **overrides: Any) -> PreTrainedModel:

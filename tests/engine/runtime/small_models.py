@@ -8,9 +8,10 @@ step to step.
 """
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
+import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
@@ -166,6 +167,19 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "mamba": ("mamba", {**_STATE_SPACE, **_UNTIED, "time_step_rank": 4}),
     "mamba2": ("mamba2", {**_STATE_SPACE, "num_heads": 4, "head_dim": 16, "n_groups": 1, "chunk_size": 16}),
     "falcon_h1": ("falcon_h1", {**_GROUPED, **_HYBRID_MAMBA}),
+    "bamba": (
+        "bamba",
+        {
+            **_GROUPED,
+            "mamba_n_heads": 4,
+            "mamba_d_head": 16,
+            "mamba_expand": 2,
+            "mamba_d_state": 8,
+            "mamba_n_groups": 1,
+            "mamba_chunk_size": 16,
+            "attn_layer_indices": [1],
+        },
+    ),
     "jamba": (
         "jamba",
         {
@@ -213,6 +227,12 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 
+#: Families whose every mechanism another one has, too.
+DOUBLES = {
+    *("cohere", "falcon_new_decoder", "gemma", "gemma2", "gpt_neox", "gptj", "mpt", "olmo2", "opt_projected"),
+    *("phi", "phi3", "qwen2", "qwen3", "qwen3_moe", "stablelm", "starcoder2"),
+}
+
 
 def build(family: str, **overrides: Any) -> PreTrainedModel:
     """The seeded model of `family` in evaluation mode, float32, on the CPU.
@@ -248,7 +268,11 @@ def prompt_ids(length: int = 12, vocabulary: int = VOCABULARY) -> torch.Tensor:
     return (torch.arange(length) * 37 + 11).remainder(vocabulary).unsqueeze(0)
 
 
-def families(*, without: Iterable[str] = ()) -> list[str]:
-    """The names of all families but those named, in a fixed order."""
-    left_out = set(without)
-    return [family for family in FAMILIES if family not in left_out]
+def families() -> list[Any]:
+    """All families, for `parametrize`, in a fixed order."""
+    return once_each(FAMILIES, DOUBLES)
+
+
+def once_each(families: Iterable[str], doubles: Collection[str]) -> list[Any]:
+    """Families, for `parametrize`: those whose every mechanism another one has, too, run only among the slow tests."""
+    return [pytest.param(f, marks=pytest.mark.slow) if f in doubles else f for f in families]

@@ -16,7 +16,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from tests.engine.runtime.small_models import SEED, VOCABULARY
+from tests.engine.runtime.small_models import SEED, VOCABULARY, once_each
 
 _START: dict[str, Any] = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 2}
 # The decoder is deeper than the encoder, so that one cannot be taken for the other.
@@ -178,6 +178,9 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 
+#: Families whose every mechanism another one has, too.
+DOUBLES = {"blenderbot-small", "longt5", "mbart", "mt5", "pegasus", "plbart", "t5"}
+
 #: What checkpoints of a family say in their generation_config.json.
 GENERATION: dict[str, dict[str, Any]] = {
     "bart": {"forced_bos_token_id": 3, "forced_eos_token_id": 1, "no_repeat_ngram_size": 3},
@@ -188,6 +191,11 @@ GENERATION: dict[str, dict[str, Any]] = {
 }
 _ALWAYS_TIED = {"t5", "mt5", "umt5", "longt5"}
 _MISCOUNTED = {*_ALWAYS_TIED, "switch_transformers", "prophetnet"}
+
+
+def families() -> list[Any]:
+    """All families, for `parametrize`, in a fixed order."""
+    return once_each(CONFIGURATIONS, DOUBLES)
 
 
 def build(family: str, **overrides: Any) -> PreTrainedModel:

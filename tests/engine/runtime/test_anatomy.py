@@ -18,13 +18,15 @@ from transformers import (
 )
 from transformers.modeling_utils import AttentionInterface
 
+from engine.protocol import Family
 from engine.runtime.anatomy import Anatomy, find_anatomy
 from engine.runtime.clocks import StampRecorder
 from engine.runtime.probes import install
 from engine.trace.ledger import Layout, Span
 from engine.trace.phases import Detail, Phase, Role
 from tests.engine.runtime import small_encoders, small_seq2seq
-from tests.engine.runtime.small_models import FAMILIES, build, prompt_ids
+from tests.engine.runtime.small_models import FAMILIES, build, families, prompt_ids
+from tests.sweep import examination
 
 PURE_STATE_SPACE = {"mamba", "mamba2"}
 NO_CORE = {"gpt_neo", "gptj", "bloom", "falcon", "falcon_new_decoder", "mpt", "rwkv", "mamba", "mamba2"}
@@ -90,7 +92,7 @@ def _shared_functions(anatomy: Anatomy) -> list[Any]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_layer_and_its_parts_are_found(family: str) -> None:
+def test_every_layer_every_part_and_every_parameter_around_them_is_found(family: str) -> None:
     model = FAMILIES[family]()
     anatomy = find_anatomy(model)
     assert len(anatomy.blocks) == model.config.num_hidden_layers
@@ -103,22 +105,11 @@ def test_every_layer_and_its_parts_are_found(family: str) -> None:
         assert block.unclaimed() == []
     assert anatomy.warnings == ()
     assert anatomy.complete
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_parameter_outside_of_the_layers_is_embedding_or_head(family: str) -> None:
-    model = FAMILIES[family]()
-    anatomy = find_anatomy(model)
     around = [part.module for part in (*anatomy.embeddings, *anatomy.head)]
     claimed = {id(p) for m in (*around, *(b.module for b in anatomy.blocks)) for p in m.parameters()}
     assert [name for name, p in model.named_parameters() if id(p) not in claimed] == []
     assert anatomy.head[-1].module is model.get_output_embeddings()
     assert model.get_input_embeddings() in [part.module for part in anatomy.embeddings]
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_core_is_available_where_the_attention_interface_is_used(family: str) -> None:
-    anatomy = find_anatomy(FAMILIES[family]())
     assert bool(anatomy.core_missing) == (family in NO_CORE)
 
 
@@ -166,6 +157,40 @@ def test_an_unknown_module_in_a_layer_is_said_not_guessed() -> None:
     assert any("model.gadget" in w for w in anatomy.warnings)
 
 
+def test_what_reads_images_beside_the_text_is_no_part_of_it_and_is_named() -> None:
+    anatomy = find_anatomy(examination.build(Family.DECODER, "git"))
+    assert [block.name for block in anatomy.blocks] == ["git.encoder.layer.0", "git.encoder.layer.1"]
+    assert [part.name for part in (*anatomy.embeddings, *anatomy.head)] == ["git.embeddings", "output"]
+    assert anatomy.beside == ("git.image_encoder", "git.visual_projection")
+    assert "beside the text: git.image_encoder, git.visual_projection" in anatomy.describe()
+    assert anatomy.complete
+    assert anatomy.warnings == ()
+
+
+def test_an_unknown_module_beside_an_image_encoder_is_said_not_guessed() -> None:
+    model = examination.build(Family.DECODER, "git")
+    model.git.gadget = nn.Bilinear(2, 2, 2)
+    anatomy = find_anatomy(model)
+    assert not anatomy.complete
+    assert anatomy.warnings == ("outside of the layers, with no phase: git.gadget",)
+
+
+def test_what_scales_or_mixes_residuals_is_no_attention_whatever_its_name() -> None:
+    anatomy = find_anatomy(examination.build(Family.DECODER, "qwen4_exp_text"))
+    for block in anatomy.blocks:
+        assert {part.name for part in block.norms} == {"attn_hyper_connection", "mlp_hyper_connection"}
+        assert [part.name for part in (*block.attention, *block.mixer)] in (["self_attn"], ["linear_attn"])
+    assert [part.name for part in anatomy.head] == ["model.hyper_connection_mixer", "lm_head"]
+
+
+def test_attentions_and_mlps_that_a_layer_keeps_in_lists_are_parts_one_by_one() -> None:
+    anatomy = find_anatomy(examination.build(Family.DECODER, "longcat_flash"))
+    for block in anatomy.blocks:
+        assert [part.name for part in block.attention] == ["self_attn.0", "self_attn.1"]
+        assert [part.name for part in block.mlp] == ["mlp", "mlps.0", "mlps.1"]
+    assert anatomy.warnings == ()
+
+
 def _albert() -> PreTrainedModel:
     config = AutoConfig.for_model(
         "albert",
@@ -196,7 +221,7 @@ def test_one_module_that_serves_as_several_layers_is_told_apart_by_its_turn() ->
 # ---------------------------------------------------------------- encoder–decoders
 
 
-@pytest.mark.parametrize("family", small_seq2seq.CONFIGURATIONS)
+@pytest.mark.parametrize("family", small_seq2seq.families())
 def test_both_stacks_of_an_encoder_decoder_are_found_and_every_parameter_has_a_place(family: str) -> None:
     model = small_seq2seq.build(family)
     anatomy = find_anatomy(model)
@@ -290,7 +315,7 @@ TOLD = {"mobilebert": "bottleneck.input.dense", "fnet": ""}
 
 
 @pytest.mark.parametrize("head", [AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoModel])
-@pytest.mark.parametrize("family", small_encoders.CONFIGURATIONS)
+@pytest.mark.parametrize("family", small_encoders.families())
 def test_an_encoder_s_layers_and_head_are_found(family: str, head: Any) -> None:
     model_type, entries = small_encoders.CONFIGURATIONS[family]
     model = head.from_config(AutoConfig.for_model(model_type, **entries))
@@ -336,7 +361,7 @@ def test_the_norms_that_bert_keeps_in_its_parts_are_measured_as_norms() -> None:
 
 
 @pytest.mark.parametrize("detail", MEASURED)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", families())
 def test_probes_stamp_every_part_and_change_nothing(family: str, detail: Detail) -> None:
     model, recorder = FAMILIES[family](), StampRecorder()
     anatomy = find_anatomy(model)

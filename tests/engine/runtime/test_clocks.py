@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from transformers import PreTrainedConfig
 
 from engine.protocol import ModelFacts
 from engine.runtime.anatomy import Anatomy
@@ -77,16 +78,20 @@ def test_a_new_step_forgets_the_one_before() -> None:
 class FakeModel:
     """Answers each call with logits that choose the next letter; takes 50 ticks of the clock each time."""
 
+    config = PreTrainedConfig()
+
     def __init__(self, ticks: list[int]) -> None:
         self.ticks = ticks
         self.fed: list[list[int]] = []
 
-    def __call__(self, input_ids: torch.Tensor, **_: object) -> SimpleNamespace:
+    def forward(self, input_ids: torch.Tensor, **_: object) -> SimpleNamespace:
         self.fed.append(input_ids[0].tolist())
         self.ticks[0] += 50
         logits = torch.zeros(1, 1, 256)
         logits[0, 0, (self.fed[-1][-1] + 1) % 256] = 1.0
         return SimpleNamespace(logits=logits)
+
+    __call__ = forward
 
 
 def test_the_loop_on_a_fake_model_takes_known_times() -> None:

@@ -27,11 +27,11 @@ from engine.trace.phases import Phase, StepKind
 from tests.engine.runtime.live_models import Bench
 from tests.engine.runtime.small_encoders import (
     CLASSIFIER,
-    CONFIGURATIONS,
     END,
     FEATURES,
     LABELS,
     encoder_checkpoint,
+    families,
     marked_tokenizer,
 )
 
@@ -98,7 +98,7 @@ def assert_told(result: SequenceResult, shares: torch.Tensor, names: Sequence[st
 # ---------------------------------------------------------------- what the heads say
 
 
-@pytest.mark.parametrize("family", CONFIGURATIONS)
+@pytest.mark.parametrize("family", families())
 def test_every_family_fills_masks_as_softmax_says_and_its_ledger_sums(family: str, tmp_path: Path) -> None:
     directory = tmp_path / family
     bench = Bench(encoder_checkpoint(family, directory))

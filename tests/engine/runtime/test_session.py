@@ -9,6 +9,9 @@ import pytest
 import torch
 
 from engine.protocol import (
+    Alternate,
+    AlternationEnded,
+    AlternationStarted,
     CancelLoad,
     Change,
     Command,
@@ -21,11 +24,13 @@ from engine.protocol import (
     GenerationStarted,
     Load,
     LoadCancelled,
+    MeasureSameness,
     ModelLoaded,
     Pause,
     Progress,
     Prompt,
     Resume,
+    SamenessMeasured,
     SettingFacts,
     SettingsChanged,
     SettingsProbed,
@@ -34,12 +39,14 @@ from engine.protocol import (
     StateChanged,
     StepEnded,
     Stop,
+    StopAlternating,
     TokensCounted,
     Turn,
 )
 from engine.runtime.session import run_session
 from engine.trace.store import Trace
-from tests.engine.runtime.live_models import byte_tokenizer, family_checkpoint
+from tests.engine.runtime import small_seq2seq
+from tests.engine.runtime.live_models import byte_tokenizer, family_checkpoint, save_checkpoint
 
 Answer = Callable[[Event, Callable[[Command], None]], None]
 
@@ -372,3 +379,155 @@ def test_what_was_not_tried_yet_is_tried_when_it_is_chosen(tmp_path: Path) -> No
     assert mark.changes[0].effective == "eager"
     assert "attention sinks" in mark.changes[0].reason
     assert len(of(events, StepEnded)) == 6
+
+
+# ---------------------------------------------------------------- values that take turns
+
+
+def alternating(llama: Path, command: Command, tokens: int = 24, settings: tuple = ()) -> list[Event]:
+    """A generation in which `command` is given after its fourth step."""
+
+    def answer(event: Event, send: Callable[[Command], None]) -> None:
+        if isinstance(event, StepEnded) and event.index == 3:
+            send(command)
+        end_with_generation(event, send)
+
+    load = Load(str(llama), "cpu", (("detail", "step"), *settings))
+    return play([load, Generate(Prompt("turns"), tokens, stop_at_end_token=False)], answer)
+
+
+def tokens_of(events: list[Event]) -> list[int]:
+    return [token.id for step in of(events, StepEnded) for token in step.tokens]
+
+
+def test_two_values_take_turns_and_the_first_is_in_force_again(llama: Path) -> None:
+    events = alternating(llama, Alternate("attention", "eager"))
+    (started,), (ended,) = of(events, AlternationStarted), of(events, AlternationEnded)
+    assert (started.key, started.first, started.second, started.turn_steps) == (
+        "attention",
+        "sdpa",
+        "eager",
+        1,
+    )
+    first, second = started.configurations
+    assert first != second
+    assert [dict(effective)["attention"] for effective in started.effective] == ["sdpa", "eager"]
+    steps = of(events, StepEnded)
+    assert [step.configuration for step in steps[4:12]] == [first, second, second, first] * 2
+    assert all(step.held_ns > 0 for step in steps[5:7:2])  # a switch is in no latency
+    assert (ended.configuration, ended.reason) == (first, "")
+    assert tokens_of(events) == tokens_of(alternating(llama, CountTokens(1, Prompt("x"))))
+
+
+def test_turns_of_several_steps_and_a_setting_that_costs_its_cache(llama: Path) -> None:
+    events = alternating(llama, Alternate("precision", "bfloat16"), tokens=30)
+    (started,) = of(events, AlternationStarted)
+    first, second = started.configurations
+    written = [step.configuration for step in of(events, StepEnded)[4:] if step.tokens]
+    assert written[:16] == [first] * 4 + [second] * 8 + [first] * 4
+
+
+def test_alternation_ends_when_told_and_before_another_change(llama: Path) -> None:
+    for command in (StopAlternating(), Change((("attention", "sdpa:math"),))):
+
+        def answer(event: Event, send: Callable[[Command], None], command: Command = command) -> None:
+            if isinstance(event, StepEnded) and event.index == 3:
+                send(Alternate("attention", "eager"))
+            if isinstance(event, StepEnded) and event.index == 9:
+                send(command)
+            end_with_generation(event, send)
+
+        events = play([Load(str(llama), "cpu"), Generate(Prompt("turns"), 16)], answer)
+        (ended,) = of(events, AlternationEnded)
+        assert ended.step == 10
+        trace = Trace(of(events, ModelLoaded)[0])
+        trace.extend(events[events.index(of(events, ModelLoaded)[0]) + 1 :])
+        expected = "sdpa" if isinstance(command, StopAlternating) else "sdpa:math"
+        assert dict(trace.configuration)["attention"] == expected
+        record = trace.alternations[0]
+        assert (record.first_step, record.end_step) == (4, 10)
+        assert len(set(trace.steps.configuration[10:])) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("attention", "sdpa", "already"),
+        ("attention", "sdpa:cudnn", "No viable backend"),
+        ("seed", 3, "cannot take turns"),
+        ("colour", "red", "cannot take turns"),
+    ],
+)
+def test_values_that_cannot_take_turns_are_refused_and_nothing_changes(
+    llama: Path, key: str, value: str | int, words: str
+) -> None:
+    events = alternating(llama, Alternate(key, value), tokens=8)
+    (failed,) = of(events, Failed)
+    assert words in failed.sentence
+    assert not of(events, AlternationStarted)
+    assert {step.configuration for step in of(events, StepEnded)} == {0}
+
+
+def test_without_a_generation_nothing_can_take_turns(llama: Path) -> None:
+    events = play([Load(str(llama), "cpu"), Alternate("attention", "eager")], end_with_generation)
+    (failed,) = of(events, Failed)
+    assert "start a generation" in failed.sentence
+
+
+# ---------------------------------------------------------------- how far the output moved
+
+
+def compared(model: Path, reference: tuple, settings: tuple = (), tokens: int = 12) -> list[Event]:
+    """A generation whose output is compared with that under `reference` before its seventh step."""
+
+    def answer(event: Event, send: Callable[[Command], None]) -> None:
+        if isinstance(event, StepEnded) and event.index == 5:
+            send(MeasureSameness(reference))
+        end_with_generation(event, send)
+
+    load = Load(str(model), "cpu", settings)
+    return play([load, Generate(Prompt("compare"), tokens, stop_at_end_token=False)], answer)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        (("attention", "eager"),),
+        (("kv_cache", "static"),),
+        (("kv_cache", "none"), ("attention", "sdpa:math")),
+    ],
+)
+def test_a_lossless_setting_leaves_the_output_the_same(llama: Path, reference: tuple) -> None:
+    events = compared(llama, reference)
+    (measured,) = of(events, SamenessMeasured)
+    assert (measured.step, measured.reference) == (6, reference)
+    assert measured.sameness.greedy_is_same
+    assert measured.sameness.top1 == 1.0
+    assert measured.sameness.kl_mean < 1e-6
+    assert measured.sameness.forced == measured.sameness.text + 32
+    assert tokens_of(events) == tokens_of(compared(llama, (), tokens=12))  # what runs is not touched
+
+
+def test_a_lossy_setting_moves_the_output_and_is_in_force_again(llama: Path) -> None:
+    events = compared(llama, (("precision", "float32"),), (("precision", "bfloat16"),))
+    (measured,) = of(events, SamenessMeasured)
+    assert 1e-8 < measured.sameness.kl_mean < 0.1
+    assert measured.took_ns > 0
+    assert tokens_of(events) == tokens_of(compared(llama, (), (("precision", "bfloat16"),)))
+
+
+def test_outputs_of_an_encoder_decoder_are_compared(tmp_path: Path) -> None:
+    t5 = save_checkpoint(small_seq2seq.build("t5"), tmp_path)
+    (measured,) = of(compared(t5, (("kv_cache", "static"),)), SamenessMeasured)
+    assert measured.sameness.kl_mean < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [((("attention", "sdpa:cudnn"),), "No viable"), ((("colour", "red"),), "There is no setting")],
+)
+def test_a_reference_that_cannot_be_is_refused(llama: Path, reference: tuple, words: str) -> None:
+    events = compared(llama, reference)
+    (failed,) = of(events, Failed)
+    assert words in failed.sentence
+    assert not of(events, SamenessMeasured)

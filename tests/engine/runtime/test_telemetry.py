@@ -1,5 +1,7 @@
 """What surrounds the model: described as it is, sampled seldom, and the cost of measuring measured."""
 
+from pathlib import Path
+
 import pytest
 
 from engine.protocol import Event, MemorySampled, ObserverReport
@@ -59,3 +61,12 @@ def test_the_observer_reports_the_mean_cost_of_handing_over(
     observer.after_step(events.append, 42, REPORT_EVERY_NS + 1_000)  # 1,000 ns, reported
     assert [event.emit_ns_per_step for event in events if isinstance(event, ObserverReport)] == [600, 1_000]
     assert [event.marks_per_step for event in events if isinstance(event, ObserverReport)] == [40, 42]
+
+
+def test_weight_bytes_follow_the_settings_of_the_weights(tmp_path: Path) -> None:
+    bench = Bench(family_checkpoint("llama", tmp_path))
+    bench.generate(tokens=3, changes={1: (("quantization", "int8"),)})
+    samples = [event.weight_bytes for event in bench.events if isinstance(event, MemorySampled)]
+    assert samples[0] == bench.workbench.live.facts.weight_bytes
+    assert samples[-1] == bench.workbench.live.weight_bytes < 0.6 * samples[0]
+    bench.close()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PySide6.QtCore import QEvent, QPoint, QPointF, Qt
 from PySide6.QtGui import QColor, QImage, QMouseEvent, QWheelEvent
-from PySide6.QtWidgets import QApplication, QWidget
+from PySide6.QtWidgets import QApplication, QToolButton, QWidget
 
 from engine.protocol import Family
 from engine.trace.phases import Phase, Role
@@ -527,6 +527,9 @@ def test_a_trace_without_tokens_is_drawn(
     if kind is LatencyChart:
         assert QColor(themes.DARK.series[0]).rgb() in shown
         assert not chart._empty_sentence()
+        assert "sequence" in chart.accessibleDescription()
+        names = [button.text() for button in chart.findChildren(QToolButton)]
+        assert names == ["step", "length"], "a sequence that is only read has no context"
     if kind is PhaseLegend:
         assert isinstance(chart, PhaseLegend)
         assert not any("hatched" in label for _, label in chart._entries())

@@ -1,5 +1,6 @@
 """The prompt panel: plain and chat, samples and own prompts, files, and the length as one types."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from engine.protocol import CountTokens, Family, ModelFacts, Prompt, TokensCount
 from gui.panels.prompt import CHAT, PLAIN, PromptPanel
 from gui.panels.prompt_edit import LONGEST_EDITED, SHOWN_OF_LONG
 from gui.panels.prompt_length import STALE
+from gui.prompt_reader import LOOK_EVERY_MS
 from gui.settings_store import SettingsStore
 from tests.gui import readers, synthetic
 from tests.gui.conftest import settle
@@ -64,6 +66,11 @@ def drop(target: QWidget, *paths: Path) -> None:
     QApplication.sendEvent(target, QDropEvent(QPointF(5, 5), Qt.DropAction.CopyAction, data, button, none))
 
 
+def read(panel: PromptPanel, qtbot: QtBot) -> None:
+    """Wait until what was dropped has been read."""
+    qtbot.waitUntil(lambda: not panel.reader.is_busy)
+
+
 # ---------------------------------------------------------------- what suits the model
 
 
@@ -83,14 +90,14 @@ def test_an_untouched_sample_follows_the_model_and_a_prompt_of_ones_own_stays(pa
     assert [turn.role for turn in panel.prompt.turns] == ["user"]
     panel.suit_model(BASE)
     assert panel.mode == PLAIN
-    assert panel.own_text == "", "nobody chose it"
+    assert panel.own_prompt == Prompt(), "nobody chose it"
     panel.suit_model(readers.facts())
     assert "[MASK]" in panel.text
     panel.suit_model(readers.facts("classification"))
     assert "[MASK]" not in panel.text
     panel.set_text("mine")
     panel.suit_model(CHATS)
-    assert panel.own_text == panel.prompt.text == "mine"
+    assert panel.own_prompt == panel.prompt == Prompt("mine")
 
 
 def test_a_model_that_only_reads_has_inputs_a_step_and_no_modes(panel: PromptPanel) -> None:
@@ -160,6 +167,20 @@ def test_turns_alternate_and_can_be_removed(panel: PromptPanel) -> None:
     for turn in list(panel._chat._turns):
         turn.remove.click()
     assert [turn.edit.text for turn in panel._chat._turns] == [""]
+
+
+def test_nothing_lies_on_another_thing_when_the_length_takes_several_lines(
+    panel: PromptPanel, asked: list[CountTokens], qapp: QApplication
+) -> None:
+    panel.suit_model(CHATS)
+    answer(panel, asked[-1], 0, reason="The template refuses this: " + "many words about it " * 8)
+    qapp.processEvents()
+    panel.resize(320, panel.minimumSizeHint().height())
+    qapp.processEvents()
+    assert panel.length._label.height() >= panel.length._label.heightForWidth(panel.length._label.width())
+    editor = panel._chat
+    assert editor._area.geometry().bottom() < editor.layout().itemAt(2).geometry().top()
+    assert editor.geometry().height() >= editor.minimumSizeHint().height()
 
 
 def test_thinking_is_asked_for_only_where_the_template_knows_it(panel: PromptPanel) -> None:
@@ -234,16 +255,20 @@ def test_of_several_inputs_the_longest_counts(panel: PromptPanel, asked: list[Co
 # ---------------------------------------------------------------- long texts and files
 
 
-def test_a_million_characters_are_kept_whole_and_shown_in_part(panel: PromptPanel, tmp_path: Path) -> None:
+def test_a_million_characters_are_kept_whole_and_shown_in_part(
+    panel: PromptPanel, tmp_path: Path, qtbot: QtBot
+) -> None:
     text = "字 words 👩\n" * 100_000
     path = tmp_path / "long.txt"
     path.write_text(text, encoding="utf-8", newline="")
     drop(panel, path)
+    read(panel, qtbot)
     assert panel.command().prompt.text == text
     shown = panel._plain.toPlainText()
     assert len(shown) < SHOWN_OF_LONG + 200
     assert f"{len(text) - SHOWN_OF_LONG:,} more characters" in shown
     drop(panel._plain.viewport().parentWidget(), path)
+    read(panel, qtbot)
     panel._clear.click()
     assert panel.text == ""
     assert not panel._plain.isReadOnly()
@@ -260,34 +285,51 @@ def test_pasting_too_much_at_the_cursor_loses_nothing(panel: PromptPanel) -> Non
     assert panel.text == "👩a" + "x" * LONGEST_EDITED + "b"
 
 
-def test_a_dropped_file_becomes_the_prompt_or_a_turn(panel: PromptPanel, tmp_path: Path) -> None:
+def test_a_dropped_file_becomes_the_prompt_or_a_turn(
+    panel: PromptPanel, tmp_path: Path, qtbot: QtBot
+) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"\xef\xbb\xbfHello")
     drop(panel._plain.viewport(), path)
+    read(panel, qtbot)
     assert panel.text == "Hello"
     panel.suit_model(CHATS)
     panel.set_prompt(Prompt(turns=(Turn("user", "Read this:"),)))
     drop(panel, path)
+    read(panel, qtbot)
     assert panel.prompt.turns == (Turn("user", "Read this:"), Turn("user", "Hello"))
 
 
 def test_what_cannot_be_a_prompt_is_one_sentence(
-    panel: PromptPanel, said: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    panel: PromptPanel, said: list[str], tmp_path: Path, qtbot: QtBot
 ) -> None:
-    binary, zeros, text = tmp_path / "a.bin", tmp_path / "b.txt", tmp_path / "c.txt"
+    binary = tmp_path / "a.bin"
     binary.write_bytes(b"\xff\xfe\x00\x80")
-    zeros.write_bytes(b"a\x00b")
-    text.write_text("fine")
     panel.set_text("before")
-    for paths in ([binary], [zeros], [tmp_path], [tmp_path / "gone"], [text, binary]):
+    for paths, word in (([binary], "UTF-8"), ([tmp_path], "directory"), ([binary, binary], "2 files")):
         drop(panel, *paths)
-    monkeypatch.setattr("gui.prompt_files.LARGEST", 3)
-    drop(panel, text)
+        read(panel, qtbot)
+        assert word in said[-1]
     assert panel.text == "before"
-    assert len(said) == 6
-    for sentence, word in zip(said, ("UTF-8", "zero", "directory", "read", "2 files", "cut"), strict=True):
-        assert word in sentence
-        assert "\n" not in sentence
+    assert panel.cursor().shape() == Qt.CursorShape.ArrowCursor
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes have no names here")
+def test_reading_keeps_nobody_waiting_and_the_last_file_counts(
+    panel: PromptPanel, tmp_path: Path, qtbot: QtBot
+) -> None:
+    slow, quick = tmp_path / "pipe", tmp_path / "a.txt"
+    os.mkfifo(slow)
+    quick.write_text("quick")
+    drop(panel, slow)
+    assert panel.reader.is_busy, "nobody has written to it yet"
+    assert panel.cursor().shape() == Qt.CursorShape.BusyCursor
+    drop(panel, quick)
+    read(panel, qtbot)
+    assert panel.text == "quick"
+    slow.write_text("slow")  # lets its thread go
+    qtbot.wait(2 * LOOK_EVERY_MS)
+    assert panel.text == "quick"
 
 
 # ---------------------------------------------------------------- own prompts
@@ -301,10 +343,8 @@ def test_own_prompts_are_saved_used_renamed_and_deleted(panel: PromptPanel, tmp_
     panel.set_text("plain one")
     panel.save_own("Again")
     panel._store.sync()
-    assert [own.name for own in SettingsStore.of_file(tmp_path / "window.ini").own_prompts] == [
-        "Again",
-        "Talk & more",
-    ]
+    again, talk = SettingsStore.of_file(tmp_path / "window.ini").own_prompts
+    assert (again.name, talk.name, talk.prompt) == ("Again", "Talk & more", chat)
     panel._menu.fill()
     entry(panel, "Talk && more").trigger()
     assert panel.prompt == chat

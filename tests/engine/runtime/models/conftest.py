@@ -1,7 +1,7 @@
 """A small real checkpoint, saved as transformers saves them, for each test to damage in its own way."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from engine.runtime.models.errors import ModelError
 from engine.runtime.models.loading import LoadedModel, load_model
 from engine.runtime.models.progress import LoadReport
 from engine.runtime.models.tokenizer_files import built_in_tokenizer
+from tests.engine.runtime.models.fake_hub import Hub, serve
 
 torch.set_num_threads(1)
 
@@ -90,3 +91,10 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     return cache
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch, empty_cache: Path) -> Iterator[Hub]:
+    """A hub on this machine, in place of the real one."""
+    with serve(monkeypatch) as hub:
+        yield hub

@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from engine.protocol import CatalogueEntry
-from engine.runtime.models import catalogue as catalogues
-from engine.runtime.models import memory
-from engine.runtime.models.catalogue import catalogue
+from engine.runtime.models import fitting
+from engine.runtime.models.catalogue import catalogue as catalogue_for
 from engine.runtime.models.demo import DEMOS
+from engine.runtime.models.fitting import Room
 from engine.runtime.models.presets import PRESETS
 from tests.engine.runtime.models.conftest import shard
 
@@ -30,6 +31,11 @@ def put(cache: Path, name: str, source: Path, **changes: object) -> Path:
     return directory
 
 
+def catalogue(**free: int) -> tuple[CatalogueEntry, ...]:
+    """The catalogue for a machine with so many bytes free on each device."""
+    return catalogue_for(Room(tuple(free.items()) or (("cpu", 10**11),)))
+
+
 def cached() -> dict[str, CatalogueEntry]:
     return {entry.name: entry for entry in catalogue() if entry.kind == "cached"}
 
@@ -43,15 +49,45 @@ def test_what_ships_comes_first_with_its_sizes() -> None:
     assert "random weights" in tiny.remark
 
 
-def test_what_does_not_fit_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogues, "available_bytes", lambda device: 3_000_000_000)
-    monkeypatch.setattr(catalogues, "_auto_device", lambda: "cpu")
-    entries = {entry.name: entry for entry in catalogue()}
-    assert entries["llama-30m"].reason == ""
-    assert "only in bfloat16" in entries["llama-3.2-1b"].remark
-    assert entries["llama-3.1-8b"].reason == (
+def test_what_does_not_fit_a_device_says_so() -> None:
+    entries = {entry.name: entry.fits for entry in catalogue(cpu=3 * 10**9)}
+    assert [fit.reason for fit in entries["llama-30m"]] == [""]
+    assert [fit.remark for fit in entries["llama-3.2-1b"]] == ["fits cpu only in bfloat16"]
+    assert [fit.reason for fit in entries["llama-3.1-8b"]] == [
         "It needs 16.9 GB, and cpu has 3.00 GB free: choose a smaller model."
+    ]
+
+
+def test_each_device_has_a_verdict_of_its_own_and_says_where_it_would_fit() -> None:
+    room = {"cuda:0": 2 * 10**9, "cpu": 15 * 10**9, "split": 17 * 10**9}
+    entries = {entry.name: entry for entry in catalogue(**room)}
+    (on_device, on_cpu, split) = entries["llama-3.1-8b"].fits
+    assert on_device.reason == (
+        "It needs 16.9 GB, and cuda:0 has 2.00 GB free: split it over all devices or choose a smaller model."
     )
+    assert on_cpu.reason.startswith("It needs 16.9 GB, and cpu has 15.0 GB free: split it")
+    assert split.reason == ""
+    small = entries["llama-3.2-1b"].fits
+    assert "run it on cpu or split it over all devices or choose" in small[0].reason
+    assert small[1].weight_bytes == 2 * small[0].weight_bytes, "float32 on a CPU"
+    assert entries["llama-3.2-1b"].weight_bytes == small[0].weight_bytes, "of the automatic device"
+
+
+def test_float16_is_counted_as_it_is_loaded(empty_cache: Path, checkpoint: Path) -> None:
+    put(empty_cache, "a/half", checkpoint, dtype="float16")
+    (entry,) = (
+        e for e in catalogue(**{"cuda:0": 10**9, "cpu": 10**9, "split": 2 * 10**9}) if e.kind == "cached"
+    )
+    assert [fit.weight_bytes // entry.parameters for fit in entry.fits] == [2, 4, 2]
+
+
+def test_what_the_loaded_model_holds_counts_as_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "accelerators", lambda: ("cuda:0",))
+    monkeypatch.setattr(fitting, "available_bytes", {"cpu": 100_000, "cuda:0": 7}.__getitem__)
+    monkeypatch.setattr(fitting, "allocated_bytes", {"cuda:0": 3}.__getitem__)
+    assert Room.now().free == (("cuda:0", 10), ("cpu", 100_000), ("split", 100_010))
+    held = dict(Room.now(torch.nn.Linear(100, 50, bias=False)).free)
+    assert held == {"cuda:0": 10, "cpu": 120_000, "split": 120_010}
 
 
 def test_cached_models_are_listed_with_what_their_files_say(empty_cache: Path, checkpoint: Path) -> None:
@@ -92,21 +128,6 @@ def test_half_a_model_is_completed_where_that_is_allowed(
     assert half.disk_bytes > 0
 
 
-def test_what_fits_only_split_says_so(
-    empty_cache: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put(empty_cache, "a/wide", checkpoint)
-    monkeypatch.setattr(catalogues, "accelerators", lambda: ("cuda:0",))
-    monkeypatch.setattr(memory, "accelerators", lambda: ("cuda:0",))
-    room = {"cuda:0": 10**6, "split": 3 * 10**9}
-    for module in (catalogues, memory):
-        monkeypatch.setattr(module, "available_bytes", room.__getitem__)
-    entries = {entry.name: entry for entry in catalogue()}
-    assert (entries["a/wide"].reason, entries["a/wide"].remark) == ("", "fits only split over all devices")
-    assert entries["llama-3.2-1b"].remark.endswith("; fits only split over all devices")
-    assert "cuda:0 has 0.00 GB free" in entries["llama-3.1-8b"].reason
-
-
 def test_a_cache_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "nowhere"))
     assert cached() == {}
@@ -114,7 +135,8 @@ def test_a_cache_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 def test_it_needs_neither_torch_nor_transformers() -> None:
     code = (
-        "import sys; from engine.runtime.models.catalogue import catalogue; catalogue();"
+        "import sys; from engine.runtime.models.catalogue import catalogue;"
+        " from engine.runtime.models.fitting import Room; catalogue(Room.now());"
         " print([name for name in ('torch', 'transformers') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

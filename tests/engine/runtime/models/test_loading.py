@@ -279,6 +279,14 @@ def test_a_model_that_listens(refusal: Refusal, model: Path, kind: str) -> None:
     assert "is not a language model that reads and writes text" in refusal(model)
 
 
+@pytest.mark.parametrize("settings", [{"model_type": "xlnet"}, {"model_type": "xlm", "is_decoder": True}])
+def test_a_model_that_fills_in_a_blank_behind_the_text(
+    refusal: Refusal, model: Path, settings: dict[str, Any]
+) -> None:
+    edit(model / "config.json", **settings)
+    assert "does not continue a text but fills in a blank" in refusal(model)
+
+
 def test_an_encoder_whose_checkpoint_has_no_pooler(load: Load, refusal: Refusal, tmp_path: Path) -> None:
     config = BertConfig(
         vocab_size=32, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8

@@ -10,9 +10,10 @@ from transformers import PreTrainedModel
 
 from engine.protocol import Family, ModelFacts, SettingValue
 from engine.runtime.anatomy import find_anatomy
-from engine.runtime.caches import new_cache
+from engine.runtime.caches import new_cache, window_mask
 from engine.runtime.clocks import StampRecorder
 from engine.runtime.live import Context, LiveModel
+from engine.runtime.positions import told_positions
 from engine.runtime.sampling import Chooser
 from engine.runtime.settings import ALL
 from engine.runtime.settings.base import Setting
@@ -64,9 +65,13 @@ def setting(key: str) -> Setting:
     return next(setting for setting in ALL if setting.key == key)
 
 
-@torch.inference_mode()
 def step(live: LiveModel, chooser: Chooser) -> int:
     """Feed what is pending and choose one token, which becomes pending."""
+    with live.forward_mode():
+        return _step(live, chooser)
+
+
+def _step(live: LiveModel, chooser: Chooser) -> int:
     context = live.context
     assert context is not None
     logits = None
@@ -76,7 +81,13 @@ def step(live: LiveModel, chooser: Chooser) -> int:
             end = len(context.ids)
         fed = torch.tensor([context.ids[context.cached : end]])
         arguments: dict[str, Any] = {live.cache_argument: context.cache} if live.cache_kind != "none" else {}
-        output = live.model(input_ids=fed, use_cache=live.cache_kind != "none", **arguments)
+        positions = told_positions(live, live.model, context.cached + fed.shape[1])
+        if positions is not None:
+            arguments["position_ids"] = positions[:, context.cached :]
+        arguments |= window_mask(live, context.cache, fed.shape[1])
+        if live.keeps_logits:
+            arguments["logits_to_keep"] = 1
+        output = live.run(live.model, 1, input_ids=fed, use_cache=live.cache_kind != "none", **arguments)
         if live.cache_argument == "state" and live.cache_kind != "none":
             context.cache = output.state
         context.cached += fed.shape[1]

@@ -7,6 +7,7 @@ from transformers import PreTrainedModel
 from engine.runtime.live import LiveModel
 from engine.runtime.sampling import Chooser
 from engine.runtime.settings.base import SettingRefused
+from engine.runtime.weights.plan import WeightPlan
 from tests.engine.runtime.settings.small_live import begin, generate, setting, small_live, step
 from tests.engine.runtime.small_models import build, families
 
@@ -109,7 +110,7 @@ def test_a_model_loaded_narrow_comes_back_narrow_and_exact() -> None:
 def test_too_little_memory_is_said_and_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     live = small_live("llama")
     before = snapshot(live.model)
-    monkeypatch.setattr("engine.runtime.settings.precision.free_bytes", lambda device: 1000)
+    monkeypatch.setattr("engine.runtime.weights.realizing.available_bytes", lambda device: 1000)
     with pytest.raises(SettingRefused, match=r"needs .* MB, but only 0\.0 MB are free: close other programs"):
         PRECISION.apply(live, "bfloat16")
     assert same(snapshot(live.model), before)
@@ -120,12 +121,12 @@ def test_copies_that_can_be_made_again_give_way(monkeypatch: pytest.MonkeyPatch)
     PRECISION.apply(live, "bfloat16")
     PRECISION.apply(live, "float32")
 
-    def freed_by_forgetting(device: torch.device) -> int:
-        return 1000 if torch.bfloat16 in live.stash else 10**9
+    def freed_by_forgetting(device: str) -> int:
+        return 1000 if WeightPlan(torch.bfloat16) in live.weights.made else 10**9
 
-    monkeypatch.setattr("engine.runtime.settings.precision.free_bytes", freed_by_forgetting)
+    monkeypatch.setattr("engine.runtime.weights.realizing.available_bytes", freed_by_forgetting)
     PRECISION.apply(live, "float16")
-    assert set(live.stash) == {torch.float32, torch.float16}
+    assert set(live.weights.made) == {WeightPlan(), WeightPlan(torch.float16)}
 
 
 @pytest.mark.parametrize("kept", [False, True])
@@ -142,7 +143,7 @@ def test_a_model_that_fails_in_a_precision_is_put_back(monkeypatch: pytest.Monke
     assert same(snapshot(live.model), before)
     assert live.context is not None
     assert live.context.cache is cache
-    assert torch.bfloat16 not in live.stash
+    assert WeightPlan(torch.bfloat16) not in live.weights.made
     step(live, Chooser(live.decoding, live.device))
 
 

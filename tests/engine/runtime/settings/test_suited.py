@@ -14,7 +14,14 @@ from tests.engine.runtime.settings.small_live import small_live
     ("family", "placement", "refused"),
     [
         (Family.DECODER, (), set()),
-        (Family.DECODER, (("cuda:0", 1), ("cpu", 1)), {"precision", "kv_cache"}),
+        (
+            Family.DECODER,
+            (("cuda:0", 1), ("cpu", 1)),
+            {
+                *("precision", "quantization", "mlp_pruning", "head_pruning", "layer_skipping", "sparsity"),
+                "kv_cache",
+            },
+        ),
         (
             Family.ENCODER,
             (),

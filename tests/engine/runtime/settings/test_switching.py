@@ -18,7 +18,7 @@ from tests.engine.runtime.settings.test_resolve import is_sentence
 from tests.engine.runtime.small_models import build, families
 
 TOKENS = 16
-MODELS = ["llama", "gpt2", "mistral", "gemma3"]
+MODELS = ["llama", "gpt2", "gemma3"]
 KERNELS = ["eager", "sdpa", "sdpa:math", "sdpa:flash", "flex"]
 
 
@@ -48,10 +48,11 @@ def test_attention_kernels_keep_the_tokens_with_every_cache(
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
 def test_attention_kernels_keep_the_tokens_through_a_chunked_prefill(
-    family: str, expected: list[int], kernel: str
+    family: str, expected: list[int], kernel: str, cache: str
 ) -> None:
-    changes = {0: {"attention": kernel, "prefill_chunk": 7}}
+    changes = {0: {"attention": kernel, "prefill_chunk": 7, "kv_cache": cache}}
     assert generate(small_live(family), TOKENS, changes) == expected
 
 
@@ -93,7 +94,9 @@ def test_the_attention_core_is_measured_with_every_kernel(kernel: str) -> None:
 def test_probing_offers_what_works_here() -> None:
     facts = probed("llama")
     assert [c.value for c in facts["attention"].choices if not c.reason] == KERNELS
-    assert [c.value for c in facts["kv_cache"].choices if not c.reason] == ["none", "dynamic", "static"]
+    kinds = ["none", "dynamic", "static", "quantized", "sliding"]
+    assert [c.value for c in facts["kv_cache"].choices if not c.reason] == kinds
+    assert [c.value for c in facts["kv_cache"].choices if not c.lossless] == ["quantized", "sliding"]
     assert facts["threads"].maximum >= facts["threads"].default >= 1
     assert facts["prefill_chunk"].default == 512
 
@@ -104,31 +107,27 @@ def probed(family: str) -> dict[str, SettingFacts]:
 
 
 @pytest.mark.parametrize("family_of_all", families())
-def test_probing_leaves_the_model_as_it_was_and_gives_every_refusal_a_sentence(family_of_all: str) -> None:
+def test_probing_leaves_the_model_as_it_was_refuses_in_sentences_and_what_it_offers_keeps_the_tokens(
+    family_of_all: str,
+) -> None:
     live = small_live(family_of_all)
+    tokens = generate(live, 6)
     before = current_values(live)
-    for one in ALL:
-        fact = one.probe(live)
-        assert fact.default == before[one.key] or one.key in ("threads", "prefill_chunk", "kv_cache")
-        reasons = [fact.reason, *(choice.reason for choice in fact.choices)]
-        assert all(is_sentence(reason) for reason in reasons if reason)
-        if fact.kind == "choice":
-            assert not next(c.reason for c in fact.choices if c.value == before[one.key])
+    facts = {one.key: one.probe(live) for one in ALL}
     assert current_values(live) == before
     assert torch.backends.cuda.flash_sdp_enabled()
     assert torch.backends.cuda.math_sdp_enabled()
-
-
-@pytest.mark.parametrize("family_of_all", families())
-def test_what_probing_offers_keeps_the_tokens_of_every_family(family_of_all: str) -> None:
-    live = small_live(family_of_all)
-    tokens = generate(live, 6)
+    for key, fact in facts.items():
+        assert fact.default == before[key] or key in ("threads", "prefill_chunk", "kv_cache")
+        reasons = [fact.reason, *(choice.reason for choice in fact.choices)]
+        assert all(is_sentence(reason) for reason in reasons if reason)
+        if fact.kind == "choice":
+            assert not next(c.reason for c in fact.choices if c.value == before[key])
     for key in ("attention", "kv_cache"):
-        fact = setting(key).probe(live)
-        for choice in fact.choices:
-            if not choice.reason and not fact.reason:
+        for choice in facts[key].choices:
+            if not choice.reason and not facts[key].reason and choice.lossless is not False:
                 assert generate(live, 6, {2: {key: choice.value}}) == tokens, choice.value
-        setting(key).apply(live, fact.default)
+        setting(key).apply(live, facts[key].default)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +137,12 @@ def test_what_probing_offers_keeps_the_tokens_of_every_family(family_of_all: str
         ("mamba", "kv_cache", "static", "state of fixed size"),
         ("rwkv", "kv_cache", "static", "nothing to reserve"),
         ("gpt_neo", "kv_cache", "static", "other results"),
+        ("llama", "kv_cache", "offloaded", "no other place"),
+        ("mistral", "kv_cache", "sliding", "windows of their own"),
+        ("mistral", "kv_cache", "quantized", "tokens of a window"),
+        ("mamba", "kv_cache", "quantized", "state of fixed size"),
+        ("falcon_h1", "kv_cache", "sliding", "more than keys and values"),
+        ("bloom", "kv_cache", "sliding", "fails on this model"),
         ("bloom", "attention", "sdpa", "brings its own attention"),
         ("gpt_oss", "attention", "flex", "attention sinks"),
         ("gpt_oss", "attention", "sdpa", "does not support"),
@@ -155,6 +160,14 @@ def test_models_that_drop_their_state_between_chunks_take_whole_prompts_only(fam
     fact = probed(family_of_all)["prefill_chunk"]
     assert (fact.default, fact.maximum) == (0, 0)
     assert "prefilled whole" in fact.reason
+
+
+def test_what_loses_nothing_is_told_apart_choice_by_choice() -> None:
+    facts = probed("llama")
+    assert facts["kv_cache"].lossless
+    assert not facts["kv_window"].lossless
+    assert facts["compile"].lossless
+    assert facts["grad_mode"].lossless
 
 
 @pytest.mark.parametrize("key", [one.key for one in ALL])

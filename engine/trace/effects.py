@@ -1,13 +1,24 @@
-"""What a switch did: the steps before a mark against those after it, with the verdict of engine.trace.statistics."""
+"""What a switch did: the steps before a mark against those after it, or two values that took turns, with a verdict."""
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from engine.protocol import SettingChange
+from engine.trace.alternation import (
+    SelfTest,
+    alternation_effect,
+    inverted,
+    pair_differences,
+    self_test,
+    turn_medians,
+)
 from engine.trace.comparison import comparable_rows, time_of, work_of
 from engine.trace.ledger import Int64
 from engine.trace.statistics import BLOCK, LOOKS, Effect, effect, warm_up
-from engine.trace.store import Mark, Trace
+from engine.trace.store import AlternationRecord, Mark, Trace
 
+TRUSTED_STEPS = 2048  # the latest, on which the self-test stands
 MOST = (LOOKS[-1] + 8) * BLOCK  # steps on a side that can matter: the blocks of the last look, and warm-up
 
 
@@ -44,8 +55,7 @@ class Effects:
         return None
 
     def _before(self, place: int, key: str) -> object:
-        number = self._trace.marks[place].event.configuration - 1
-        return dict(self._trace.configurations[number]).get(key) if number >= 0 else None
+        return dict(self._trace.configurations[self._trace.marks[place].before]).get(key)
 
     def _changed(self, place: int, key: str) -> bool:
         """Whether another value has been in force since this mark."""
@@ -53,9 +63,8 @@ class Effects:
 
     def _is_border(self, place: int) -> bool:
         """Whether anything changed at this mark: a refused change is no border."""
-        event = self._trace.marks[place].event
-        number = event.configuration - 1
-        return number < 0 or self._trace.configurations[number] != event.effective
+        mark = self._trace.marks[place]
+        return self._trace.configurations[mark.before] != mark.event.effective
 
     def _effect(self, place: int) -> Effect:
         marks = self._trace.marks
@@ -63,8 +72,9 @@ class Effects:
         at = borders.index(marks[place].step)
         begin = borders[at - 1] if at else 0
         end = next((b for b in borders[at:] if b > marks[place].step), len(self._trace.steps))
-        before = comparable_rows(self._trace, begin, marks[place].step)[-MOST:]
-        after = comparable_rows(self._trace, marks[place].step, end)[:MOST]
+        mark = marks[place]
+        before = self._rows(begin, mark.step, mark.before)[-MOST:]
+        after = self._rows(mark.step, end, mark.event.configuration)[:MOST]
         time = time_of(self._trace, after)
         looked = _look(time)
         name = (place, len(before), looked if looked else -(len(after) // BLOCK))
@@ -72,6 +82,56 @@ class Effects:
             work = work_of(self._trace, before), work_of(self._trace, after)
             self._known[name] = effect(time_of(self._trace, before), time, *work)
         return self._known[name]
+
+    def _rows(self, begin: int, end: int, configuration: int) -> Int64:
+        """Comparable steps under one configuration: where values took turns, those of the other one are left out."""
+        settings = self._trace.configurations
+        alike = [number for number, other in enumerate(settings) if other == settings[configuration]]
+        rows = comparable_rows(self._trace, begin, end)
+        found: Int64 = rows[np.isin(self._trace.steps.configuration[rows], alike)]
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class AlternationEffect:
+    """Two values of a setting that take turns, or took: `effect` is the first's time over the second's."""
+
+    key: str
+    first: object  # in force before and afterwards
+    second: object
+    turn_steps: int
+    pairs: int
+    goes_on: bool
+    effect: Effect
+
+
+def effect_of_alternation(trace: Trace, alternation: AlternationRecord) -> AlternationEffect:
+    """What the first of two values that took turns does to a step, against the second."""
+    started = alternation.started
+    rows = np.unique(
+        comparable_rows(trace, alternation.first_step, alternation.end_step)
+    )  # a step is in one turn
+    turns = np.arange(len(rows)) // started.turn_steps
+    discarded = 1 if started.turn_steps > 1 else 0
+    differences = pair_differences(turn_medians(time_of(trace, rows), turns, discarded))
+    return AlternationEffect(
+        key=started.key,
+        first=started.first,
+        second=started.second,
+        turn_steps=started.turn_steps,
+        pairs=len(differences),
+        goes_on=alternation.ended is None,
+        effect=inverted(alternation_effect(differences)),
+    )
+
+
+def trust(trace: Trace) -> SelfTest | None:
+    """How far verdicts of taking turns can be trusted now: A against A on the last steps under what is in force."""
+    configurations, steps = trace.configurations, trace.steps
+    begin = max(0, len(steps) - TRUSTED_STEPS)
+    alike = [number for number, other in enumerate(configurations) if other == trace.configuration]
+    rows = comparable_rows(trace, begin, len(steps))
+    return self_test(time_of(trace, rows[np.isin(steps.configuration[rows], alike)]))
 
 
 def _look(after: Int64) -> int:

@@ -1,0 +1,229 @@
+"""The decode step as compiled code: made between two steps, never inside of one.
+
+What is compiled is one step of one token on a filled cache, as one graph, marks of the phases among its kernels. (One
+graph and not one a region: what surrounds each call of compiled code takes as long as several small kernels; on a
+host-bound model regions were slower than no compilation at all.) Prefill and other steps of several tokens stay
+eager: they have a new shape each time, and their matrix products leave little to gain.
+
+While steps run, torch may use what is compiled but not compile (its stance is "eager_on_recompile"): a step that the
+compiled code does not fit runs eagerly, is measured as that, and is remembered, so that `compile_missed` can compile
+for it before the next. So the time of compiling is in no step.
+"""
+
+import copy
+import os
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import Cache, EncoderDecoderCache
+
+from engine.runtime import graph_marks
+
+if TYPE_CHECKING:
+    from engine.runtime.live import LiveModel
+
+#: Versions of a step (settings, kinds of cache) that are kept compiled, so that switching back costs nothing.
+_VERSIONS = 64
+#: The first compilation may find out that a length changes, and a second one is made for all lengths.
+_TRIES = 4
+#: Numbers in caches that change from step to step or between generations.
+_CHANGING = r".*\.(max_cache_len|cumulative_length|cumulative_length_int)$"
+#: What torch calls each mode: graphs of the device are recorded by "reduce-overhead" alone, so that marks stay alive.
+_TORCH_MODES = {
+    "default": "default",
+    "reduce-overhead": "reduce-overhead",
+    "max-autotune": "max-autotune-no-cudagraphs",
+}
+_FEW = 3  # tokens of a prompt that is only there to fill a throwaway cache
+
+
+class CompiledStep:
+    """A model's forward in two forms, compiled for decode steps and as it was: `put_in` begins it, `take_out` ends it.
+
+    `missed`: the arguments of the last decode step that the compiled code did not fit, or None.
+    """
+
+    def __init__(self, live: "LiveModel", mode: str) -> None:
+        self.mode = mode
+        self.missed: dict[str, Any] | None = None
+        self._live = live
+        self._ran_eagerly: list[bool] = []
+        self._filled: weakref.ref[Cache] | None = None
+        self._plain: Callable[..., Any] = live.model.forward
+        self._compiled: dict[str, Callable[..., Any]] = {}
+
+    def _for_kernel(self) -> Callable[..., Any]:
+        """The compiled function for the attention kernel in force.
+
+        torch's switches between kernels are read while compiling, and not asked for again afterwards.
+        """
+        kernel = self._live.attention
+        if kernel not in self._compiled:
+            self._compiled[kernel] = torch.compile(
+                self._told(f"decode_step_{len(self._compiled)}"), fullgraph=True, mode=_TORCH_MODES[self.mode]
+            )
+        return self._compiled[kernel]
+
+    def _told(self, name: str) -> Callable[..., Any]:
+        """The plain forward that says when it was not compiled. What is compiled is kept by code: each has its own."""
+        plain, ran_eagerly = self._plain, self._ran_eagerly
+
+        def decode_step(**kwargs: Any) -> Any:
+            if not torch.compiler.is_dynamo_compiling():
+                ran_eagerly.append(True)
+            return plain(**kwargs)
+
+        code = decode_step.__code__.replace(co_name=name)
+        return FunctionType(code, globals(), name, None, decode_step.__closure__)
+
+    def put_in(self) -> None:
+        """Give the model this forward. Take probes out before: they belong around it."""
+
+        @wraps(self._plain)
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            if args or not self._is_decode_step(kwargs):
+                return self._plain(*args, **kwargs)
+            graph_marks.stamp_into(self._live.recorder)
+            self._ran_eagerly.clear()
+            output = self._for_kernel()(**_of_this_mode(kwargs))
+            if self._ran_eagerly:
+                self.missed = kwargs
+            return output
+
+        self._live.model.forward = forward
+        torch.compiler.set_stance("eager_on_recompile")
+
+    def take_out(self) -> None:
+        """Give the model its own forward back. Take probes out before."""
+        del self._live.model.forward
+        self._filled = self.missed = None
+        torch.compiler.set_stance("default")
+
+    def _is_decode_step(self, arguments: dict[str, Any]) -> bool:
+        ids = arguments.get("decoder_input_ids", arguments.get("input_ids"))
+        cache = arguments.get(self._live.cache_argument)
+        if ids is None or ids.shape[1] != 1 or not isinstance(cache, Cache):
+            return False
+        if self._filled is None or self._filled() is not cache:
+            if not _is_filled(cache):
+                return False
+            self._filled = weakref.ref(cache)
+        return True
+
+    def compile_for(self, arguments: dict[str, Any]) -> int:
+        """Compile what a step with these arguments needs, on a copy of its cache. Returns how many graphs that made.
+
+        It goes the way of a real step, through the probes: what they count belongs to what is compiled. Raises whatever
+        the compiler raises.
+        """
+        before = _graphs()
+        with _compiling():
+            for _ in range(_TRIES):
+                made = _graphs()
+                self._live.model(**self._throwaway(arguments))
+                if _graphs() == made:
+                    break
+        self.missed = None
+        return _graphs() - before
+
+    def _throwaway(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        name = self._live.cache_argument
+        cache = copy.deepcopy(arguments[name])
+        _mark_growing(cache)
+        return arguments | {name: cache}
+
+    def example(self) -> dict[str, Any]:
+        """Arguments of a decode step as the loop gives them, on the running generation's cache or a throwaway one."""
+        live, context = self._live, self._live.context
+        ids = torch.full((1, 1), 1, device=live.device)
+        fed = "input_ids" if live.anatomy.encoder is None else "decoder_input_ids"
+        arguments: dict[str, Any] = {fed: ids, "use_cache": True}
+        if live.keeps_logits:
+            arguments["logits_to_keep"] = 1
+        if context is not None and isinstance(context.cache, Cache) and _is_filled(context.cache):
+            arguments[live.cache_argument] = context.cache
+            if live.anatomy.encoder is not None:
+                arguments["encoder_outputs"] = context.encoded
+            return arguments
+        return self._fill(arguments, fed)
+
+    def _fill(self, arguments: dict[str, Any], fed: str) -> dict[str, Any]:
+        from engine.runtime.caches import new_cache
+
+        live = self._live
+        prompt = torch.arange(1, _FEW + 1, device=live.device).unsqueeze(0)
+        if live.anatomy.encoder is not None:
+            arguments["encoder_outputs"] = live.anatomy.encoder(input_ids=prompt)
+        arguments[live.cache_argument] = new_cache(live, live.cache_kind, 8 * _FEW)
+        live.model(**arguments | {fed: prompt})
+        return arguments
+
+
+def _of_this_mode(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The token as a tensor of the autograd mode in force: the first one after a switch was chosen in the other."""
+    name = "input_ids" if arguments.get("input_ids") is not None else "decoder_input_ids"
+    if arguments[name].is_inference() == torch.is_inference_mode_enabled():
+        return arguments
+    return arguments | {name: arguments[name].clone()}
+
+
+def _is_filled(cache: Cache) -> bool:
+    if isinstance(cache, EncoderDecoderCache):
+        return _is_filled(cache.self_attention_cache) and _is_filled(cache.cross_attention_cache)
+    return bool(cache.layers) and all(getattr(layer, "is_initialized", True) for layer in cache.layers)
+
+
+def _mark_growing(cache: Cache) -> None:
+    """Say that the lengths of keys and values change: one graph for all of them."""
+    if isinstance(cache, EncoderDecoderCache):
+        _mark_growing(cache.self_attention_cache)
+        _mark_growing(cache.cross_attention_cache)
+        return
+    for layer in cache.layers:
+        kept = vars(layer)
+        packed = [kept[name][0] for name in ("_quantized_keys", "_quantized_values") if kept.get(name)]
+        for tensor in (kept.get("keys"), kept.get("values"), *packed):
+            if isinstance(tensor, torch.Tensor) and tensor.ndim == 4:
+                torch._dynamo.maybe_mark_dynamic(tensor, 2)
+
+
+def _graphs() -> int:
+    from torch._dynamo.utils import counters
+
+    return int(counters["stats"]["unique_graphs"])
+
+
+@contextmanager
+def _compiling() -> "Iterator[None]":
+    """Inside, torch may compile; what it makes is kept on this user's disk for the next time."""
+    from torch._dynamo import config as dynamo
+
+    settings: Any = torch.compiler.config
+
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_directory()))
+    stance = torch.compiler.set_stance("default")
+    with (
+        stance,
+        dynamo.patch(recompile_limit=_VERSIONS),
+        settings.patch(dynamic_sources=_CHANGING),
+    ):
+        yield
+
+
+def cache_directory() -> Path:
+    """Where compiled code is kept for the next time: below the platform's directory for caches of this user."""
+    home = Path.home()
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or str(home / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = str(home / "Library" / "Caches")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or str(home / ".cache")
+    return Path(base) / "cyclograph" / "inductor"

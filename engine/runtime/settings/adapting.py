@@ -1,0 +1,59 @@
+"""What was compiled or captured for a model follows its other settings, and steps that it did not fit."""
+
+from collections.abc import Iterator
+
+from engine.protocol import SettingChange
+from engine.runtime.live import LiveModel
+from engine.runtime.replaying import why_not_cache
+from engine.runtime.settings import compilation, cuda_graphs
+from engine.runtime.settings.trial import first_sentence
+
+
+def has_missed(live: LiveModel) -> bool:
+    """Whether a step has run that what was compiled or captured did not fit."""
+    return any(step is not None and step.missed is not None for step in (live.compiled, live.replayed))
+
+
+def made_for_missed(live: LiveModel) -> tuple[SettingChange, ...]:
+    """Compile and capture for the steps that were missed: a change each, with a reason where it was switched off."""
+    return tuple(_made_for_missed(live))
+
+
+def _made_for_missed(live: LiveModel) -> Iterator[SettingChange]:
+    if live.compiled is not None and live.compiled.missed is not None:
+        mode = live.compiled.mode
+        reason = compilation.compile_missed(live)
+        yield SettingChange("compile", mode, compilation.OFF if reason else mode, reason)
+    if live.replayed is not None and live.replayed.missed is not None:
+        reason = _capture(live)
+        yield SettingChange("cuda_graphs", "on", "off" if reason else "on", reason)
+
+
+def adapted(live: LiveModel) -> tuple[SettingChange, ...]:
+    """Compile and capture anew after settings or modules of the model have changed; what had to be switched off for it.
+
+    To be called between two steps; only what is not made yet takes time.
+    """
+    return tuple(_adapted(live))
+
+
+def _adapted(live: LiveModel) -> Iterator[SettingChange]:
+    if live.compiled is not None:
+        mode = live.compiled.mode
+        if reason := compilation.recompile(live):
+            yield SettingChange("compile", mode, compilation.OFF, reason)
+    if live.replayed is not None:
+        live.replayed.forget()
+        live.replayed.missed = None
+        if live.context is not None and not why_not_cache(live.context.cache) and (reason := _capture(live)):
+            yield SettingChange("cuda_graphs", "on", "off", reason)
+
+
+def _capture(live: LiveModel) -> str:
+    """Capture; why it had to be switched off, or ""."""
+    try:
+        cuda_graphs.capture_now(live)
+    except Exception as error:  # whatever the device raises is the reason
+        cuda_graphs.exchange(live, False)
+        return f"As things are now, the step cannot be captured: {first_sentence(error)}."
+    return ""

@@ -1,0 +1,141 @@
+"""Whether decode steps run as compiled code (torch.compile): one graph a step, the phases marked inside of it."""
+
+import os
+import shutil
+import sys
+
+from engine.protocol import Choice, SettingFacts, SettingValue
+from engine.runtime.compiling import CompiledStep
+from engine.runtime.live import LiveModel
+from engine.runtime.settings.base import SettingRefused
+from engine.runtime.settings.instrumentation import without_probes
+from engine.runtime.settings.trial import first_sentence
+
+OFF = "off"
+_LABELS = {
+    OFF: "Off (eager)",
+    "default": "Compiled",
+    "reduce-overhead": "Compiled, CUDA graphs",
+    "max-autotune": "Compiled, autotuned",
+}
+_EXPECTED = {
+    OFF: "Each operation is launched by Python, one by one.",
+    "default": "Takes away what Python costs: up to half of a step of a tiny model, a tenth of one that reads weights.",
+    "reduce-overhead": "Also replays the whole step as one launch; nothing inside of it can be told apart then.",
+    "max-autotune": "Also times several kernels for each matrix product: compiling takes much longer.",
+}
+
+
+class Compile:
+    """How decode steps are compiled. Prefill stays eager: it has a new shape each time and is bound by its products."""
+
+    key = "compile"
+
+    def probe(self, live: LiveModel) -> SettingFacts:
+        """Whether there is a compiler; whether the model can be compiled is found out when it is."""
+        reason = why_not(live)
+        return SettingFacts(
+            key=self.key,
+            family="execution",
+            label="Compilation",
+            kind="choice",
+            default=OFF,
+            choices=tuple(
+                Choice(
+                    mode, label, "" if mode == OFF else reason or _why_not_mode(live, mode), _EXPECTED[mode]
+                )
+                for mode, label in _LABELS.items()
+            ),
+            expected="Fuses the small operations of a decode step; the switch waits for the compiler, up to minutes.",
+        )
+
+    def current(self, live: LiveModel) -> SettingValue:
+        """The mode in force."""
+        return OFF if live.compiled is None else live.compiled.mode
+
+    def apply(self, live: LiveModel, value: SettingValue) -> None:
+        """Compile now, on a copy of the running generation's cache, or give the model its own forward back."""
+        mode, before = str(value), str(self.current(live))
+        if mode not in _LABELS:
+            raise SettingRefused(f"There is no compilation '{mode}': choose {', '.join(_LABELS)}.")
+        if mode != OFF and (reason := why_not(live) or _why_not_mode(live, mode)):
+            raise SettingRefused(reason)
+        exchange(live, mode)
+        if mode == OFF:
+            return
+        try:
+            compile_now(live)
+        except Exception as error:  # whatever the compiler raises is the reason
+            exchange(live, before)
+            raise SettingRefused(f"This model's step cannot be compiled here: {said(error)}.") from error
+
+
+def exchange(live: LiveModel, mode: str) -> None:
+    """Give the model the forward of a mode, not compiled yet; "off" is its own."""
+    with without_probes(live):
+        if live.compiled is not None:
+            live.compiled.take_out()
+            live.compiled = None
+        if mode != OFF:
+            step = live.compilations.setdefault(mode, CompiledStep(live, mode))
+            step.put_in()
+            live.compiled = step
+
+
+def compile_now(live: LiveModel) -> None:
+    """Compile what the next decode step needs, as settings and modules are now. Raises what the compiler raises."""
+    step = live.compiled
+    assert step is not None
+    live.tell("compiling the decode step")
+    with live.forward_mode():
+        step.compile_for(step.missed or step.example())
+
+
+def recompile(live: LiveModel) -> str:
+    """Compile again after settings or modules of the model have changed; only what is not compiled yet takes time.
+
+    To be called between two steps. Returns why compilation had to be switched off, or "".
+    """
+    if live.compiled is None:
+        return ""
+    live.compiled.missed = None  # what it was called with belongs to how things were
+    return compile_missed(live)
+
+
+def compile_missed(live: LiveModel) -> str:
+    """Compile for the step that the compiled code did not fit. Returns why that had to be switched off, or ""."""
+    try:
+        compile_now(live)
+    except Exception as error:  # whatever the compiler raises is the reason
+        exchange(live, OFF)
+        return f"As things are now, the step cannot be compiled: {said(error)}."
+    return ""
+
+
+def said(error: BaseException) -> str:
+    """What a compiler's error says: torch puts the reason of some below a headline."""
+    cause = error.__cause__ if str(error).startswith("backend=") and error.__cause__ else error
+    return first_sentence(cause)
+
+
+def why_not(live: LiveModel) -> str:
+    """Why nothing can be compiled for this model here; "" when it may be tried."""
+    if live.cache_argument in ("", "state"):
+        return "Only decode steps on a KV cache are compiled, and this model has none."
+    if live.facts.placement:
+        return "The layers are split over several devices: load the model on one device to compile it."
+    if live.device.type == "cpu" and not _compiler():
+        return "There is no C++ compiler, which torch needs to compile for the CPU: install g++ or clang."
+    return ""
+
+
+def _why_not_mode(live: LiveModel, mode: str) -> str:
+    if mode == "reduce-overhead" and live.device.type != "cuda":
+        return "CUDA graphs are recorded on a CUDA device; elsewhere this is the same as plain compilation."
+    return ""
+
+
+def _compiler() -> str | None:
+    """A C++ compiler, as torch looks for one."""
+    names = ("cl",) if sys.platform == "win32" else ("g++", "clang++", "c++")
+    return next(filter(None, map(shutil.which, filter(None, (os.environ.get("CXX"), *names)))), None)

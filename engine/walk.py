@@ -1,0 +1,315 @@
+"""A walk through all settings that are possible here, one after the other, in a running generation; a table at the end.
+
+Each station is a value of a setting: some tokens under what was in force before, as many under the value, and back. The
+effect is the time of a token under the value over that of the tokens before and after it, with the drift of a growing
+context taken out; the first station changes nothing and shows what the machine makes of that.
+"""
+
+import queue
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from engine.protocol import (
+    Change,
+    Command,
+    Configuration,
+    EngineState,
+    Event,
+    Failed,
+    Generate,
+    Load,
+    MeasureSameness,
+    ModelLoaded,
+    SamenessMeasured,
+    SettingFacts,
+    SettingsChanged,
+    SettingsProbed,
+    SettingValue,
+    Shutdown,
+    StateChanged,
+    StepEnded,
+    Stop,
+)
+from engine.trace.ledger import Int64
+from engine.trace.phases import StepKind
+from engine.trace.sameness import Sameness
+from engine.trace.statistics import Float, Verdict, bootstrap_ratio, verdict_of
+from engine.trace.store import KINDS, Trace
+
+#: Values to try of settings that are numbers; others go one increment up, or to their other end.
+EXAMPLES: dict[str, SettingValue] = {
+    "temperature": 0.7, "top_k": 40, "top_p": 0.9, "min_p": 0.05, "repetition_penalty": 1.1,
+    "beams": 4, "batch": 4, "mlp_pruning": 50, "head_pruning": 50, "layer_skipping": 1,
+    "prefill_chunk": 64, "kv_window": 64, "draft_length": 8,
+}  # fmt: skip
+#: What a number has no use without.
+COMPANIONS: dict[str, Configuration] = {
+    "temperature": (("decoding", "sample"),),
+    "top_k": (("decoding", "sample"),),
+    "top_p": (("decoding", "sample"),),
+    "min_p": (("decoding", "sample"),),
+    "seed": (("decoding", "sample"),),
+    "top_p_method": (("decoding", "sample"), ("top_p", 0.9)),
+    "kv_window": (("kv_cache", "sliding"),),
+    "draft_length": (("speculation", "lookup"),),
+    "draft_model": (("speculation", "draft"),),
+    "cuda_graphs": (("kv_cache", "static"),),
+}
+LEFT_OUT = ("engine_place",)  # restarts the engine
+#: Choose among tokens, or how many are made at once: the distribution of the next one is the same.
+SAME_DISTRIBUTION = ("decoding", "speculation", "batch", "measurement")
+BLOCK = 4  # neighbouring steps that are resampled together
+SETTLING = 4  # steps left out after a switch
+DECODING = [KINDS.index(StepKind.DECODE), KINDS.index(StepKind.VERIFY)]
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """What to put into force: the setting itself first, then what it has no use without. Empty: nothing changes."""
+
+    name: str
+    changes: Configuration = ()
+    compares: bool = False
+    reason: str = ""  # why it is impossible here
+
+
+@dataclass
+class Visit:
+    """What a station showed. Rows of steps: before it, under its value."""
+
+    station: Station
+    before: tuple[int, int]
+    under: tuple[int, int] = (0, 0)
+    after_end: int = 0
+    switch_ns: int = 0
+    refused: str = ""
+    sameness: Sameness | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table. `ratio`: time of a token, under the value over otherwise; None where it is not known."""
+
+    station: str
+    switch_ns: int | None = None
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    verdict: str = ""
+    tokens_per_step: float | None = None
+    sameness: Sameness | None = None
+    reason: str = ""
+
+
+def stations(facts: Sequence[SettingFacts], effective: Configuration) -> list[Station]:
+    """All values worth a visit, after one that changes nothing; the impossible ones with their reasons."""
+    in_force = dict(effective)
+    found = [Station("nothing (control)", compares=True)]
+    for setting in facts:
+        if setting.key not in LEFT_OUT:
+            found += _stations_of(setting, in_force[setting.key])
+    return found
+
+
+def _stations_of(setting: SettingFacts, now: SettingValue) -> Iterator[Station]:
+    compares = setting.family not in SAME_DISTRIBUTION
+    companions = COMPANIONS.get(setting.key, ())
+    if setting.kind in ("integer", "number"):
+        value = _example(setting, now)
+        if value != now:
+            changes = ((setting.key, value), *companions)
+            yield Station(f"{setting.key} = {value}", changes, compares, setting.reason)
+        return
+    for choice in setting.choices:
+        if choice.value != now:
+            changes = ((setting.key, choice.value), *companions)
+            reason = setting.reason or choice.reason
+            yield Station(f"{setting.key} = {choice.value}", changes, compares, reason)
+
+
+def _example(setting: SettingFacts, now: SettingValue) -> SettingValue:
+    value = EXAMPLES.get(setting.key, float(now) + setting.increment)
+    if not setting.minimum <= float(value) <= setting.maximum or value == now:
+        value = setting.maximum if float(now) < setting.maximum else setting.minimum
+    return int(value) if setting.kind == "integer" else float(value)
+
+
+@dataclass
+class Walk:
+    """A front end that visits stations. `told` hears of each visit that is over, and of what is being done."""
+
+    tokens: int
+    told: Callable[[str], None]
+    commands: "queue.SimpleQueue[Command]" = field(default_factory=queue.SimpleQueue)
+    problem: str = ""
+    visits: list[Visit] = field(default_factory=list)
+    impossible: list[Station] = field(default_factory=list)
+    trace: Trace = field(default_factory=Trace)
+    _effective: Configuration = ()
+    _waiting: list[Station] = field(default_factory=list)
+    _generate: Generate | None = None
+    _stage: str = "load"
+    _rows_left: int = 0
+    _stretch: int = 0  # the row at which the stretch that runs began
+
+    def run(self, load: Load, generate: Generate) -> list[Row]:
+        """Load, walk, and return the table. `problem` says what went wrong, if anything did."""
+        from engine.runtime.session import run_session
+
+        self._generate = replace(generate, max_new_tokens=1_000_000, stop_at_end_token=False)
+        self.commands.put(load)
+        run_session(self.commands, self.take, place="thread")
+        rows = [row_of(self.trace, visit) for visit in self.visits]
+        return rows + [Row(station.name, reason=station.reason) for station in self.impossible]
+
+    def take(self, event: Event) -> None:
+        """Called between two steps: a command put here comes before the next step."""
+        if isinstance(event, ModelLoaded):
+            self.trace = Trace(event)
+            self._effective = event.effective
+        self.trace.append(event)
+        match event:
+            case SettingsProbed() if self._stage == "load":
+                self._begin(event.settings)
+            case StateChanged(state=EngineState.READY) if self._stage not in ("load", "end"):
+                self._generate_again()
+            case StepEnded() if event.kind in (StepKind.DECODE, StepKind.VERIFY):
+                self._stepped(event)
+            case SettingsChanged():
+                self._changed(event)
+            case SamenessMeasured():
+                self.visits[-1].sameness = event.sameness
+            case Failed():
+                self._failed(event)
+            case _:
+                pass
+
+    def _begin(self, settings: Sequence[SettingFacts]) -> None:
+        found = stations(settings, self._effective)
+        self._waiting = [station for station in found if not station.reason]
+        self.impossible = [station for station in found if station.reason]
+        self._generate_again()
+
+    def _generate_again(self) -> None:
+        assert self._generate is not None
+        if not self._waiting and self._stage != "under":
+            self._end()
+            return
+        self.commands.put(self._generate)
+        self._count("before")
+
+    def _count(self, stage: str) -> None:
+        """From here on, as many tokens as asked for, then on to what follows the stage."""
+        self._stage, self._rows_left, self._stretch = stage, self.tokens, len(self.trace.steps)
+
+    def _stepped(self, event: StepEnded) -> None:
+        if self._stage not in ("before", "under"):
+            return
+        self._rows_left -= max(1, len(event.tokens) // max(1, event.batch))
+        if self._rows_left > 0:
+            return
+        stretch = (self._stretch, len(self.trace.steps))
+        if self._stage == "before":
+            if self.visits and not self.visits[-1].after_end:
+                self.visits[-1].after_end = stretch[1]
+            self._depart(stretch)
+        else:
+            self._return(stretch)
+
+    def _depart(self, before: tuple[int, int]) -> None:
+        """The stretch before a station is over: put its value into force."""
+        if not self._waiting:
+            self._stage = "end"
+            self.commands.put(Stop())
+            self._end()
+        elif self._is_full():
+            self._stage = "again"  # the next READY begins another generation
+            self.commands.put(Stop())
+        else:
+            station = self._waiting.pop(0)
+            self.told(station.name)
+            self.visits.append(Visit(station, before))
+            self._stage = "change"
+            self.commands.put(Change(station.changes))
+
+    def _is_full(self) -> bool:
+        model = self.trace.model
+        room = model.context_limit - int(self.trace.steps.context_length[-1]) if model else 0
+        return room < 3 * self.tokens
+
+    def _changed(self, event: SettingsChanged) -> None:
+        visit = self.visits[-1] if self.visits else None
+        if visit is None or self._stage not in ("change", "back"):
+            return
+        if self._stage == "back":
+            self._count("before")
+            return
+        visit.switch_ns = event.switch_ns
+        visit.refused = next((change.reason for change in event.changes if change.reason), "")
+        if visit.refused:
+            self._go_back(visit)
+            return
+        self._count("under")
+
+    def _return(self, under: tuple[int, int]) -> None:
+        visit = self.visits[-1]
+        visit.under = under
+        if visit.station.compares:
+            keys = [key for key, _ in visit.station.changes]
+            before = tuple((key, value) for key, value in self._effective if key in keys)
+            self.commands.put(MeasureSameness(before))
+        self._go_back(visit)
+
+    def _go_back(self, visit: Visit) -> None:
+        keys = [key for key, _ in visit.station.changes]
+        self._stage = "back"
+        self.commands.put(Change(tuple((k, v) for k, v in self._effective if k in keys)))
+
+    def _failed(self, event: Failed) -> None:
+        if event.command in ("sameness",):
+            return  # the table has no figure then
+        if self.visits and self._stage == "under":
+            self.visits[-1].refused = event.sentence
+            self._go_back(self.visits[-1])
+            return
+        self.problem = self.problem or event.sentence
+        self._end()
+
+    def _end(self) -> None:
+        self._stage = "end"
+        self.commands.put(Shutdown())
+
+
+def row_of(trace: Trace, visit: Visit) -> Row:
+    """The line of a visit: what its tokens cost against those before and after it."""
+    row = Row(visit.station.name, visit.switch_ns, sameness=visit.sameness, reason=visit.refused)
+    if visit.refused or not visit.under[1]:
+        return row
+    under = _rows(trace, *visit.under)
+    around = np.concatenate((_rows(trace, *visit.before), _rows(trace, visit.under[1], visit.after_end)))
+    tokens = trace.steps.token_count[under]
+    row = replace(row, tokens_per_step=float(tokens.mean()) if len(tokens) else None)
+    sides = [_blocks(_token_ns(trace, rows)) for rows in (around, under)]
+    contexts = [_blocks(trace.steps.context_length[rows].astype(np.float64)) for rows in (around, under)]
+    if min(map(len, sides)) < 2:
+        return replace(row, verdict=str(Verdict.UNCLEAR))
+    ratio, low, high = bootstrap_ratio(sides[0], sides[1], (contexts[0], contexts[1]))
+    return replace(row, ratio=ratio, low=low, high=high, verdict=str(verdict_of(low, high)))
+
+
+def _rows(trace: Trace, begin: int, end: int) -> Int64:
+    """Steps of a stretch that yielded tokens, without the first ones, which a switch may have disturbed."""
+    kinds, counts = trace.steps.kind[begin:end], trace.steps.token_count[begin:end]
+    found: Int64 = begin + np.flatnonzero(np.isin(kinds, DECODING) & (counts > 0))
+    return found[SETTLING:] if len(found) > 2 * SETTLING else found
+
+
+def _token_ns(trace: Trace, rows: Int64) -> Float:
+    return np.asarray(trace.steps.wall_ns[rows] / trace.steps.token_count[rows], np.float64)
+
+
+def _blocks(values: Float) -> Float:
+    count = len(values) // BLOCK
+    return values[: count * BLOCK].reshape(count, BLOCK)

@@ -1,0 +1,226 @@
+"""Compiled decode steps: the same tokens and phases, compiled between steps and never inside of one."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from engine.protocol import Progress, SettingsChanged
+from engine.runtime.compiling import CompiledStep, cache_directory
+from engine.runtime.settings import compilation
+from engine.runtime.settings.base import SettingRefused
+from engine.trace.phases import Phase
+from tests.engine.runtime.live_models import Bench, save_checkpoint, torch_kept
+from tests.engine.runtime.settings.small_live import setting, small_live
+from tests.engine.runtime.settings.test_resolve import is_sentence
+from tests.engine.runtime.small_models import build
+
+TOKENS = 20
+
+
+@pytest.fixture(autouse=True)
+def global_flags_as_before() -> Iterator[None]:
+    yield from torch_kept()
+    torch.compiler.set_stance("default")
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(save_checkpoint(build("llama", num_hidden_layers=1), tmp_path))
+    yield bench
+    bench.close()
+
+
+def graphs() -> int:
+    return int(counters["stats"]["unique_graphs"])
+
+
+def step_by_step(
+    bench: Bench, changes: dict[int, tuple[tuple[str, object], ...]]
+) -> tuple[list[int], list[int]]:
+    """New tokens, and how many graphs were compiled inside of each step (in switches they may be)."""
+    run, first, compiled = bench.start(tokens=TOKENS), len(bench.trace.tokens), []
+    ended = ""
+    while not ended:
+        change = changes.get(len(compiled))
+        if change:
+            bench.workbench.change(change)  # type: ignore[arg-type]
+        before = graphs()
+        ended = run.step(held=bool(change))
+        compiled.append(graphs() - before)
+    run.end(ended)
+    return bench.trace.tokens.id[first:].tolist(), compiled
+
+
+def test_a_compiled_step_has_the_same_tokens_and_phases_and_its_compilation_is_in_no_step(
+    bench: Bench,
+) -> None:
+    expected = bench.reference(tokens=TOKENS)
+    before = graphs()
+    tokens, compiled = step_by_step(
+        bench,
+        {
+            4: (("compile", "default"),),
+            8: (("kv_cache", "static"),),
+            12: (("detail", "phase"),),
+            16: (("compile", "off"), ("detail", "layer")),
+        },
+    )
+    assert tokens == expected
+    assert compiled == [0] * TOKENS
+    assert graphs() == before + 3  # one for growing caches, one for static ones, one with the marks of phases
+    steps, marks = bench.trace.steps, bench.trace.marks
+    assert (steps.phases_ns.sum(axis=1) == steps.wall_ns).all()
+    assert [mark.event.changes[0].effective for mark in marks] == ["default", "static", "phase", "off"]
+    assert all(not change.reason for mark in marks for change in mark.event.changes)
+    slowest_ns = int(steps.wall_ns[1:].max())
+    assert marks[0].event.switch_ns > 10 * slowest_ns  # the compiler's seconds are the switch's
+    for phase in (Phase.ATTENTION, Phase.MLP, Phase.NORM, Phase.HEAD, Phase.EMBED):
+        assert (steps.phases_ns[:, phase] > 0).all()
+    eager, made = (bench.trace.layouts[int(steps.layout[row])].codes for row in (3, 5))
+    assert eager == made
+    assert any(isinstance(event, Progress) and "compiling" in event.activity for event in bench.events)
+
+    second, compiled_again = step_by_step(bench, {2: (("compile", "default"),)})
+    assert second == expected  # another generation, on a cache of another capacity
+    assert graphs() == before + 3  # and what was compiled for it is still there
+    assert compiled_again == [0] * TOKENS
+
+    live = bench.workbench.live
+    setting("compile").apply(live, "off")
+    setting("detail").apply(live, "step")
+    assert "forward" not in vars(live.model)
+
+
+def test_a_step_that_does_not_fit_runs_as_it_is_and_is_compiled_before_the_next(bench: Bench) -> None:
+    expected = bench.reference(tokens=TOKENS)
+    bench.workbench.change((("compile", "default"),))
+    run, marks = bench.start(tokens=TOKENS), bench.trace.marks
+    for _ in range(3):
+        run.step(False)
+    assert len(marks) == 1
+    torch._dynamo.reset()  # everything compiled is gone: the next step fits nothing
+    before = graphs()
+    run.step(False)
+    assert graphs() == before
+    assert bench.workbench.live.compiled is not None
+    assert bench.workbench.live.compiled.missed is not None
+    run.step(False)
+    again = marks[-1].event
+    assert isinstance(again, SettingsChanged)
+    assert (len(marks), again.step, again.configuration) == (2, 4, marks[0].event.configuration)
+    assert [change.effective for change in again.changes] == ["default"]
+    assert graphs() > before
+    steps = bench.trace.steps
+    assert steps.held_ns[4] >= again.switch_ns > steps.wall_ns[4]
+    assert steps.itl_ns[4] < again.switch_ns
+    while not run.step(False):
+        pass
+    assert bench.trace.tokens.id[-TOKENS:].tolist() == expected
+    assert len(marks) == 2
+
+
+def test_what_cannot_be_compiled_is_refused_and_everything_is_as_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    live = small_live("llama")
+    setting("detail").apply(live, "layer")
+    plain = live.model.model.layers[0].mlp.forward
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("no such operator. Ask somebody")
+
+    monkeypatch.setattr(CompiledStep, "compile_for", fails)
+    with pytest.raises(SettingRefused, match=r"cannot be compiled here: no such operator\.$"):
+        setting("compile").apply(live, "default")
+    assert live.compiled is None
+    assert live.model.model.layers[0].mlp.forward.__qualname__ == plain.__qualname__
+    setting("detail").apply(live, "step")
+    assert "forward" not in vars(live.model)
+
+
+def test_a_change_that_cannot_be_compiled_switches_compilation_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    live = small_live("llama")
+    monkeypatch.setattr(CompiledStep, "compile_for", lambda *_: 0)
+    setting("compile").apply(live, "default")
+    assert compilation.recompile(live) == ""
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(CompiledStep, "compile_for", fails)
+    reason = compilation.recompile(live)
+    assert is_sentence(reason)
+    assert live.compiled is None
+    assert "forward" not in vars(live.model)
+
+
+def test_without_a_compiler_or_a_device_it_is_refused_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    live = small_live("llama")
+    facts = setting("compile").probe(live)
+    reasons = {choice.value: choice.reason for choice in facts.choices}
+    assert not reasons["default"]
+    assert "CUDA device" in reasons["reduce-overhead"]
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    monkeypatch.setattr(compilation.shutil, "which", lambda _: None)
+    facts = setting("compile").probe(live)
+    assert "no C++ compiler" in next(c.reason for c in facts.choices if c.value == "default")
+    with pytest.raises(SettingRefused, match=r"no C\+\+ compiler"):
+        setting("compile").apply(live, "default")
+    rwkv = setting("compile").probe(small_live("rwkv"))
+    assert all("KV cache" in c.reason for c in rwkv.choices if c.value != "off")
+
+
+@pytest.mark.parametrize(
+    ("platform", "variable", "expected"),
+    [
+        ("linux", "XDG_CACHE_HOME", "base/cyclograph/inductor"),
+        ("win32", "LOCALAPPDATA", "base/cyclograph/inductor"),
+        ("darwin", "", "Library/Caches/cyclograph/inductor"),
+    ],
+)
+def test_compiled_code_is_kept_where_the_platform_keeps_caches(
+    monkeypatch: pytest.MonkeyPatch, platform: str, variable: str, expected: str
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    if variable:
+        monkeypatch.setenv(variable, "base")
+    assert cache_directory().as_posix().endswith(expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "family", ["gpt2", "mistral", "gemma3", "qwen3", "deepseek_v3", "opt", "mamba", "qwen3_moe"]
+)
+def test_compiled_families_keep_their_tokens_or_are_refused(family: str, tmp_path: Path) -> None:
+    bench = Bench(save_checkpoint(build(family), tmp_path))
+    expected = bench.reference(tokens=TOKENS)
+    tokens, compiled = step_by_step(bench, {4: (("compile", "default"),)})
+    change = bench.trace.marks[0].event.changes[0]
+    bench.close()
+    assert tokens == expected
+    assert compiled == [0] * TOKENS
+    assert change.effective == "default" or is_sentence(change.reason)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["static", "quantized", "sliding"])
+@pytest.mark.parametrize("detail", ["step", "core"])
+def test_compiled_steps_are_those_of_eager_code_with_every_cache_and_detail(
+    bench: Bench, kind: str, detail: str
+) -> None:
+    bench.workbench.change((("kv_cache", kind), ("detail", detail)))
+    expected, _ = step_by_step(bench, {})
+    tokens, compiled = step_by_step(bench, {0: (("compile", "default"),)})
+    assert tokens == expected
+    assert compiled == [0] * TOKENS
+    assert len(bench.trace.marks) == 2
+    changes = {4: (("attention", "eager"),), 8: (("precision", "bfloat16"),), 12: (("grad_mode", "no_grad"),)}
+    _, compiled = step_by_step(bench, changes)
+    assert compiled == [0] * TOKENS
+    assert len(bench.trace.marks) == 5
