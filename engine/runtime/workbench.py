@@ -306,9 +306,17 @@ class Workbench:
         prompts = [
             fitted(self.live, replace(command.prompt, text=line), command.max_new_tokens) for line in lines
         ]
-        if len({len(each.ids) for each in prompts}) > 1 and (reason := why_not_padded(self.live)):
-            raise PromptRefused(reason)
+        if len({len(each.ids) for each in prompts}) > 1:
+            self._check_padding()
         return prompts
+
+    def _check_padding(self) -> None:
+        if self.live.cache_kind == "sliding":
+            raise PromptRefused(
+                "A sliding cache would take the padding of shorter prompts for their text: set kv_cache to dynamic."
+            )
+        if reason := why_not_padded(self.live):
+            raise PromptRefused(reason)
 
     def _start_encoding(self, command: Generate, submitted_ns: int) -> "Run":
         if command.batch < 1:

@@ -6,13 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from engine.runtime.caches import new_cache
+from engine.runtime.generation import Generation, Limits
 from engine.runtime.live import Decoding, Draft, Loop
 from engine.runtime.settings.base import SettingRefused
 from engine.runtime.settings.resolve import apply_changes
 from engine.runtime.speculation import LONGEST
 from engine.trace.ledger import END
 from engine.trace.phases import Phase, StepKind
-from tests.engine.runtime.decoding import FEW, decode, ready, reference
+from tests.engine.runtime.decoding import FEW, PROMPT_IDS, decode, ready, reference
 from tests.engine.runtime.settings.small_live import setting, small_live
 from tests.engine.runtime.settings.test_resolve import is_sentence
 from tests.engine.runtime.small_models import build
@@ -157,11 +159,12 @@ def test_an_adaptive_length_grows_while_all_is_right_and_shrinks_otherwise() -> 
         def propose(self, ids: Sequence[int], count: int) -> list[int]:
             return [0] * count
 
-    generation = decode(live, 1).generation
+    generation = Generation(live, PROMPT_IDS[0].tolist(), Limits(10))
+    generation.context.cache = new_cache(live, "dynamic", 64)
     generation._strategy._drafter = Wrong()  # type: ignore[attr-defined]
-    generation._writing.limits = replace(generation._writing.limits, max_new_tokens=9)
+    next(iter(generation))
     drafted = [step.drafted for step in generation]
-    assert drafted == [4, 3, 2, 1, 1, 1, 1, 0]
+    assert drafted == [4, 3, 2, 1, 1, 1, 1, 1, 0]
 
 
 @pytest.mark.parametrize("kind", ["draft", "exit"])

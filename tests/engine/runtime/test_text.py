@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from engine.runtime.models.tokenizer_files import built_in_tokenizer
 from engine.runtime.text import REPLACEMENT, TextStream
+from tests.engine.runtime.live_models import byte_tokenizer
 
 WORDS = (
     "the",
@@ -271,3 +272,16 @@ def test_broken_bytes_never_swallow_the_pieces_around_them(ids: list[int]) -> No
 def test_any_ids_but_bytes_are_decoded_exactly_by_byte_fallback(ids: list[int]) -> None:
     ids = [id for id in ids if id < len(llama_style())]
     assert "".join(streamed(TextStream(llama_style()), ids)) == decoded(llama_style(), ids)
+
+
+def test_a_branch_goes_on_by_itself_in_the_middle_of_a_character() -> None:
+    tokenizer = byte_tokenizer()
+    ids: list[int] = tokenizer("令牌!")["input_ids"]
+    stream = TextStream(tokenizer)
+    assert stream.push(ids[0]) == ""
+    branch = stream.branch()
+    assert "".join(map(stream.push, ids[1:])) == "令牌!"
+    assert branch.push(ids[1]) == ""
+    other = branch.branch()
+    assert branch.flush() == "�"
+    assert other.push(ids[2]) == "令"
