@@ -158,7 +158,8 @@ class CompiledStep:
         """The position of the next token, where the loop tells it."""
         from engine.runtime.positions import told_positions
 
-        told = told_positions(self._live, self._live.model, cached + 1)
+        with torch.inference_mode(False):  # as the loop makes them, once and in no mode
+            told = told_positions(self._live, self._live.model, cached + 1)
         return {} if told is None else {"position_ids": told[0, cached:].unsqueeze(0)}
 
     def _fill(self, arguments: dict[str, Any], fed: str) -> dict[str, Any]:
