@@ -128,7 +128,7 @@ class Workbench:
             recorder=recorder,
             cache_argument=next((name for name in CACHE_ARGUMENTS if name in parameters), ""),
             keeps_logits="logits_to_keep" in parameters,
-            own_decoding=own_decoding(loaded.model.generation_config),
+            own_decoding=own_decoding(getattr(loaded.model, "generation_config", None)),
         )
 
     def _probe(self, report: LoadReport) -> tuple[SettingFacts, ...]:

@@ -104,7 +104,13 @@ def _continue(model: Any, rows: Sequence[Sequence[int]], count: int) -> list[lis
     if not rows:
         return []
     ids = torch.tensor(rows)[:, -(CONTEXT - count) :]
-    output = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False)
+    output = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=count,
+        do_sample=False,
+        repetition_penalty=1.0,
+    )
     return [_to_end(row) for row in output[:, ids.shape[1] :].tolist()]
 
 

@@ -10,7 +10,12 @@ _REASONS = {
     "speculation": "This model chooses no tokens, so there is nothing to propose.",
     "batch": "This model decodes nothing: how many inputs it reads in a step is said with the prompt.",
 }
-_NO_CHUNKS = "This model sees all of an input at once: it cannot be cut into chunks."
+_NO_STEPS = "Only decode steps are compiled or captured, and this model makes none."
+_REASONS_BY_KEY = {
+    "prefill_chunk": "This model sees all of an input at once: it cannot be cut into chunks.",
+    "compile": _NO_STEPS,
+    "cuda_graphs": _NO_STEPS,
+}
 
 
 #: Weights that are kept elsewhere come along for a call only, and a cache that is reserved lies on one device.
@@ -24,5 +29,5 @@ def suited(facts: SettingFacts, model: ModelFacts) -> SettingFacts:
     """The facts of a setting, refused where a model of this family, or one that is split, cannot use it."""
     reason = _SPLIT if model.placement and facts.key in _WHOLE_ONLY else ""
     if model.family is Family.ENCODER:
-        reason = _NO_CHUNKS if facts.key == "prefill_chunk" else _REASONS.get(facts.family, reason)
+        reason = _REASONS_BY_KEY.get(facts.key) or _REASONS.get(facts.family, reason)
     return replace(facts, reason=reason) if reason else facts

@@ -26,7 +26,18 @@ from tests.engine.runtime.settings.small_live import small_live
             Family.ENCODER,
             (),
             {
-                *("kv_cache", "prefill_chunk", "decoding", "temperature", "top_k", "top_p", "min_p"),
+                *(
+                    "kv_cache",
+                    "kv_window",
+                    "prefill_chunk",
+                    "compile",
+                    "cuda_graphs",
+                    "decoding",
+                    "temperature",
+                    "top_k",
+                    "top_p",
+                    "min_p",
+                ),
                 *(
                     "repetition_penalty",
                     "seed",
