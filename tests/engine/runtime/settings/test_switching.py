@@ -89,6 +89,7 @@ def test_the_attention_core_is_measured_with_every_kernel(kernel: str) -> None:
     with torch.inference_mode():
         live.model(input_ids=torch.tensor([[1, 2, 3]]))
     assert list(live.recorder.codes).count(core) == 1
+    setting("detail").apply(live, "step")  # what is shared by all models is as before
 
 
 def test_probing_offers_what_works_here() -> None:
