@@ -25,6 +25,7 @@ import torch
 from transformers import Cache, EncoderDecoderCache
 
 from engine.runtime import graph_marks
+from engine.runtime.positions import next_position
 
 if TYPE_CHECKING:
     from engine.runtime.live import LiveModel
@@ -151,16 +152,8 @@ class CompiledStep:
             arguments[live.cache_argument] = context.cache
             if live.anatomy.encoder is not None:
                 arguments["encoder_outputs"] = context.encoded
-            return arguments | self._position(context.cached)
-        return self._fill(arguments, fed) | self._position(_FEW)
-
-    def _position(self, cached: int) -> dict[str, torch.Tensor]:
-        """The position of the next token, where the loop tells it."""
-        from engine.runtime.positions import told_positions
-
-        with torch.inference_mode(False):  # as the loop makes them, once and in no mode
-            told = told_positions(self._live, self._live.model, cached + 1)
-        return {} if told is None else {"position_ids": told[0, cached:].unsqueeze(0)}
+            return arguments | next_position(live, context.cached)
+        return self._fill(arguments, fed) | next_position(live, _FEW)
 
     def _fill(self, arguments: dict[str, Any], fed: str) -> dict[str, Any]:
         from engine.runtime.caches import new_cache

@@ -7,15 +7,16 @@ to count from behind that place, and do so by themselves. `generate()` tells the
 """
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from engine.runtime.live import LiveModel
+if TYPE_CHECKING:
+    from engine.runtime.live import LiveModel
 
 
-def told_positions(live: LiveModel, module: nn.Module, capacity: int) -> torch.Tensor | None:
+def told_positions(live: "LiveModel", module: nn.Module, capacity: int) -> torch.Tensor | None:
     """The positions of up to `capacity` tokens, int64 of shape (1, capacity): each step is told a slice of them.
 
     None where `module`, the model or its base, is to count by itself.
@@ -25,7 +26,14 @@ def told_positions(live: LiveModel, module: nn.Module, capacity: int) -> torch.T
     return torch.arange(capacity, device=live.device).unsqueeze(0)
 
 
-def short_reach(live: LiveModel) -> int:
+def next_position(live: "LiveModel", cached: int) -> dict[str, torch.Tensor]:
+    """The argument that tells the position of the next token, as the loop gives it; {} where it is not told."""
+    with torch.inference_mode(False):  # the loop makes positions once, in no mode
+        told = told_positions(live, live.model, cached + 1)
+    return {} if told is None else {"position_ids": told[0, cached:].unsqueeze(0)}
+
+
+def short_reach(live: "LiveModel") -> int:
     """The most tokens that a model of two reaches (Phi-3) reads with the frequencies for short texts; else 0.
 
     With one token more all positions turn at other frequencies: keys that are cached by then are of no use.

@@ -15,6 +15,7 @@ from transformers import Cache, EncoderDecoderCache
 from transformers.cache_utils import StaticLayer
 
 from engine.runtime import graph_marks
+from engine.runtime.positions import next_position
 
 if TYPE_CHECKING:
     from engine.runtime.live import LiveModel
@@ -54,6 +55,10 @@ class CudaCapture:
         with torch.cuda.graph(graph):
             output = function()
         return graph.replay, output
+
+
+#: What a captured graph reads anew at each step.
+NEW_EACH_STEP = ("input_ids", "position_ids")
 
 
 class ReplayedStep:
@@ -109,6 +114,7 @@ class ReplayedStep:
             "use_cache": True,
             live.cache_argument: context.cache,
         }
+        arguments |= next_position(live, context.cached)
         return arguments | ({"logits_to_keep": 1} if live.keeps_logits else {})
 
     def capture_for(self, arguments: dict[str, Any]) -> None:
@@ -117,8 +123,8 @@ class ReplayedStep:
         It goes the way of a real step, through the probes: they count layers. Raises what the device raises where
         something in the step cannot be captured.
         """
-        cache, ids = arguments[self._live.cache_argument], arguments["input_ids"].clone()
-        fixed = arguments | {"input_ids": ids}
+        cache = arguments[self._live.cache_argument]
+        fixed = arguments | {name: arguments[name].clone() for name in NEW_EACH_STEP if name in arguments}
         lengths = [layer.cumulative_length.clone() for layer in cache.layers]
 
         def restore() -> None:
@@ -164,7 +170,7 @@ class _Captured:
         self._events = [event for _, event in marks]
 
     def fits(self, arguments: dict[str, Any], cache_argument: str) -> bool:
-        """Whether a step with these arguments is the captured one, but for the token."""
+        """Whether a step with these arguments is the captured one, but for the token and its place."""
         same_tokens = arguments["input_ids"].shape == self._arguments["input_ids"].shape
         return (
             self._cache() is arguments[cache_argument]
@@ -174,7 +180,9 @@ class _Captured:
 
     def replay(self, arguments: dict[str, Any], recorder: Any) -> Any:
         """Run the step; its marks are recorded as if they had been stamped."""
-        self._arguments["input_ids"].copy_(arguments["input_ids"])
+        for name in NEW_EACH_STEP:
+            if name in arguments:
+                self._arguments[name].copy_(arguments[name])
         launch_ns = recorder.clock()
         self._replay()
         end = self._device.end()

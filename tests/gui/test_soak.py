@@ -24,7 +24,7 @@ pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSi
 SECONDS = float(os.environ.get("CYCLOGRAPH_SOAK_SECONDS", "60"))
 WARM_UP = 0.4  # share of the time in which caches and pools may still grow
 GROWTH_BYTES = 24 * 2**20
-GROWTH_COUNT = 10_000  # kept texts hold a few thousand; a leak in a binding loses that many every second
+GROWTH_COUNT = 20_000  # kept texts hold up to ten thousand; a leak in a binding loses that many every second
 LOAD = Load("tiny", "cpu", (("threads", 1),))
 
 

@@ -12,7 +12,14 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from resources.demo_model import corpus, distil
-from resources.demo_model.data import HeldOut, Text, held_out_documents, with_lone_spaces, words_after_space
+from resources.demo_model.data import (
+    HeldOut,
+    Text,
+    held_out_documents,
+    plain_ids,
+    with_lone_spaces,
+    words_after_space,
+)
 from resources.demo_model.evaluate import (
     BEGIN_OF_TABLE,
     CARD,
@@ -67,7 +74,9 @@ def test_both_have_the_same_tokenizer() -> None:
     assert tokenizer.chat_template is None
     assert tokenizer.eos_token == END
     text = "def f(x: int) -> str:\n    return 'ünï 示波器'  # \t\n"
-    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    ids = tokenizer(text)["input_ids"]
+    assert ids[0] == tokenizer.bos_token_id
+    assert tokenizer.decode(ids, skip_special_tokens=True) == text
 
 
 @pytest.mark.parametrize("name", ["large", "draft"])
@@ -79,7 +88,7 @@ def test_transformers_alone_loads_and_runs_a_model(name: str) -> None:
     inputs = tokenizer("import os\nimport ", return_tensors="pt")
     with torch.inference_mode():
         ids = model.generate(**inputs, max_new_tokens=3, do_sample=False)
-    assert tokenizer.decode(ids[0]).startswith("import os\nimport ")
+    assert tokenizer.decode(ids[0], skip_special_tokens=True).startswith("import os\nimport ")
 
 
 def test_the_figures_are_what_the_models_reach() -> None:
@@ -198,7 +207,7 @@ def test_some_words_stand_behind_a_space_of_their_own() -> None:
     tokenizer = AutoTokenizer.from_pretrained(HERE / "large")
     space, words = words_after_space(tokenizer)
     text = "for each of the words that are in the text, return the first one" * 200
-    ids = np.array(tokenizer(text, verbose=False)["input_ids"], np.uint16)
+    ids = np.array(plain_ids(tokenizer, text), np.uint16)
     longer = with_lone_spaces(ids, space, words, np.random.default_rng(0))
     assert tokenizer.decode(longer) == text
     assert 0.01 < (longer == space).mean() < 0.03
