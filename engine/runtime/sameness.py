@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from engine.protocol import Configuration, SettingValue
-from engine.runtime.caches import new_cache
+from engine.runtime.caches import new_cache, window_mask
 from engine.runtime.live import LiveModel
+from engine.runtime.positions import told_positions
 from engine.trace.sameness import Logits, Sameness, compare
 
 if TYPE_CHECKING:
@@ -124,11 +125,16 @@ class _Runner:
         """Logits for what follows the last of these tokens, (vocabulary,)."""
         live = self._live
         self._ids += ids
+        fed = self._ids if self._kind == "none" else ids
+        arguments = {self._name: self._tensor(fed), **self._given}
+        positions = told_positions(live, live.model, len(self._ids))
+        if positions is not None:
+            arguments["position_ids"] = positions[:, -len(fed) :]
         if self._kind == "none":
-            output = live.model(**{self._name: self._tensor(self._ids)}, **self._given, use_cache=False)
+            output = live.model(**arguments, use_cache=False)
         else:
-            cache = {live.cache_argument: self._cache}
-            output = live.model(**{self._name: self._tensor(ids)}, **self._given, use_cache=True, **cache)
+            arguments |= {live.cache_argument: self._cache} | window_mask(live, self._cache, len(fed))
+            output = live.model(**arguments, use_cache=True)
             if live.cache_argument == "state":
                 self._cache = output.state
         logits: torch.Tensor = output.logits[0, -1]
