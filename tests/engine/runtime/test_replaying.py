@@ -83,7 +83,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Device:
 
 
 @pytest.mark.parametrize("capacity", [40, 20 + TOKENS])  # the second has no room for what warming up writes
-@pytest.mark.parametrize("detail", ["layer", "phase", "core"])
+@pytest.mark.parametrize("detail", ["layer", "phase", "core", "step"])
 def test_replayed_steps_give_the_same_tokens_and_whole_ledgers(
     device: Device, detail: str, capacity: int
 ) -> None:

@@ -17,6 +17,7 @@ from engine.runtime.positions import told_positions
 from engine.runtime.sampling import Chooser
 from engine.runtime.settings import ALL
 from engine.runtime.settings.base import Setting
+from engine.trace.phases import Phase
 from tests.engine.runtime.small_models import FAMILIES, VOCABULARY, prompt_ids
 
 PROMPT_LENGTH = 20  # longer than the windows of 16 tokens
@@ -87,7 +88,8 @@ def _step(live: LiveModel, chooser: Chooser) -> int:
         arguments |= window_mask(live, context.cache, fed.shape[1])
         if live.keeps_logits:
             arguments["logits_to_keep"] = 1
-        output = live.run(live.model, 1, input_ids=fed, use_cache=live.cache_kind != "none", **arguments)
+        forward = live.recorder.define(Phase.FORWARD, name="forward")
+        output = live.run(live.model, forward, input_ids=fed, use_cache=live.cache_kind != "none", **arguments)
         if live.cache_argument == "state" and live.cache_kind != "none":
             context.cache = output.state
         context.cached += fed.shape[1]
