@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch._dynamo.utils import counters
@@ -84,8 +85,8 @@ def test_a_compiled_step_has_the_same_tokens_and_phases_and_its_compilation_is_i
     assert (steps.phases_ns.sum(axis=1) == steps.wall_ns).all()
     assert [mark.event.changes[0].effective for mark in marks] == ["default", "static", "phase", "off"]
     assert all(not change.reason for mark in marks for change in mark.event.changes)
-    slowest_ns = int(steps.wall_ns[1:].max())
-    assert marks[0].event.switch_ns > slowest_ns  # the compiler's seconds are the switch's
+    # the compiler's seconds are the switch's, and no step's
+    assert marks[0].event.switch_ns > 10 * np.median(steps.wall_ns[1:])
     for phase in (Phase.ATTENTION, Phase.MLP, Phase.NORM, Phase.HEAD, Phase.EMBED):
         assert (steps.phases_ns[:, phase] > 0).all()
     eager, made = (bench.trace.layouts[int(steps.layout[row])].codes for row in (3, 5))
