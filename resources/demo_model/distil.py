@@ -1,6 +1,7 @@
-"""What a draft model learns from: the large model's whole distribution, also on text that the large model writes."""
+"""What a draft model learns from: texts that the large model wrote, and what it thought at each of their places."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch.nn import functional
+from transformers import DynamicCache, RepetitionPenaltyLogitsProcessor
 
 from resources.demo_model.data import Text
 from resources.demo_model.settings import SEED
@@ -15,67 +17,102 @@ from resources.demo_model.settings import SEED
 Forward = Callable[..., Any]
 Loss = Callable[[Forward, torch.Tensor], torch.Tensor]
 
-PROMPT_TOKENS, WRITTEN_TOKENS = 48, 208
-ROWS = 96  # sequences that are written together
+KEPT = 24  # likeliest tokens of the teacher's at each place: nearly all of its distribution
+#: Sequences that are written together, by their length: a whole number of times PER_ROW tokens.
+ROWS = {256: 128, 1024: 32}
+WRITTEN = 208  # tokens of each sequence; before them stands a piece of the text
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the large model writes: temperature 0 is greedy."""
+
+    temperature: float
+    penalty: float = 1.0
+
+
 #: A draft model serves greedy decoding first, but must know what lies beside it.
-TEMPERATURES = (0.0, 0.0, 0.5, 0.8)
+WAYS = (Way(0.0), Way(0.0, penalty=1.2), Way(0.0), Way(0.6), Way(0.0))
 
 
-def distillation_loss(teacher: Any) -> Loss:
-    """How far a model's distribution of the next token is from the teacher's: mean KL divergence, nats."""
+@dataclass(frozen=True)
+class Lessons:
+    """Sequences of ids (n, length), and of each place the KEPT likeliest next tokens and their logits
+    (n, length, KEPT).
+    """
 
-    def loss(model: Forward, ids: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            wanted = functional.log_softmax(
-                teacher(input_ids=ids[:, :-1], use_cache=False).logits, -1
-            ).flatten(0, 1)
-        logits = model(input_ids=ids[:, :-1], use_cache=False).logits
-        found = functional.log_softmax(logits, -1).flatten(0, 1)
-        return functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
+    ids: npt.NDArray[np.uint16]
+    likeliest: npt.NDArray[np.uint16]
+    logits: npt.NDArray[np.float16]
 
-    return loss
+    def batch(self, step: int, count: int) -> npt.NDArray[np.int64]:
+        """The sequences of batch `step`, always the same: (count,) numbers. An epoch sees every sequence once."""
+        epoch, place = divmod(step, len(self.ids) // count)
+        order = np.random.default_rng((SEED, epoch)).permutation(len(self.ids))
+        return order[place * count : (place + 1) * count]
 
 
-def with_written(teacher: Any, text: Text, work: Path, count: int) -> npt.NDArray[np.uint16]:
-    """The text, and between its stretches `count` tokens that the large model wrote; kept in `work` once made."""
-    kept = work / "written.npy"
-    if not kept.exists():
-        np.save(kept, _write(teacher, text, count))
-    written = np.load(kept)
-    pieces = -(-len(written) // 10_000)
-    return np.concatenate(
-        [
-            part
-            for own, other in zip(
-                np.array_split(text.ids[: len(written)], pieces), np.array_split(written, pieces), strict=True
-            )
-            for part in (own, other)
-        ]
-    )
+def distillation_loss(model: Forward, lessons: Lessons, rows: npt.NDArray[np.int64]) -> torch.Tensor:
+    """How far a model's distribution of the next token is from the teacher's: mean KL divergence, nats.
+
+    What the teacher thought of all other tokens than the likeliest is left out of its distribution.
+    """
+    logits = model(input_ids=torch.from_numpy(lessons.ids[rows].astype(np.int64)), use_cache=False).logits
+    likeliest = torch.from_numpy(lessons.likeliest[rows].astype(np.int64))
+    wanted = torch.from_numpy(lessons.logits[rows].astype(np.float32)).log_softmax(-1)
+    found = functional.log_softmax(logits, -1).gather(-1, likeliest)
+    return functional.kl_div(found, wanted, reduction="none", log_target=True).sum(-1).mean()
+
+
+def lessons(teacher: Any, text: Text, work: Path, length: int, tokens: int) -> Lessons:
+    """About `tokens` tokens in sequences of `length`; kept in `work` once written."""
+    file = work / f"lessons-{length}.npz"
+    if not file.exists():
+        written = _write_all(teacher, text, length, tokens)
+        new = file.with_suffix(".new.npz")
+        np.savez(new, **{name: getattr(written, name) for name in ("ids", "likeliest", "logits")})
+        new.replace(file)
+    with np.load(file) as kept:
+        return Lessons(kept["ids"], kept["likeliest"], kept["logits"])
+
+
+def _write_all(teacher: Any, text: Text, length: int, tokens: int) -> Lessons:
+    torch.manual_seed(SEED)
+    generator = np.random.default_rng((SEED, length))
+    rows = ROWS[length]
+    parts: list[Lessons] = []
+    for turn in range(-(-tokens // (rows * length))):
+        begins = generator.integers(0, len(text.ids) - length, rows)
+        prompts = np.stack([text.ids[begin : begin + length - WRITTEN] for begin in begins])
+        prompts[::2, 0] = 0  # half of them begin as a prompt does, half in the middle of something
+        parts.append(
+            _write(teacher, torch.from_numpy(prompts.astype(np.int64)), length, WAYS[turn % len(WAYS)])
+        )
+    return Lessons(*(np.concatenate([getattr(p, n) for p in parts]) for n in ("ids", "likeliest", "logits")))
 
 
 @torch.inference_mode()
-def _write(teacher: Any, text: Text, count: int) -> npt.NDArray[np.uint16]:
-    """What the teacher makes of beginnings out of the text: about `count` ids, each sequence after an END token."""
-    torch.manual_seed(SEED)
-    generator = np.random.default_rng(SEED)
-    rows: list[npt.NDArray[np.uint16]] = []
-    while sum(map(len, rows)) < count:
-        temperature = TEMPERATURES[len(rows) // ROWS % len(TEMPERATURES)]
-        begins = generator.integers(0, len(text.ids) - PROMPT_TOKENS, ROWS)
-        prompts = np.stack([text.ids[begin : begin + PROMPT_TOKENS] for begin in begins]).astype(np.int64)
-        ids = torch.from_numpy(prompts)
-        how = (
-            {"do_sample": True, "temperature": temperature, "top_k": 0}
-            if temperature
-            else {"do_sample": False}
-        )
-        output = teacher.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=WRITTEN_TOKENS,
-            min_new_tokens=WRITTEN_TOKENS,
-            **how,
-        )
-        rows += [np.array([0, *row], np.uint16) for row in output.tolist()]
-    return np.concatenate(rows)
+def _write(teacher: Any, ids: torch.Tensor, length: int, way: Way) -> Lessons:
+    """What the teacher makes of beginnings (rows, tokens), up to `length` tokens each."""
+    cache = DynamicCache()
+    kept = []
+    fed = ids
+    while True:
+        logits = teacher(input_ids=fed, past_key_values=cache).logits
+        kept.append(logits.topk(KEPT))
+        if ids.shape[1] == length:
+            break
+        fed = _next(ids, logits[:, -1], way)[:, None]
+        ids = torch.cat((ids, fed), 1)
+    return Lessons(
+        ids.numpy().astype(np.uint16),
+        torch.cat([k.indices for k in kept], 1).numpy().astype(np.uint16),
+        torch.cat([k.values for k in kept], 1).numpy().astype(np.float16),
+    )
+
+
+def _next(ids: torch.Tensor, logits: torch.Tensor, way: Way) -> torch.Tensor:
+    if way.temperature:
+        return (logits / way.temperature).softmax(-1).multinomial(1)[:, 0]
+    penalty = RepetitionPenaltyLogitsProcessor(way.penalty)
+    return penalty(ids, logits).argmax(-1)

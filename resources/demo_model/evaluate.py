@@ -76,29 +76,35 @@ def held_out_prompts(tokenizer: Any, count: int) -> list[list[int]]:
     return [document[begin : begin + PROMPT_TOKENS] for document, begin in begins]
 
 
-@torch.inference_mode()
 def speculate(large: Any, draft: Any, prompts: Sequence[list[int]], new_tokens: int) -> Acceptance:
     """Greedy speculation at DRAFT_LENGTH over all prompts, which have the same length.
 
-    What greedy speculation writes is what the large model writes alone. So its text is made first; the draft model then
-    continues it from every place at which a step would begin, and what it proposes is held against the text. Steps of
-    several prompts that begin at the same place are made together.
+    What greedy speculation writes is what the large model writes alone. So its text is made first; a proposal is
+    accepted as far as the draft model would go on with that text, which one pass over the text tells for all places.
     """
-    texts = _continue(large, prompts, new_tokens)
     drafted = accepted = steps = 0
-    begins = [0] * len(texts)  # of the next step of each prompt
-    for place in range(new_tokens - DRAFT_LENGTH + 1):
-        due = [n for n, text in enumerate(texts) if begins[n] == place and place + DRAFT_LENGTH <= len(text)]
-        written = [[*prompts[n], *texts[n][:place]] for n in due]
-        for n, proposal in zip(due, _continue(draft, written, DRAFT_LENGTH), strict=True):
-            agreed = _agreement(proposal, texts[n][place:])
-            drafted += len(proposal)
+    for prompt, text in zip(prompts, _continue(large, prompts, new_tokens), strict=True):
+        right = _foreseen(draft, prompt, text)
+        place = 0
+        while place + DRAFT_LENGTH <= len(text):
+            agreed = [*right[place : place + DRAFT_LENGTH], False].index(False)
+            drafted += DRAFT_LENGTH
             accepted += agreed
             steps += 1
-            begins[n] += agreed + 1  # and one token that the large model adds itself
+            place += agreed + 1  # and one token that the large model adds itself
     return Acceptance(drafted, accepted, steps)
 
 
+@torch.inference_mode()
+def _foreseen(draft: Any, prompt: Sequence[int], text: Sequence[int]) -> list[bool]:
+    """Of each token of a text after its prompt, whether the draft model finds it likeliest."""
+    ids = torch.tensor([[*prompt, *text]])[:, -CONTEXT:]
+    likeliest = draft(input_ids=ids[:, :-1], use_cache=False).logits[0, -len(text) :].argmax(-1)
+    found: list[bool] = (likeliest == ids[0, -len(text) :]).tolist()
+    return found
+
+
+@torch.inference_mode()
 def _continue(model: Any, rows: Sequence[Sequence[int]], count: int) -> list[list[int]]:
     """What a model writes greedily after rows of the same length: `count` ids each, fewer where END is the last."""
     if not rows:
@@ -116,13 +122,6 @@ def _continue(model: Any, rows: Sequence[Sequence[int]], count: int) -> list[lis
 
 def _to_end(ids: list[int]) -> list[int]:
     return ids[: ids.index(END_ID) + 1] if END_ID in ids else ids
-
-
-def _agreement(proposal: Sequence[int], text: Sequence[int]) -> int:
-    for place, (proposed, chosen) in enumerate(zip(proposal, text, strict=False)):
-        if proposed != chosen:
-            return place
-    return len(proposal)
 
 
 def evaluate(windows: int | None = None, prompts: int = PROMPTS) -> Figures:

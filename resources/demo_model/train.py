@@ -13,8 +13,9 @@ import json
 import math
 import sysconfig
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,41 +26,69 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 
 from resources.demo_model.corpus import read_corpus
 from resources.demo_model.data import HeldOut, Text, held_out_text, write_text
-from resources.demo_model.distil import Forward, Loss, distillation_loss, with_written
+from resources.demo_model.distil import Forward, Lessons, distillation_loss, lessons
+from resources.demo_model.muon import Muon
 from resources.demo_model.settings import CONTEXT, DRAFT, LARGE, SEED, Size, llama_config
 
 HERE = Path(__file__).parent
-BATCH_TOKENS = 8192
-PART_TOKENS = 4096  # of a batch, forward and backward at once: more of it stays in the processor's caches
+BATCH_TOKENS = {"large": 8192, "draft": 4096}
+PART_TOKENS = 2048  # of a batch, forward and backward at once: more of it stays in the processor's caches
 SHORT = 256  # tokens of a sequence in most of the training: attention costs less
 LONG_FROM = 0.85  # share of the steps after which sequences are as long as the context
 MUON_LR, ADAM_LR = 0.02, 0.004
 WARM_UP = 0.02  # share of the steps
 DECAY_FROM = 0.35  # share of the steps after which the rate falls, to 0 at the end
+LONG_LESSONS = 0.32  # share of what a draft model learns from that is as long as the context
 SAVE_EVERY_S = 120.0
 REPETITION_PENALTY = 1.2  # that a model asks for when it writes: small ones soon repeat themselves otherwise
-LOG_EVERY = 10
-MEASURE_EVERY = 200
+LOG_EVERY = 20
+MEASURE_EVERY = 400
 MEASURED_WINDOWS = 24
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long to train: steps of BATCH_TOKENS tokens."""
+    """What to train, and how long: steps of `batch` tokens."""
 
     name: str
     size: Size
     steps: int
+    batch: int
+
+
+#: What is learned in a step, given its number, its tokens and the length of its sequences: equal parts of the batch,
+#: and of each its mean loss on a model, nats a token.
+Course = Callable[[int, int, int], Sequence[Callable[[Forward], torch.Tensor]]]
+
+
+def reading(text: Text) -> Course:
+    """To foresee the next token of a text."""
+
+    def parts(step: int, tokens: int, length: int) -> Sequence[Callable[[Forward], torch.Tensor]]:
+        batch = text.batch(step, tokens, length)
+        return [partial(next_token_loss, ids=part) for part in batch.split(max(1, PART_TOKENS // length))]
+
+    return parts
+
+
+def following(taught: dict[int, Lessons]) -> Course:
+    """To foresee what a teacher thinks; its lessons by the length of their sequences."""
+
+    def parts(step: int, tokens: int, length: int) -> Sequence[Callable[[Forward], torch.Tensor]]:
+        rows = np.array_split(taught[length].batch(step, tokens // length), max(1, tokens // PART_TOKENS))
+        return [partial(distillation_loss, lessons=taught[length], rows=part) for part in rows]
+
+    return parts
 
 
 class Training:
     """One model being trained; its state can be written and read, and then goes on as if nothing had happened."""
 
     def __init__(
-        self, plan: Plan, work: Path, text: Text, loss: Loss, held_out: HeldOut, mixed: bool = False
+        self, plan: Plan, work: Path, course: Course, held_out: HeldOut, mixed: bool = False
     ) -> None:
         torch.manual_seed(SEED)
-        self.plan, self.text, self.loss, self.held_out = plan, text, loss, held_out
+        self.plan, self.course, self.held_out = plan, course, held_out
         self.model = LlamaForCausalLM(llama_config(plan.size))
         self._mixed = mixed  # matrix products in bfloat16, twice as fast where the processor has instructions
         self.state_file = work / f"{plan.name}.pt"
@@ -67,7 +96,7 @@ class Training:
         layers = [p for n, p in self.model.named_parameters() if p.ndim == 2 and "layers" in n]
         others = [p for n, p in self.model.named_parameters() if p.ndim != 2 or "layers" not in n]
         self.optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(layers, MUON_LR, weight_decay=0.02),
+            Muon(layers, MUON_LR, weight_decay=0.02),
             torch.optim.AdamW(others, ADAM_LR, betas=(0.9, 0.95), weight_decay=0.0),
         ]
         self._rates = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
@@ -95,19 +124,16 @@ class Training:
     def _one_step(self) -> float:
         share = self.step / self.plan.steps
         length = CONTEXT if share >= LONG_FROM else SHORT
-        batch = self.text.batch(self.step, BATCH_TOKENS, length)
         factor = rate(share)
         for optimizer, full in zip(self.optimizers, self._rates, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = full * factor
             optimizer.zero_grad(set_to_none=True)
-        # for sequences this short, attention written out is faster than the fused kernel of processors
-        self.model.set_attn_implementation("eager" if length == SHORT else "sdpa")
-        parts = batch.split(max(1, PART_TOKENS // length))
+        parts = self.course(self.step, self.plan.batch, length)
         total = 0.0
         for part in parts:
             with torch.autocast("cpu", torch.bfloat16, enabled=self._mixed):
-                loss = self.loss(self.model, part) * (len(part) / len(batch))
+                loss = part(self.model) / len(parts)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -120,7 +146,7 @@ class Training:
         row: dict[str, Any] = {
             "step": self.step,
             "seconds": round(self.seconds, 1),
-            "tokens": self.step * BATCH_TOKENS,
+            "tokens": self.step * self.plan.batch,
             "loss": round(sum(losses) / len(losses), 4),
         }
         if self.step % MEASURE_EVERY == 0:
@@ -194,7 +220,10 @@ def main() -> None:
     parser.add_argument("--manual", type=Path, help="the sources of Python's manual (reStructuredText)")
     parser.add_argument("--mixed", action="store_true", help="matrix products in bfloat16")
     parser.add_argument(
-        "--written", type=int, default=800_000, help="tokens that the large model writes for the draft model"
+        "--written",
+        type=int,
+        default=2_780_000,
+        help="tokens that the large model writes for the draft model",
     )
     parser.add_argument("--export-only", action="store_true", help="write the model as it is now")
     options = parser.parse_args()
@@ -204,15 +233,19 @@ def main() -> None:
         write_text(options.work, read_corpus(libraries, options.manual))
     tokenizer = AutoTokenizer.from_pretrained(options.work / "tokenizer")
     text, held_out = Text(np.load(options.work / "train.npy")), held_out_text(tokenizer)
-    steps = math.ceil(options.tokens / BATCH_TOKENS)
+    batch = BATCH_TOKENS[options.model]
+    steps = math.ceil(options.tokens / batch)
     if options.model == "large":
-        plan = Plan("large", LARGE, steps)
-        training = Training(plan, options.work, text, next_token_loss, held_out, options.mixed)
+        plan = Plan("large", LARGE, steps, batch)
+        training = Training(plan, options.work, reading(text), held_out, options.mixed)
     else:
         teacher = LlamaForCausalLM.from_pretrained(HERE / "large", dtype=torch.float32).eval()
-        mixed = Text(with_written(teacher, text, options.work, options.written))
-        plan = Plan("draft", DRAFT, steps)
-        training = Training(plan, options.work, mixed, distillation_loss(teacher), held_out, options.mixed)
+        taught = {
+            length: lessons(teacher, text, options.work, length, int(options.written * share))
+            for length, share in ((SHORT, 1 - LONG_LESSONS), (CONTEXT, LONG_LESSONS))
+        }
+        plan = Plan("draft", DRAFT, steps, batch)
+        training = Training(plan, options.work, following(taught), held_out, options.mixed)
     if not options.export_only:
         training.run()
     export(training, tokenizer, HERE / options.model)

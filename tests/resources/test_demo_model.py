@@ -4,14 +4,17 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.modeling_outputs import CausalLMOutput
 
-from resources.demo_model import corpus, distil
+from resources.demo_model import corpus, distil, train
 from resources.demo_model.data import (
     HeldOut,
     Text,
@@ -20,6 +23,7 @@ from resources.demo_model.data import (
     with_lone_spaces,
     words_after_space,
 )
+from resources.demo_model.distil import Lessons
 from resources.demo_model.evaluate import (
     BEGIN_OF_TABLE,
     CARD,
@@ -32,8 +36,17 @@ from resources.demo_model.evaluate import (
     evaluate,
     speculate,
 )
+from resources.demo_model.muon import Muon
 from resources.demo_model.settings import CONTEXT, END, VOCABULARY, Size
-from resources.demo_model.train import Plan, Training, next_token_loss, rate, write_log
+from resources.demo_model.train import (
+    Plan,
+    Training,
+    following,
+    next_token_loss,
+    rate,
+    reading,
+    write_log,
+)
 
 HERE = Path(corpus.__file__).parent
 MOST_BYTES = 16_000_000
@@ -120,13 +133,16 @@ class Counting:
         new = (rows[:, -1:] + torch.arange(1, max_new_tokens + 1)) % self.period
         return torch.cat([rows, new], dim=1)
 
+    def __call__(self, input_ids: torch.Tensor, use_cache: bool) -> CausalLMOutput:
+        return CausalLMOutput(logits=functional.one_hot((input_ids + 1) % self.period, 1_000))
+
 
 def test_acceptance_counts_what_agrees_up_to_the_first_difference() -> None:
     same = speculate(Counting(1_000), Counting(1_000), [[1, 2, 3], [7, 8, 9]], new_tokens=20)
     assert same == Acceptance(drafted=32, accepted=32, steps=8)
-    # the large model: 8 9 10 11 ..., the draft model: 8 9 END, then no number over 9
+    # the large model: 8 9 10 11 ..., the draft model: 8 9, but never a number over 9
     other = speculate(Counting(1_000), Counting(10), [[5, 6, 7], [15, 16, 17]], new_tokens=8)
-    # the first: a step at 0 (3 drafted up to END), at 3 and 4; the second: one at each of 0, 1, 2, 3 and 4
+    # the first: a step at 0, at 3 and 4; the second: one at each of 0, 1, 2, 3 and 4
     assert other.accepted == 2
     assert other.steps == 3 + 5
 
@@ -228,14 +244,15 @@ def test_an_epoch_sees_every_place_once() -> None:
 def tiny_training(work: Path) -> Training:
     work.mkdir(exist_ok=True)
     held_out = HeldOut([[1, 2, 3]], 9)
-    return Training(Plan("tiny", TINY, 7), work, text_of_numbers(20_000), next_token_loss, held_out)
+    return Training(Plan("tiny", TINY, 7, batch=8192), work, reading(text_of_numbers(20_000)), held_out)
 
 
 def test_a_training_that_was_interrupted_ends_as_one_that_was_not(tmp_path: Path) -> None:
     whole = tiny_training(tmp_path / "whole")
-    before = next_token_loss(whole.model, whole.text.batch(0, 512, 128)).item()
+    batch = text_of_numbers(20_000).batch(0, 512, 128)
+    before = next_token_loss(whole.model, batch).item()
     whole.run()
-    assert next_token_loss(whole.model, whole.text.batch(0, 512, 128)).item() < before
+    assert next_token_loss(whole.model, batch).item() < before
     for until in (3, 6, None):
         part = tiny_training(tmp_path / "parts")
         part.run(until)
@@ -263,30 +280,80 @@ def test_the_rate_warms_up_and_falls_to_nothing() -> None:
     assert rates[35] > rates[60] > rates[99] > rates[100] == 0.0
 
 
-def test_a_model_is_at_no_distance_from_itself(tmp_path: Path) -> None:
-    model = tiny_training(tmp_path).model
-    ids = torch.arange(64).reshape(2, 32)
-    assert distil.distillation_loss(model)(model, ids).item() == pytest.approx(0.0, abs=1e-5)
-
-
-def test_the_draft_model_learns_from_text_that_the_large_one_wrote(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(distil, "ROWS", 2)
-    monkeypatch.setattr(distil, "WRITTEN_TOKENS", 4)
+@pytest.fixture
+def taught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Text, Lessons]:
+    """A teacher, the text that it knows, and lessons of 24 tokens, the last 6 of each written by it."""
+    monkeypatch.setattr(distil, "ROWS", {24: 2})
+    monkeypatch.setattr(distil, "WRITTEN", 6)
     teacher, text = tiny_training(tmp_path).model.eval(), text_of_numbers(900)
-    mixed = distil.with_written(teacher, text, tmp_path, count=400)
-    written = np.load(tmp_path / "written.npy").reshape(-1, 1 + distil.PROMPT_TOKENS + 4)
-    assert (written[:, 0] == 0).all()  # each begins after an END token
-    assert mixed.tolist() == [*text.ids[: written.size], *written.flatten()]
-    prompt = torch.from_numpy(written[:1, 1:-4].astype(np.int64))  # the first are greedy
-    assert (
-        prompt[0].tolist()
-        in np.lib.stride_tricks.sliding_window_view(text.ids, distil.PROMPT_TOKENS).tolist()
+    return teacher, text, distil.lessons(teacher, text, tmp_path, 24, tokens=400)
+
+
+def test_a_lesson_is_what_the_large_model_makes_of_a_piece_of_the_text(
+    tmp_path: Path, taught: tuple[Any, Text, Lessons]
+) -> None:
+    teacher, text, lessons = taught
+    assert lessons.ids.shape == (18, 24)  # whole groups of sequences
+    assert (lessons.ids[::2, 0] == 0).all()  # half of them begin as prompts do
+    pieces = np.lib.stride_tricks.sliding_window_view(text.ids, 17).tolist()
+    assert all(row[1:18].tolist() in pieces for row in lessons.ids)
+    begun = torch.from_numpy(lessons.ids[:2, :18].astype(np.int64))  # the first way is greedy
+    written = teacher.generate(
+        begun, attention_mask=torch.ones_like(begun), max_new_tokens=6, min_new_tokens=6, do_sample=False
     )
-    continued = teacher.generate(
-        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=4, do_sample=False
-    )
-    assert continued[0, -4:].tolist() == written[0, -4:].tolist()
-    kept = distil.with_written(teacher, text, tmp_path, count=400)  # not written again
-    assert np.array_equal(kept, mixed)
+    assert written.tolist() == lessons.ids[:2].tolist()
+    logits = teacher(input_ids=torch.from_numpy(lessons.ids.astype(np.int64))).logits
+    thought = logits.gather(-1, torch.from_numpy(lessons.likeliest.astype(np.int64))).detach()
+    assert np.allclose(lessons.logits, thought, atol=1e-2)
+    assert np.allclose(lessons.logits, logits.topk(distil.KEPT).values.detach(), atol=1e-2)
+    again = distil.lessons(None, text, tmp_path, 24, tokens=400)  # kept, not written again
+    assert np.array_equal(again.ids, lessons.ids)
+
+
+def test_a_model_is_at_no_distance_from_itself_but_for_what_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, taught: tuple[Any, Text, Lessons]
+) -> None:
+    teacher, text, few = taught
+    monkeypatch.setattr(distil, "KEPT", VOCABULARY)
+    (tmp_path / "lessons-24.npz").unlink()
+    whole = distil.lessons(teacher, text, tmp_path, 24, tokens=400)
+    rows = whole.batch(0, 4)
+    assert distil.distillation_loss(teacher, whole, rows).item() == pytest.approx(0.0, abs=1e-4)
+    assert distil.distillation_loss(teacher, few, rows).item() > 1.0  # an untrained one spreads over all
+
+
+def test_an_epoch_sees_every_lesson_once(taught: tuple[Any, Text, Lessons]) -> None:
+    lessons = taught[2]
+    seen = np.concatenate([lessons.batch(step, 6) for step in range(3)])
+    assert sorted(seen) == list(range(18))
+    assert lessons.batch(0, 18).tolist() != lessons.batch(1, 18).tolist()
+
+
+def test_following_a_teacher_comes_nearer_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taught: tuple[Any, Text, Lessons]
+) -> None:
+    monkeypatch.setattr(train, "SHORT", 24)
+    monkeypatch.setattr(train, "LONG_FROM", 2.0)
+    lessons, rows = taught[2], np.arange(18)
+    (tmp_path / "student").mkdir()
+    plan = Plan("student", TINY, 40, batch=96)
+    student = Training(plan, tmp_path / "student", following({24: lessons}), HeldOut([[1, 2]], 9))
+    before = distil.distillation_loss(student.model, lessons, rows).item()
+    student.run()
+    assert distil.distillation_loss(student.model, lessons, rows).item() < before - 0.5
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (16, 40), (40, 16)])
+def test_muon_steps_as_the_one_of_torch(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    start, gradients = torch.randn(shape), [torch.randn(shape) for _ in range(3)]
+    found = []
+    for kind in (Muon, torch.optim.Muon):
+        matrix = torch.nn.Parameter(start.clone())
+        optimizer = kind([matrix], lr=0.1, weight_decay=0.02)
+        for gradient in gradients:
+            matrix.grad = gradient.clone()
+            optimizer.step()
+        found.append(matrix.detach())
+    moved = (found[1] - start).norm()
+    assert (found[0] - found[1]).norm() < 0.02 * moved  # that one multiplies in bfloat16
