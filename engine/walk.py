@@ -57,7 +57,7 @@ COMPANIONS: dict[str, Configuration] = {
     "draft_model": (("speculation", "draft"),),
     "cuda_graphs": (("kv_cache", "static"),),
 }
-LEFT_OUT = ("engine_place",)  # restarts the engine
+LEFT_OUT = ("engine_place", "placement")  # restart the engine, load the model anew
 #: Choose among tokens, or how many are made at once: the distribution of the next one is the same.
 SAME_DISTRIBUTION = ("decoding", "speculation", "batch", "measurement")
 BLOCK = 4  # neighbouring steps that are resampled together

@@ -54,7 +54,8 @@ from engine.protocol import (
 from engine.trace.store import Trace
 from gui.load_watch import LoadWatch
 
-PLACE = "engine_place"  # the one setting that is changed here: an engine cannot move itself
+PLACE = "engine_place"  # changed here, since an engine cannot move itself,
+PLACEMENT = "placement"  # and here, since a loaded model stays where it is
 PLACES = ("process", "thread")
 BUDGET_NS = 12_000_000  # of a frame, for folding in events: a burst is spread over several frames
 LOOK_EVERY = 64  # events between two looks at the clock
@@ -223,14 +224,28 @@ class EngineThread(QObject):
         self._send(ListModels())
 
     def change(self, settings: Configuration) -> None:
-        """Change settings at the next step boundary; a change of the engine's place restarts it with the same model."""
-        place = dict(settings).get(PLACE)
+        """Change settings at the next step boundary.
+
+        A change of the engine's place restarts it with the same model, one of the model's loads it anew.
+        """
+        wanted = dict(settings)
+        place, placement = wanted.get(PLACE), wanted.get(PLACEMENT)
         others = tuple(pair for pair in settings if pair[0] != PLACE)
-        self._requested |= dict(others)
+        self._requested |= _without_place(others)
         if place is not None and place != self.place:
             self.restart(str(place))
+        elif placement is not None and self._load is not None and self._can_lie_on(placement):
+            self._generate_again = self.state is EngineState.RUNNING
+            self.load(self._load.model, str(placement), self._settings_to_load())
         elif others:
             self._send(Change(others))
+
+    def _can_lie_on(self, placement: SettingValue) -> bool:
+        """Whether the model lies elsewhere and could lie there: the engine says why where it does not."""
+        if self.loaded is None or dict(self.loaded.effective).get(PLACEMENT) == placement:
+            return False
+        choices = [each for facts in self.loaded.settings if facts.key == PLACEMENT for each in facts.choices]
+        return any(choice.value == placement and not choice.reason for choice in choices)
 
     def alternate(self, key: str, value: SettingValue) -> None:
         """Let a value take turns with the one in force."""
@@ -445,4 +460,4 @@ class EngineThread(QObject):
 
 
 def _without_place(settings: Configuration) -> dict[str, SettingValue]:
-    return {key: value for key, value in settings if key != PLACE}
+    return {key: value for key, value in settings if key not in (PLACE, PLACEMENT)}

@@ -13,7 +13,6 @@ import torch
 
 from engine.protocol import (
     BeamsRanked,
-    Choice,
     Configuration,
     CountTokens,
     Emit,
@@ -57,7 +56,7 @@ from engine.runtime.prompts import (
     tokenize,
 )
 from engine.runtime.sameness import SamenessRefused, measure_sameness
-from engine.runtime.settings import ALL
+from engine.runtime.settings import ALL, places
 from engine.runtime.settings.adapting import has_missed, made_for_missed
 from engine.runtime.settings.base import Setting
 from engine.runtime.settings.decoding import own_decoding
@@ -142,7 +141,7 @@ class Workbench:
         detail = next(setting for setting in ALL if setting.key == "detail")
         detail.apply(self.live, detail.current(self.live))
         report.stage("")
-        return (*facts, place_facts(self._place))
+        return (*facts, places.engine_facts(), places.model_facts())
 
     def _suited(self, setting: Setting) -> SettingFacts:
         facts = suited(setting.probe(self.live), self.live.facts)
@@ -171,8 +170,12 @@ class Workbench:
 
     def effective(self) -> Configuration:
         """All settings in force, sorted by key."""
-        values = {setting.key: setting.current(self.live) for setting in ALL} | {"engine_place": self._place}
+        values = {setting.key: setting.current(self.live) for setting in ALL} | self._places()
         return tuple(sorted(values.items()))
+
+    def _places(self) -> dict[str, SettingValue]:
+        model = places.SPLIT if self.live.facts.placement else str(self.live.device)
+        return {places.ENGINE: self._place, places.MODEL: model}
 
     def change(self, settings: Configuration) -> None:
         """Change settings now, between two steps; what was asked for and what came of it is one event."""
@@ -210,18 +213,12 @@ class Workbench:
 
     def apply(self, settings: Configuration) -> tuple[SettingChange, ...]:
         """Put settings into force where that is possible, without a word to the front end."""
-        place = [(key, value) for key, value in settings if key == "engine_place"]
-        others = {key: value for key, value in settings if key != "engine_place"}
-        changes = apply_changes(self.live, others, self.facts[:-1]) if others else ()
-        return (*changes, *(self._place_change(value) for _, value in place))
-
-    def _place_change(self, requested: SettingValue) -> SettingChange:
-        reason = (
-            ""
-            if requested == self._place
-            else "An engine cannot move itself: the window restarts it elsewhere."
-        )
-        return SettingChange("engine_place", requested, self._place, reason)
+        moves, others = places.apart(settings)
+        facts = {fact.key: fact for fact in self.facts}
+        here = [fact for key, fact in facts.items() if key not in places.KEYS]
+        changes = apply_changes(self.live, others, here) if others else ()
+        now = self._places()
+        return (*changes, *(places.change(facts[key], value, now[key]) for key, value in moves))
 
     def _report_refused(self, changes: tuple[SettingChange, ...]) -> None:
         """What was asked for at load and refused is told as a mark: nothing asked for is dropped silently."""
@@ -469,23 +466,3 @@ class Run:
         self.end_alternation()
         bench.emit(GenerationEnded(self._number, perf_counter_ns(), reason, self._work.tail()))
         bench.live.context = None
-
-
-def place_facts(place: str) -> SettingFacts:
-    """Where the engine lives, as a setting; the front end carries it out by restarting the engine."""
-    return SettingFacts(
-        key="engine_place",
-        family="execution",
-        label="Engine lives in",
-        kind="choice",
-        default="process",
-        choices=(
-            Choice("process", "its own process", expected="the window cannot slow the model down"),
-            Choice(
-                "thread",
-                "this process",
-                expected="shares Python's interpreter lock with the window: slower tokens",
-            ),
-        ),
-        expected="restarts the engine",
-    )

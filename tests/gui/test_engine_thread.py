@@ -1,11 +1,14 @@
 """Commands become what a host is told, events a trace and signals; an engine that dies leaves the trace."""
 
+from dataclasses import replace
+
 import pytest
 from PySide6.QtWidgets import QApplication
 
 from engine.protocol import (
     CancelLoad,
     Change,
+    Choice,
     CountTokens,
     EngineEnded,
     EngineState,
@@ -16,6 +19,7 @@ from engine.protocol import (
     LoadCancelled,
     Pause,
     Prompt,
+    SettingFacts,
     SettingsChanged,
     StateChanged,
     StepEnded,
@@ -105,6 +109,28 @@ def test_a_step_that_makes_no_sense_is_told_and_left_out(engine: EngineThread, h
     assert len(failures) == 1
     assert len(engine.trace.steps) == 3
     assert engine.state is EngineState.READY
+
+
+def test_a_model_that_is_to_lie_elsewhere_is_loaded_anew_and_generates_again(
+    engine: EngineThread, hosts: Hosts
+) -> None:
+    engine.load("tiny", "cuda:0", (("threads", 1),))
+    loaded = synthetic.loaded(4)
+    choices = (Choice("cuda:0", ""), Choice("cpu", ""), Choice("split", "", "There is one device."))
+    placement = SettingFacts("placement", "placement", "", "choice", "cuda:0", choices)
+    effective = (*loaded.effective, ("placement", "cuda:0"))
+    loaded = replace(loaded, settings=(*loaded.settings, placement), effective=effective)
+    hear(engine, hosts.opened[0], EMPTY, LOADING, loaded, StateChanged(0, EngineState.READY))
+    engine.generate(Generate(Prompt("again"), 8))
+    hear(engine, hosts.opened[0], StateChanged(0, EngineState.RUNNING))
+    sent = hosts.opened[0].sent
+    engine.change((("placement", "split"),))  # impossible: the engine says why
+    engine.change((("placement", "cuda:0"),))  # it lies there
+    assert [type(command) for command in sent[-2:]] == [Change, Change]
+    engine.change((("placement", "cpu"), ("top_k", 5)))
+    assert sent[-1] == Load("tiny", "cpu", (("threads", 1), ("top_k", 5)))
+    hear(engine, hosts.opened[0], LOADING, loaded, StateChanged(0, EngineState.READY))
+    assert sent[-1] == Generate(Prompt("again"), 8)
 
 
 def test_a_dead_engine_leaves_the_trace_and_restarts_with_model_and_settings(

@@ -89,7 +89,9 @@ def _step(live: LiveModel, chooser: Chooser) -> int:
         if live.keeps_logits:
             arguments["logits_to_keep"] = 1
         forward = live.recorder.define(Phase.FORWARD, name="forward")
-        output = live.run(live.model, forward, input_ids=fed, use_cache=live.cache_kind != "none", **arguments)
+        output = live.run(
+            live.model, forward, input_ids=fed, use_cache=live.cache_kind != "none", **arguments
+        )
         if live.cache_argument == "state" and live.cache_kind != "none":
             context.cache = output.state
         context.cached += fed.shape[1]
