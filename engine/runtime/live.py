@@ -78,7 +78,8 @@ class Context:
     the prompt: the output of its forward pass, None before that.
 
     Where several sequences or beams are computed together, the cache has a row for each, all of them equally long;
-    `ids` are the first one's. `padding`: how many ids at the beginning of each row only fill it up, () for none.
+    `rows` of them; `ids` are the first one's. `padding`: how many ids at the beginning of each row only fill it up, ()
+    for none.
     `follow`: brings a running generation into line with `LiveModel.loop` once that changed.
     """
 
@@ -89,6 +90,7 @@ class Context:
     encoded: ModelOutput | None = None
     follow: Callable[[], None] | None = None
     padding: tuple[int, ...] = ()
+    rows: int = 1
 
 
 @dataclass

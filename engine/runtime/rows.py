@@ -15,7 +15,8 @@ from engine.runtime.live import Context
 
 @torch.inference_mode()
 def choose_rows(context: Context, rows: Sequence[int], device: torch.device) -> None:
-    """Make row i of the context's cache what row `rows[i]` was. Nothing happens where there is no cache."""
+    """Make row i of the context's cache, where there is one, what row `rows[i]` was."""
+    context.rows = len(rows)
     cache = context.cache
     if cache is None or not context.cached:
         return

@@ -9,7 +9,8 @@ from transformers import Cache, DynamicCache, PreTrainedModel
 from engine.protocol import Choice, Family, SettingFacts, SettingValue
 from engine.runtime.caches import new_cache
 from engine.runtime.drafting import exit_layers
-from engine.runtime.live import Draft, LiveModel, Loop
+from engine.runtime.feeding import Feeding
+from engine.runtime.live import Context, Draft, LiveModel, Loop
 from engine.runtime.models.errors import ModelError
 from engine.runtime.models.loading import DTYPES, context_limit, load_model
 from engine.runtime.models.progress import LoadReport
@@ -241,17 +242,20 @@ def _fed(live: LiveModel, layers: int | None, in_vain: bool) -> tuple[torch.Tens
     cache = new_cache(live, "dynamic", live.facts.context_limit)
     assert cache is not None
     cache.layers = cache.layers[:layers] if layers else cache.layers
-    given = {"use_cache": True, live.cache_argument: cache}
-    live.model(input_ids=ids[:, :_BEFORE], **given)
-    logits = []
+    context = Context([], ids.shape[1] + _IN_VAIN, cache)
+    feeding, logits = Feeding(live, context), []
+    feeding.count(live.model(**feeding.arguments(ids[:, :_BEFORE], "dynamic")), ids[:, :_BEFORE], "dynamic")
     if in_vain:
         keep_past(cache)
     for place in range(_BEFORE, ids.shape[1]):
         others = ids[:, : _IN_VAIN if in_vain and place == _BEFORE else 0]
         fed = torch.cat((ids[:, place : place + 1], others), 1)
-        logits.append(live.model(input_ids=fed, **given).logits[0, -fed.shape[1]].float())
+        output = live.model(**feeding.arguments(fed, "dynamic", fed.shape[1]))
+        feeding.count(output, fed, "dynamic")
+        logits.append(output.logits[0, -fed.shape[1]].float())
         if in_vain:
             cache.crop(-others.shape[1])
+            context.cached -= others.shape[1]
     return torch.stack(logits), cache
 
 
