@@ -22,7 +22,7 @@ from engine.runtime.caches import restart
 from engine.runtime.clocks import wait_for_device
 from engine.runtime.feeding import Feeding
 from engine.runtime.live import Context, LiveModel
-from engine.runtime.positions import short_reach
+from engine.runtime.pipelining import PIPELINED, Pipelined
 from engine.runtime.rows import filled_up
 from engine.runtime.speculation import Speculation
 from engine.runtime.text import TextStream
@@ -37,8 +37,8 @@ DECODE, VERIFY = StepKind.DECODE, StepKind.VERIFY
 class Stepped(NamedTuple):
     """One step: what it was, its stamps (see StampRecorder.end_step), what it yielded, and why it was the last.
 
-    `batch`: rows; `padding_tokens`: positions computed for nothing; `results`: what an encoder made of its inputs;
-    `drafted`, `accepted`, `beams`: see Taken.
+    `batch`: rows; `padding_tokens`: positions computed for nothing, to fill rows up or in a surplus step; `results`:
+    what an encoder made of its inputs; `drafted`, `accepted`, `beams`: see Taken.
     """
 
     kind: StepKind
@@ -77,7 +77,6 @@ class Generation:
         self._writing = Writing(live, self.context, limits, context_limit, self._answer, stream)
         self._strategy = _strategy(self._writing) if not others else self._together(prompt_ids, others)
         self._forward_code = live.recorder.define(Phase.FORWARD, name="forward")
-        self._short_reach = short_reach(live)
         self._feeding = Feeding(live, self.context)
         live.context = self.context
 
@@ -141,7 +140,7 @@ class Generation:
                 taken = NOTHING
                 self._await_device()
         prompt_tokens = ids.numel() - padding if kind is StepKind.PREFILL else 0
-        return self._stepped(kind, taken, prompt_tokens, ids.shape[0], padding)
+        return self._stepped(kind, taken, prompt_tokens, ids.shape[0], padding + taken.surplus)
 
     def _padding_in(self, ids: torch.Tensor) -> int:
         """How many of the ids that are about to be fed, (rows, n), only fill up."""
@@ -174,11 +173,10 @@ class Generation:
     def _next_input(self, drafts: list[int]) -> tuple[torch.Tensor, StepKind, bool]:
         """Ids to feed, shape (rows, n); what kind of step that makes; whether it leaves nothing pending."""
         live, context, chosen = self._live, self.context, self._writing.chosen
-        # then the keys in the cache are of no use, and a chunk alone would be taken for a short text
-        outgrown = bool(self._short_reach) and context.cached <= self._short_reach < len(context.ids)
-        if outgrown:
+        outgrown = self._writing.is_outgrown
+        if outgrown:  # and in one piece, as a chunk alone would be taken for a short text
             restart(live, context, live.cache_kind)
-        pending = len(context.ids) - context.cached
+        pending = context.pending
         written = DECODE if not drafts else VERIFY
         if pending == 1 and chosen is not None:
             newest = chosen.view(-1, 1)
@@ -221,4 +219,4 @@ def _strategy(writing: Writing) -> Strategy:
         return Batch(writing)
     if loop.speculation != "off":
         return Speculation(writing)
-    return Plain(writing)
+    return Pipelined(writing) if loop.read_back == PIPELINED else Plain(writing)

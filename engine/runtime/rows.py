@@ -63,6 +63,34 @@ def forget_past(cache: Cache) -> None:
             layer.record_past = False
 
 
+class TakingBack:
+    """Takes the newest positions out of a context's cache again. `record` has to be called before they are fed."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._recording: Cache | None = None  # the cache that keeps more than its windows
+
+    def record(self) -> None:
+        """Let the cache keep what its windows push out, until the next `take_back`."""
+        cache = self._context.cache
+        if cache is not None and cache is not self._recording:
+            keep_past(cache)
+            self._recording = cache
+
+    def take_back(self, count: int) -> None:
+        """Take out the last `count` positions; what windows kept for that goes, too. Does nothing without a record."""
+        context = self._context
+        if context.cached and context.cache is not None and context.cache is self._recording:
+            context.cache.crop(-count)
+            context.cached -= count
+
+    def forget(self) -> None:
+        """Windows hold nothing but their window again."""
+        if self._recording is not None and self._recording is self._context.cache:
+            forget_past(self._recording)
+        self._recording = None
+
+
 def encoded_rows(encoded: ModelOutput | None, count: int) -> ModelOutput | None:
     """What an encoder made of one prompt, for so many rows; nothing is copied."""
     if encoded is None or count == 1:

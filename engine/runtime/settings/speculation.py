@@ -198,7 +198,7 @@ def _why_not(live: LiveModel) -> str:
     if not live.cache_argument:
         return ""
     with first_layers(live):
-        return _why_not_taken_back(live)
+        return why_not_taken_back(live)
 
 
 def _why_no_exit(live: LiveModel) -> str:
@@ -212,25 +212,25 @@ def _why_no_exit(live: LiveModel) -> str:
         return "This model has too few layers to leave it early."
     parent._modules[name] = torch.nn.ModuleList(list(layers)[:count])
     try:
-        return _why_not_taken_back(live, count)
+        return why_not_taken_back(live, count)
     finally:
         parent._modules[name] = layers
 
 
-def _why_not_taken_back(live: LiveModel, layers: int | None = None) -> str:
+def why_not_taken_back(live: LiveModel, layers: int | None = None) -> str:
     """Why tokens that were fed in vain leave a trace; "" when they leave none. `layers`: how many there are."""
     try:
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")
             straight, cache = _fed(live, layers, in_vain=False)
             if not cache.is_croppable:
-                return "This model keeps a state that cannot go back: tokens proposed in vain could not be taken out."
+                return "This model keeps a state that cannot go back: tokens fed in vain could not be taken out again."
             taken_back, _ = _fed(live, layers, in_vain=True)
     except Exception as error:  # whatever a model raises is the reason
-        return f"Taking proposed tokens back fails on this model: {first_sentence(error)}."
+        return f"Taking tokens back fails on this model: {first_sentence(error)}."
     if agree(live, straight, taken_back):
         return ""
-    return "On this model tokens that were proposed in vain change what follows, so the text would change."
+    return "On this model tokens that were fed in vain change what follows, so the text would change."
 
 
 def _fed(live: LiveModel, layers: int | None, in_vain: bool) -> tuple[torch.Tensor, Cache]:
