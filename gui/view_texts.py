@@ -39,13 +39,19 @@ def step_sentence(trace: Trace, step: int) -> str:
     if steps.prompt_tokens[step]:
         parts.append(f"{int(steps.prompt_tokens[step])} {'' if reads else 'prompt '}tokens")
     if steps.padding_tokens[step]:
-        parts.append(f"{int(steps.padding_tokens[step])} padding")
+        parts.append(f"{int(steps.padding_tokens[step])} {'padding' if waits(trace, step) else 'taken back'}")
     if not reads:
         parts.append(f"context {int(steps.context_length[step]):,}")
     text = "".join(trace.tokens.text[i] for i in trace.tokens_of(step) if not trace.tokens.sequence[i])
     if text:
         parts.append(f"“{units.visible(text)}”")
     return " · ".join(parts)
+
+
+def waits(trace: Trace, step: int) -> bool:
+    """Whether each token is waited for; else a step behind the end is surplus, and taken back."""
+    settings = trace.configurations[int(trace.steps.configuration[step])] if trace.configurations else ()
+    return dict(settings).get("read_back") != "pipelined"
 
 
 def rows_words(trace: Trace, step: int) -> str:

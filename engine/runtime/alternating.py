@@ -95,6 +95,11 @@ class Alternation:
         self._bench.configuration = self._configurations[second]
         return True
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the other value's turn begins behind the step under way, if that yields tokens."""
+        return is_second((self._done + 1) // self._turn_steps) != self._second_in_force
+
     def after_step(self, yielded: bool) -> None:
         """A step was made; only those that yield tokens are counted."""
         self._done += yielded

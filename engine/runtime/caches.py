@@ -226,10 +226,10 @@ def _reserve(new: Any, held: _Held) -> None:
 def window_mask(live: LiveModel, cache: Cache | None, count: int) -> dict[str, torch.Tensor]:
     """The argument that keeps `count` new tokens, fed at once, from attending beyond the window; {} where none would.
 
-    An additive mask of shape (1, 1, count, held + count) in the model's dtype. One new token needs none: of earlier
-    tokens, a sliding cache holds no more than it may attend to.
+    For a sliding cache: an additive mask of shape (1, 1, count, held + count) in the model's dtype. One new token
+    needs none: of earlier tokens, a sliding cache holds no more than it may attend to.
     """
-    if live.cache_kind != "sliding" or count == 1 or not isinstance(cache, Cache):
+    if count == 1 or not isinstance(cache, Cache):
         return {}
     width = live.kv_window
     held = min(int(cache.get_seq_length()), width - 1)

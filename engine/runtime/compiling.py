@@ -25,7 +25,6 @@ import torch
 from transformers import Cache, EncoderDecoderCache
 
 from engine.runtime import graph_marks
-from engine.runtime.positions import next_position
 
 if TYPE_CHECKING:
     from engine.runtime.live import LiveModel
@@ -42,7 +41,6 @@ _TORCH_MODES = {
     "reduce-overhead": "reduce-overhead",
     "max-autotune": "max-autotune-no-cudagraphs",
 }
-_FEW = 3  # tokens of a prompt that is only there to fill a throwaway cache
 
 
 class CompiledStep:
@@ -113,7 +111,7 @@ class CompiledStep:
         if ids is None or ids.shape[1] != 1 or not isinstance(cache, Cache):
             return False
         if self._filled is None or self._filled() is not cache:
-            if not _is_filled(cache):
+            if not is_filled(cache):
                 return False
             self._filled = weakref.ref(cache)
         return True
@@ -140,32 +138,6 @@ class CompiledStep:
         _mark_growing(cache)
         return arguments | {name: cache}
 
-    def example(self) -> dict[str, Any]:
-        """Arguments of a decode step as the loop gives them, on the running generation's cache or a throwaway one."""
-        live, context = self._live, self._live.context
-        ids = torch.full((1, 1), 1, device=live.device)
-        fed = "input_ids" if live.anatomy.encoder is None else "decoder_input_ids"
-        arguments: dict[str, Any] = {fed: ids, "use_cache": True}
-        if live.keeps_logits:
-            arguments["logits_to_keep"] = 1
-        if context is not None and isinstance(context.cache, Cache) and _is_filled(context.cache):
-            arguments[live.cache_argument] = context.cache
-            if live.anatomy.encoder is not None:
-                arguments["encoder_outputs"] = context.encoded
-            return arguments | next_position(live, context.cached)
-        return self._fill(arguments, fed) | next_position(live, _FEW)
-
-    def _fill(self, arguments: dict[str, Any], fed: str) -> dict[str, Any]:
-        from engine.runtime.caches import new_cache
-
-        live = self._live
-        prompt = torch.arange(1, _FEW + 1, device=live.device).unsqueeze(0)
-        if live.anatomy.encoder is not None:
-            arguments["encoder_outputs"] = live.anatomy.encoder(input_ids=prompt)
-        arguments[live.cache_argument] = new_cache(live, live.cache_kind, 8 * _FEW)
-        live.model(**arguments | {fed: prompt})
-        return arguments
-
 
 def _of_this_mode(arguments: dict[str, Any]) -> dict[str, Any]:
     """The token as a tensor of the autograd mode in force: the first one after a switch was chosen in the other."""
@@ -175,9 +147,10 @@ def _of_this_mode(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments | {name: arguments[name].clone()}
 
 
-def _is_filled(cache: Cache) -> bool:
+def is_filled(cache: Cache) -> bool:
+    """Whether every layer holds something."""
     if isinstance(cache, EncoderDecoderCache):
-        return _is_filled(cache.self_attention_cache) and _is_filled(cache.cross_attention_cache)
+        return is_filled(cache.self_attention_cache) and is_filled(cache.cross_attention_cache)
     return bool(cache.layers) and all(getattr(layer, "is_initialized", True) for layer in cache.layers)
 
 

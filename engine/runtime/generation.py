@@ -9,9 +9,8 @@ An encoder–decoder reads the prompt in a step of its own, once; after that the
 with its start tokens: context, cache and pending tokens are all the decoder's.
 """
 
-import inspect
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -19,11 +18,12 @@ from engine.protocol import Beam, SequenceResult, Token
 from engine.runtime.answers import prepare_answer
 from engine.runtime.batch import Batch
 from engine.runtime.beams import Beams
-from engine.runtime.caches import restart, window_mask
+from engine.runtime.caches import restart
 from engine.runtime.clocks import wait_for_device
+from engine.runtime.feeding import Feeding
 from engine.runtime.live import Context, LiveModel
-from engine.runtime.positions import short_reach, told_positions
-from engine.runtime.rows import encoded_rows, filled_up, padded_arguments
+from engine.runtime.pipelining import PIPELINED, Pipelined
+from engine.runtime.rows import filled_up
 from engine.runtime.speculation import Speculation
 from engine.runtime.text import TextStream
 from engine.runtime.writing import Limits as Limits
@@ -37,8 +37,8 @@ DECODE, VERIFY = StepKind.DECODE, StepKind.VERIFY
 class Stepped(NamedTuple):
     """One step: what it was, its stamps (see StampRecorder.end_step), what it yielded, and why it was the last.
 
-    `batch`: rows; `padding_tokens`: positions computed for nothing; `results`: what an encoder made of its inputs;
-    `drafted`, `accepted`, `beams`: see Taken.
+    `batch`: rows; `padding_tokens`: positions computed for nothing, to fill rows up or in a surplus step; `results`:
+    what an encoder made of its inputs; `drafted`, `accepted`, `beams`: see Taken.
     """
 
     kind: StepKind
@@ -76,11 +76,8 @@ class Generation:
         stream = TextStream(live.tokenizer, [] if encodes else prompt_ids)
         self._writing = Writing(live, self.context, limits, context_limit, self._answer, stream)
         self._strategy = _strategy(self._writing) if not others else self._together(prompt_ids, others)
-        takes = inspect.signature(live.model.forward).parameters if others else ()
-        self._takes_positions = "position_ids" in takes
         self._forward_code = live.recorder.define(Phase.FORWARD, name="forward")
-        self._short_reach = short_reach(live)
-        self._positions = told_positions(live, live.model, self.context.capacity)
+        self._feeding = Feeding(live, self.context)
         live.context = self.context
 
     @property
@@ -94,6 +91,7 @@ class Generation:
         rows, context.padding = filled_up([first, *others])
         context.ids[:] = rows[0]
         context.capacity += len(rows[0]) - len(first)
+        context.rows = len(rows)
         return Batch(
             writing, [writing.new_strand(row, ids) for row, ids in zip(rows[1:], others, strict=True)]
         )
@@ -136,14 +134,13 @@ class Generation:
             ids, kind, completes = self._next_input(drafts)
             padding = self._padding_in(ids) if context.padding else 0
             logits = self._forward(ids, 1 + len(drafts))
-            context.cached = 0 if live.cache_kind == "none" else context.cached + ids.shape[1]
             if completes:
                 taken = self._strategy.take(logits)
             else:
                 taken = NOTHING
                 self._await_device()
         prompt_tokens = ids.numel() - padding if kind is StepKind.PREFILL else 0
-        return self._stepped(kind, taken, prompt_tokens, ids.shape[0], padding)
+        return self._stepped(kind, taken, prompt_tokens, ids.shape[0], padding + taken.surplus)
 
     def _padding_in(self, ids: torch.Tensor) -> int:
         """How many of the ids that are about to be fed, (rows, n), only fill up."""
@@ -176,11 +173,10 @@ class Generation:
     def _next_input(self, drafts: list[int]) -> tuple[torch.Tensor, StepKind, bool]:
         """Ids to feed, shape (rows, n); what kind of step that makes; whether it leaves nothing pending."""
         live, context, chosen = self._live, self.context, self._writing.chosen
-        # then the keys in the cache are of no use, and a chunk alone would be taken for a short text
-        outgrown = bool(self._short_reach) and context.cached <= self._short_reach < len(context.ids)
-        if outgrown:
+        outgrown = self._writing.is_outgrown
+        if outgrown:  # and in one piece, as a chunk alone would be taken for a short text
             restart(live, context, live.cache_kind)
-        pending = len(context.ids) - context.cached
+        pending = context.pending
         written = DECODE if not drafts else VERIFY
         if pending == 1 and chosen is not None:
             newest = chosen.view(-1, 1)
@@ -200,27 +196,9 @@ class Generation:
     def _forward(self, ids: torch.Tensor, keep: int = 1) -> torch.Tensor:
         """Logits, shape (rows, positions kept, vocabulary): at least those of the last `keep` positions."""
         live = self._live
-        if live.cache_kind == "none":
-            arguments: dict[str, Any] = {"use_cache": False}
-        else:
-            arguments = {"use_cache": True, live.cache_argument: self.context.cache}
-            arguments |= window_mask(live, self.context.cache, ids.shape[1])
-        if live.keeps_logits:
-            arguments["logits_to_keep"] = keep
-        if self._answer is None:
-            arguments["input_ids"] = ids
-            if self._positions is not None:
-                begin = self.context.cached
-                # with strides that say nothing of the capacity: compiled code is made for strides
-                arguments["position_ids"] = self._positions[0, begin : begin + ids.shape[1]].unsqueeze(0)
-        else:
-            encoded = encoded_rows(self.context.encoded, ids.shape[0])
-            arguments |= {"decoder_input_ids": ids, "encoder_outputs": encoded}
-        if padding := self.context.padding:
-            arguments |= padded_arguments(padding, self._cached, ids, self._takes_positions)
+        arguments = self._feeding.arguments(ids, live.cache_kind, keep)
         output = live.run(live.model, self._forward_code, **arguments)
-        if live.cache_argument == "state":  # RWKV hands its state back instead of updating a cache
-            self.context.cache = output.state
+        self._feeding.count(output, ids, live.cache_kind)
         logits: torch.Tensor = output.logits
         return logits
 
@@ -241,4 +219,4 @@ def _strategy(writing: Writing) -> Strategy:
         return Batch(writing)
     if loop.speculation != "off":
         return Speculation(writing)
-    return Plain(writing)
+    return Pipelined(writing) if loop.read_back == PIPELINED else Plain(writing)

@@ -51,13 +51,15 @@ class Loop:
     """How the loop goes from step to step: one token of one sequence, unless told otherwise.
 
     `speculation`: "off", "lookup", "draft", "exit"; `draft_length`: tokens proposed a step, 0 for as many as pay.
-    `beams`: kept by beam search; `batch`: sequences continued together.
+    `beams`: kept by beam search; `batch`: sequences continued together. `read_back`: "synchronous" waits for each token
+    before the next step, "pipelined" does not.
     """
 
     speculation: str = "off"
     draft_length: int = 4
     beams: int = 1
     batch: int = 1
+    read_back: str = "synchronous"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,13 @@ class Context:
     the prompt: the output of its forward pass, None before that.
 
     Where several sequences or beams are computed together, the cache has a row for each, all of them equally long;
-    `ids` are the first one's. `padding`: how many ids at the beginning of each row only fill it up, () for none.
+    `rows` of them; `ids` are the first one's. `padding`: how many ids at the beginning of each row only fill it up, ()
+    for none.
     `follow`: brings a running generation into line with `LiveModel.loop` once that changed.
+
+    `unread`: tokens behind `ids` that were chosen and are not on the host yet (see `pipelining`). `awaited`: whether
+    somebody waits for the end of the step under way; then it leaves none. Whoever says no does not touch the
+    generation, its settings or its cache before the next step.
     """
 
     ids: list[int]
@@ -89,6 +96,19 @@ class Context:
     encoded: ModelOutput | None = None
     follow: Callable[[], None] | None = None
     padding: tuple[int, ...] = ()
+    rows: int = 1
+    unread: int = 0
+    awaited: Callable[[], bool] = lambda: True
+
+    @property
+    def length(self) -> int:
+        """All tokens so far, the first row's."""
+        return len(self.ids) + self.unread
+
+    @property
+    def pending(self) -> int:
+        """Those that are not in the cache."""
+        return self.length - self.cached
 
 
 @dataclass

@@ -26,13 +26,6 @@ def told_positions(live: "LiveModel", module: nn.Module, capacity: int) -> torch
     return torch.arange(capacity, device=live.device).unsqueeze(0)
 
 
-def next_position(live: "LiveModel", cached: int) -> dict[str, torch.Tensor]:
-    """The argument that tells the position of the next token, as the loop gives it; {} where it is not told."""
-    with torch.inference_mode(False):  # the loop makes positions once, in no mode
-        told = told_positions(live, live.model, cached + 1)
-    return {} if told is None else {"position_ids": told[0, cached:].unsqueeze(0)}
-
-
 def short_reach(live: "LiveModel") -> int:
     """The most tokens that a model of two reaches (Phi-3) reads with the frequencies for short texts; else 0.
 

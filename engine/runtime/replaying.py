@@ -15,7 +15,6 @@ from transformers import Cache, EncoderDecoderCache
 from transformers.cache_utils import StaticLayer
 
 from engine.runtime import graph_marks
-from engine.runtime.positions import next_position
 
 if TYPE_CHECKING:
     from engine.runtime.live import LiveModel
@@ -104,18 +103,6 @@ class ReplayedStep:
         return (
             ids is not None and ids.shape[1] == 1 and isinstance(cache, Cache) and why_not_cache(cache) == ""
         )
-
-    def example(self) -> dict[str, Any]:
-        """Arguments of the next decode step of the running generation, as the loop gives them."""
-        live, context = self._live, self._live.context
-        assert context is not None
-        arguments: dict[str, Any] = {
-            "input_ids": torch.ones((1, 1), dtype=torch.long, device=live.device),
-            "use_cache": True,
-            live.cache_argument: context.cache,
-        }
-        arguments |= next_position(live, context.cached)
-        return arguments | ({"logits_to_keep": 1} if live.keeps_logits else {})
 
     def capture_for(self, arguments: dict[str, Any]) -> None:
         """Capture a step on this cache. What warming up writes into it lies behind what counts, and is overwritten.

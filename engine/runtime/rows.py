@@ -15,7 +15,8 @@ from engine.runtime.live import Context
 
 @torch.inference_mode()
 def choose_rows(context: Context, rows: Sequence[int], device: torch.device) -> None:
-    """Make row i of the context's cache what row `rows[i]` was. Nothing happens where there is no cache."""
+    """Make row i of the context's cache, where there is one, what row `rows[i]` was."""
+    context.rows = len(rows)
     cache = context.cache
     if cache is None or not context.cached:
         return
@@ -60,6 +61,34 @@ def forget_past(cache: Cache) -> None:
     for layer in cache.layers:
         if hasattr(layer, "record_past"):
             layer.record_past = False
+
+
+class TakingBack:
+    """Takes the newest positions out of a context's cache again. `record` has to be called before they are fed."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._recording: Cache | None = None  # the cache that keeps more than its windows
+
+    def record(self) -> None:
+        """Let the cache keep what its windows push out, until the next `take_back`."""
+        cache = self._context.cache
+        if cache is not None and cache is not self._recording:
+            keep_past(cache)
+            self._recording = cache
+
+    def take_back(self, count: int) -> None:
+        """Take out the last `count` positions; what windows kept for that goes, too. Does nothing without a record."""
+        context = self._context
+        if context.cached and context.cache is not None and context.cache is self._recording:
+            context.cache.crop(-count)
+            context.cached -= count
+
+    def forget(self) -> None:
+        """Windows hold nothing but their window again."""
+        if self._recording is not None and self._recording is self._context.cache:
+            forget_past(self._recording)
+        self._recording = None
 
 
 def encoded_rows(encoded: ModelOutput | None, count: int) -> ModelOutput | None:

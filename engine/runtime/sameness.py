@@ -7,15 +7,15 @@ step through the last of them one by one, as decoding does, so that what a cache
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from engine.protocol import Configuration, SettingValue
-from engine.runtime.caches import new_cache, window_mask
-from engine.runtime.live import LiveModel
-from engine.runtime.positions import told_positions
+from engine.runtime.caches import new_cache
+from engine.runtime.feeding import Feeding
+from engine.runtime.live import Context, LiveModel
 from engine.trace.sameness import Logits, Sameness, compare
 
 if TYPE_CHECKING:
@@ -110,32 +110,20 @@ class _Runner:
     def __init__(self, live: LiveModel, prompt: list[int], capacity: int) -> None:
         self._live = live
         self._kind = live.cache_kind
-        self._ids: list[int] = []
-        self._cache: Any = new_cache(live, self._kind, capacity)
-        self._name = "input_ids"
-        self._given: dict[str, Any] = {}
+        self._context = Context([], capacity, new_cache(live, self._kind, capacity))
+        self._feeding = Feeding(live, self._context)
         if live.anatomy.encoder is not None:
-            self._name = "decoder_input_ids"
-            self._given = {"encoder_outputs": live.anatomy.encoder(input_ids=self._tensor(prompt))}
+            self._context.encoded = live.anatomy.encoder(input_ids=self._tensor(prompt))
 
     def _tensor(self, ids: list[int]) -> torch.Tensor:
         return torch.tensor([ids], dtype=torch.long, device=self._live.device)
 
     def feed(self, ids: list[int]) -> torch.Tensor:
         """Logits for what follows the last of these tokens, (vocabulary,)."""
-        live = self._live
-        self._ids += ids
-        fed = self._ids if self._kind == "none" else ids
-        arguments = {self._name: self._tensor(fed), **self._given}
-        positions = told_positions(live, live.model, len(self._ids))
-        if positions is not None:
-            arguments["position_ids"] = positions[:, -len(fed) :]
-        if self._kind == "none":
-            output = live.model(**arguments, use_cache=False)
-        else:
-            arguments |= {live.cache_argument: self._cache} | window_mask(live, self._cache, len(fed))
-            output = live.model(**arguments, use_cache=True)
-            if live.cache_argument == "state":
-                self._cache = output.state
+        context = self._context
+        context.ids += ids
+        fed = self._tensor(context.ids if self._kind == "none" else ids)
+        output = self._live.model(**self._feeding.arguments(fed, self._kind))
+        self._feeding.count(output, fed, self._kind)
         logits: torch.Tensor = output.logits[0, -1]
         return logits

@@ -83,13 +83,22 @@ class Session:
         while self._alive:
             if self._run is not None and self._state is EngineState.RUNNING:
                 self._step()
-                if not self._inbox.has_orders:
+                if self._is_ahead or not self._inbox.has_orders:
                     continue
                 self._held = True
             self._take(self._next_command())
         self._lookups.close()
         self._unload()
         self._flush()
+
+    def _is_awaited(self) -> bool:
+        """Whether something is to be done as soon as the step under way has ended."""
+        return self._state is not EngineState.RUNNING or self._inbox.has_orders
+
+    @property
+    def _is_ahead(self) -> bool:
+        """Whether the last step, when nobody waited, left a token on its way: who came since waits one step more."""
+        return self._run is not None and self._run.is_ahead
 
     def _next_command(self) -> Command:
         """The next command, waited for; an engine that nobody needs for a while tries what it has put off."""
@@ -178,7 +187,12 @@ class Session:
 
         try:
             self._workbench = Workbench(
-                command, self._place, self._emit, self._flush, lambda: self._inbox.gives_up_load
+                command,
+                self._place,
+                self._emit,
+                self._flush,
+                lambda: self._inbox.gives_up_load,
+                self._is_awaited,
             )
         except LoadGivenUp:
             return LoadCancelled(perf_counter_ns(), command.model)

@@ -11,11 +11,10 @@ plain decoding would make, one a token, from the same random numbers.
 from collections.abc import Sequence
 
 import torch
-from transformers import Cache
 
 from engine.runtime.drafting import drafter
 from engine.runtime.live import Loop
-from engine.runtime.rows import forget_past, keep_past
+from engine.runtime.rows import TakingBack
 from engine.runtime.sampling import Chooser
 from engine.runtime.writing import Plain, Taken, Writing
 
@@ -32,7 +31,7 @@ class Speculation(Plain):
         self._drafter = drafter(writing.live)
         self._adapted = START
         self._drafts: list[int] = []
-        self._recording: Cache | None = None  # the cache that keeps more than its windows, to be cropped
+        self._taking_back = TakingBack(writing.context)
 
     @property
     def length(self) -> int:
@@ -46,7 +45,7 @@ class Speculation(Plain):
         count = min(self.length, writing.room(writing.strand) - 1)
         if count < 1 or not self._is_ready():
             return []
-        self._record(writing.context.cache)
+        self._taking_back.record()
         recorder = writing.live.recorder
         recorder.begin(writing.draft_code)
         place = recorder.place()
@@ -61,11 +60,6 @@ class Speculation(Plain):
         if writing.chosen is None:
             return False
         return writing.live.cache_kind == "none" or len(writing.context.ids) - writing.context.cached == 1
-
-    def _record(self, cache: Cache | None) -> None:
-        if cache is not None and cache is not self._recording:
-            keep_past(cache)
-            self._recording = cache
 
     def take(self, logits: torch.Tensor) -> Taken:
         """Keep the proposals that are right, and the model's own choice behind them."""
@@ -85,7 +79,7 @@ class Speculation(Plain):
             choices = torch.tensor(chosen, device=scores.device)
         kept = self._kept(chosen)
         writing.chosen = choices[kept - 1 : kept]
-        self._crop(len(drafts) + 1 - kept)
+        self._taking_back.take_back(len(drafts) + 1 - kept)
         recorder.end()
         self._adapt(kept - 1)
         tokens, end_reason = writing.deliver(chosen[:kept])
@@ -111,13 +105,6 @@ class Speculation(Plain):
                 return place + 1
         return len(chosen)
 
-    def _crop(self, surplus: int) -> None:
-        """Take out of the cache what was fed and does not stand; window layers let go of what they kept for that."""
-        context = self._writing.context
-        if context.cached and context.cache is not None and context.cache is self._recording:
-            context.cache.crop(-surplus)
-            context.cached -= surplus
-
     def _adapt(self, accepted: int) -> None:
         """The rule of transformers: two more when all were right, else one less."""
         if self._drafts:
@@ -130,7 +117,4 @@ class Speculation(Plain):
 
     def leave(self) -> None:
         """Window layers hold only their window again."""
-        cache = self._recording
-        if cache is None or cache is not self._writing.context.cache:
-            return
-        forget_past(cache)
+        self._taking_back.forget()

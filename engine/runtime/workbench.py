@@ -81,8 +81,11 @@ class Workbench:
         emit: Emit,
         flush: Flush,
         is_given_up: Callable[[], bool] = lambda: False,
+        is_awaited: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`is_awaited`: whether somebody waits for the end of the step under way, to do something between two."""
         self.emit = emit
+        self.is_awaited = is_awaited
         self.flush = flush
         self._place = place
         begin_ns = perf_counter_ns()
@@ -295,10 +298,11 @@ class Workbench:
             or loop.speculation != "off"
             or loop.beams > 1
             or loop.batch > 1
+            or loop.read_back != "synchronous"
         ):
             raise PromptRefused(
-                "Several prompts are continued together by a decoder only, without speculation, beams or copies: set"
-                " speculation to off, beams and batch to 1."
+                "Several prompts are continued together by a decoder only, without speculation, beams or copies, and"
+                " each token is waited for: set speculation to off, beams and batch to 1, read_back to synchronous."
             )
         prompts = [
             fitted(self.live, replace(command.prompt, text=line), command.max_new_tokens) for line in lines
@@ -373,6 +377,16 @@ class Run:
         self._number = number
         self._last_end_ns = perf_counter_ns()
         self.alternation: Alternation | None = None
+        work.context.awaited = self._is_awaited
+
+    def _is_awaited(self) -> bool:
+        turns = self.alternation is not None and self.alternation.is_due
+        return turns or self._workbench.is_awaited()
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether a token is on its way to the host: then the next thing to do is another step."""
+        return self._work.context.unread > 0
 
     def step(self, held: bool) -> str:
         """Do one step and emit it; why the generation ended, or "". `held`: the user held the engine before it."""
@@ -449,7 +463,9 @@ class Run:
             layout=bench.layout(stepped.codes),
             stamps=stepped.stamps,
             held_ns=held_ns,
-            context_length=(len(context.ids) if stepped.tokens or stepped.beams else context.cached)
+            context_length=(
+                context.length if stepped.tokens or stepped.beams or context.unread else context.cached
+            )
             - min(context.padding, default=0),
             cache_bytes=cache_bytes(context.cache),
             tokens=stepped.tokens,

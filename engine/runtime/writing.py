@@ -9,6 +9,7 @@ import torch
 from engine.protocol import Beam, Token
 from engine.runtime.answers import Answer
 from engine.runtime.live import Context, LiveModel, Loop
+from engine.runtime.positions import short_reach
 from engine.runtime.sampling import Chooser
 from engine.runtime.text import TextStream
 from engine.trace.phases import Phase
@@ -25,7 +26,8 @@ class Limits:
 class Taken(NamedTuple):  # a tuple is made several times faster than a frozen dataclass: there is one a step
     """What was made of a step's logits: tokens, and why the generation ends with them ("": it does not).
 
-    `drafted`, `accepted`: tokens proposed and found right. `beams`: what beam search left, best first.
+    `drafted`, `accepted`: tokens proposed and found right. `beams`: what beam search left, best first. `surplus`:
+    positions that were computed for nothing and have been taken back.
     """
 
     tokens: tuple[Token, ...]
@@ -33,6 +35,7 @@ class Taken(NamedTuple):  # a tuple is made several times faster than a frozen d
     drafted: int = 0
     accepted: int = 0
     beams: tuple[Beam, ...] = ()
+    surplus: int = 0
 
 
 @dataclass
@@ -80,6 +83,7 @@ class Writing:
         self.strand = Strand(0, context.ids, stream, self.new_chooser(0))
         self.chosen: torch.Tensor | None = None
         self._numbers = 1  # sequences so far
+        self._short_reach = short_reach(live)
         define = live.recorder.define
         self.draft_code = define(Phase.DRAFT, name="propose tokens")
         self.sample_code = define(Phase.SAMPLE, name="choose token")
@@ -120,6 +124,12 @@ class Writing:
     def room(self, strand: Strand) -> int:
         """How many tokens a sequence may still get."""
         return min(self.limits.max_new_tokens - strand.produced, self._context_limit - len(strand.ids))
+
+    @property
+    def is_outgrown(self) -> bool:
+        """Whether the text has outgrown a model's short reach, and what is cached is of no use therefore."""
+        context = self.context
+        return bool(self._short_reach) and context.cached <= self._short_reach < context.length
 
     def end_reason(self, strand: Strand) -> str:
         """Why a sequence ends with its newest token; "" where it does not."""
@@ -210,7 +220,7 @@ class Plain:
 
     def follow(self, loop: Loop) -> bool:
         """As long as nothing else is asked for."""
-        return loop.speculation == "off" and loop.beams == loop.batch == 1
+        return loop.speculation == "off" and loop.beams == loop.batch == 1 and loop.read_back == "synchronous"
 
     def leave(self) -> None:
         """There is one row already."""

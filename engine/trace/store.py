@@ -75,8 +75,8 @@ class Steps:
     """The columns of all steps; row i is step i of the trace.
 
     wall_ns (n): begin to end. phases_ns (n, PHASE_COUNT): sums to wall_ns. layers_ns (n, layers, 3): attention, MLP,
-    rest; zeros where the detail did not tell layers apart. itl_ns (n): gap between this step's arrival of text and
-    the one before in its generation without the time held by the user, NO_LATENCY where there is none. held_ns (n):
+    rest; zeros where the detail did not tell layers apart. itl_ns (n): gap between this step's last arrival of text
+    and the one before in its generation without the time held by the user, NO_LATENCY where there is none. held_ns (n):
     time before the step that the user held the engine. first_token, token_count (n): its rows in `Trace.tokens`.
     batch, prompt_tokens, padding_tokens (n): its rows, the tokens it read, the positions it computed for nothing.
     drafted, accepted (n): tokens that were proposed to it, and those of them that it found right.
@@ -368,7 +368,11 @@ class Trace:
         if not event.tokens:
             return NO_LATENCY
         arrival, before = event.tokens[-1].arrival_ns, self._last_arrival_ns
-        gap = NO_LATENCY if before is None else arrival - before - self._held_since_arrival_ns
+        own = [token.arrival_ns for token in event.tokens if token.arrival_ns < arrival]
+        if own:  # a step that read the token on its way, and then its own
+            gap = arrival - own[-1]
+        else:
+            gap = NO_LATENCY if before is None else arrival - before - self._held_since_arrival_ns
         self._last_arrival_ns, self._held_since_arrival_ns = arrival, 0
         return gap
 

@@ -113,6 +113,12 @@ def test_what_is_decoded_together_is_told_beside_the_text() -> None:
     assert "3 beams" in texts.step_sentence(trace, 1)
 
 
+def test_a_step_behind_the_end_says_that_it_was_taken_back() -> None:
+    trace = Trace(loaded(effective=(("read_back", "pipelined"),)))
+    trace.extend([APART, started(), step([T0 + MS], padding_tokens=1)])
+    assert "1 taken back" in texts.step_sentence(trace, 0)
+
+
 def test_a_verify_step_says_how_many_proposals_were_right() -> None:
     trace = trace_of(started(), step([T0 + MS] * 3, kind=StepKind.VERIFY, drafted=5, accepted=2))
     assert "2 of 5 proposed tokens right" in texts.step_sentence(trace, 0)

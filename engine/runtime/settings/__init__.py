@@ -13,6 +13,7 @@ from engine.runtime.settings.matmul_precision import MatmulPrecision
 from engine.runtime.settings.precision import Precision
 from engine.runtime.settings.pruning import HEAD_PRUNING, MLP_PRUNING, LayerSkipping, Sparsity
 from engine.runtime.settings.quantization import Quantization
+from engine.runtime.settings.read_back import ReadBack
 from engine.runtime.settings.speculation import DraftLength, DraftModel, Speculation
 from engine.runtime.settings.together import BATCH, BEAMS
 
@@ -32,6 +33,7 @@ ALL: tuple[Setting, ...] = (
     GradMode(),
     Compile(),
     CudaGraphs(),
+    ReadBack(),
     Strategy(),
     *NUMBERS,
     TOP_P_METHOD,

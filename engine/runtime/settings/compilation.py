@@ -4,14 +4,20 @@ import os
 import shutil
 import sys
 
+import torch
+from transformers import Cache
+
 from engine.protocol import Choice, SettingFacts, SettingValue
-from engine.runtime.compiling import CompiledStep
-from engine.runtime.live import LiveModel
+from engine.runtime.caches import new_cache
+from engine.runtime.compiling import CompiledStep, is_filled
+from engine.runtime.feeding import Feeding, next_step
+from engine.runtime.live import Context, LiveModel
 from engine.runtime.settings.base import SettingRefused
 from engine.runtime.settings.instrumentation import without_probes
 from engine.runtime.settings.trial import first_sentence
 
 OFF = "off"
+_FEW = 3  # tokens of a prompt that is only there to fill a throwaway cache
 _LABELS = {
     OFF: "Off (eager)",
     "default": "Compiled",
@@ -88,7 +94,21 @@ def compile_now(live: LiveModel) -> None:
     assert step is not None
     live.tell("compiling the decode step")
     with live.forward_mode():
-        step.compile_for(step.missed or step.example())
+        step.compile_for(step.missed or next_step(live, _filled_context(live)))
+
+
+def _filled_context(live: LiveModel) -> Context:
+    """The running generation's, or one of a few tokens whose cache is filled for this."""
+    running = live.context
+    if running is not None and isinstance(running.cache, Cache) and is_filled(running.cache):
+        return running
+    context = Context([], _FEW + 1, new_cache(live, live.cache_kind, 8 * _FEW))
+    prompt = torch.arange(1, _FEW + 1, device=live.device).unsqueeze(0)
+    if live.anatomy.encoder is not None:
+        context.encoded = live.anatomy.encoder(input_ids=prompt)
+    feeding = Feeding(live, context)
+    feeding.count(live.model(**feeding.arguments(prompt, live.cache_kind)), prompt, live.cache_kind)
+    return context
 
 
 def recompile(live: LiveModel) -> str:

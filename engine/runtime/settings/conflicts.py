@@ -43,6 +43,7 @@ class Conflict:
 
 
 _SPECULATES = all_but("off")
+_PIPELINES = one_of("pipelined")
 
 CONFLICTS: tuple[Conflict, ...] = (
     Conflict(
@@ -167,6 +168,67 @@ CONFLICTS: tuple[Conflict, ...] = (
         "grad_mode",
         one_of("grad"),
         "A replayed step records nothing for a backward pass: choose another autograd mode or no CUDA graphs.",
+    ),
+    Conflict(
+        "read_back",
+        _PIPELINES,
+        "speculation",
+        _SPECULATES,
+        "Speculation proposes by the tokens that are on the host: set speculation to off, or read_back to synchronous.",
+    ),
+    Conflict(
+        "read_back",
+        _PIPELINES,
+        "beams",
+        all_but(1),
+        "Beams are compared on the host at every step: set beams to 1, or read_back to synchronous.",
+    ),
+    Conflict(
+        "read_back",
+        _PIPELINES,
+        "batch",
+        all_but(1),
+        "Sequences of a batch end one by one, which has to be known before the next step: set batch to 1, or read_back"
+        " to synchronous.",
+    ),
+    Conflict(
+        "read_back",
+        _PIPELINES,
+        "kv_cache",
+        all_but("dynamic"),
+        "A step beyond an end token is taken out of the KV cache again, which only the dynamic one allows: set kv_cache"
+        " to dynamic, or read_back to synchronous.",
+    ),
+    Conflict(
+        "read_back",
+        _PIPELINES,
+        "cuda_graphs",
+        one_of("on"),
+        "A replayed step is waited for to read its clock, so nothing would be hidden: set cuda_graphs to off, or"
+        " read_back to synchronous.",
+    ),
+    Conflict(
+        "read_back",
+        _PIPELINES,
+        "repetition_penalty",
+        all_but(1),
+        "A repetition penalty looks at every token on the host before it chooses the next: set repetition_penalty to"
+        " 1, or read_back to synchronous.",
+    ),
+    Conflict(
+        "read_back",
+        _PIPELINES,
+        "sampling_place",
+        one_of("host"),
+        "Tokens chosen on the host are waited for anyway: set sampling_place to device, or read_back to synchronous.",
+    ),
+    Conflict(
+        "read_back",
+        _PIPELINES,
+        "top_p_method",
+        one_of("first"),
+        "Looking at the likeliest tokens first waits for an answer whether they suffice: set top_p_method to sort, or"
+        " read_back to synchronous.",
     ),
 )
 

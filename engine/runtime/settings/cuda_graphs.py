@@ -1,6 +1,7 @@
 """Whether decode steps are captured as a CUDA graph and replayed: one launch a token instead of hundreds."""
 
 from engine.protocol import Choice, SettingFacts, SettingValue
+from engine.runtime.feeding import next_step
 from engine.runtime.live import LiveModel
 from engine.runtime.replaying import ReplayedStep, why_not_cache
 from engine.runtime.settings.base import SettingRefused
@@ -68,9 +69,10 @@ def capture_now(live: LiveModel) -> None:
     """Capture the step that missed a graph, or the next of the running generation. Raises what the device raises."""
     step = live.replayed
     assert step is not None
+    assert live.context is not None
     live.tell("capturing the decode step")
     with live.forward_mode():
-        step.capture_for(step.missed or step.example())
+        step.capture_for(step.missed or next_step(live, live.context))
 
 
 def why_not(live: LiveModel) -> str:

@@ -9,7 +9,8 @@ from transformers import Cache, DynamicCache, PreTrainedModel
 from engine.protocol import Choice, Family, SettingFacts, SettingValue
 from engine.runtime.caches import new_cache
 from engine.runtime.drafting import exit_layers
-from engine.runtime.live import Draft, LiveModel, Loop
+from engine.runtime.feeding import Feeding
+from engine.runtime.live import Context, Draft, LiveModel, Loop
 from engine.runtime.models.errors import ModelError
 from engine.runtime.models.loading import DTYPES, context_limit, load_model
 from engine.runtime.models.progress import LoadReport
@@ -197,7 +198,7 @@ def _why_not(live: LiveModel) -> str:
     if not live.cache_argument:
         return ""
     with first_layers(live):
-        return _why_not_taken_back(live)
+        return why_not_taken_back(live)
 
 
 def _why_no_exit(live: LiveModel) -> str:
@@ -211,25 +212,25 @@ def _why_no_exit(live: LiveModel) -> str:
         return "This model has too few layers to leave it early."
     parent._modules[name] = torch.nn.ModuleList(list(layers)[:count])
     try:
-        return _why_not_taken_back(live, count)
+        return why_not_taken_back(live, count)
     finally:
         parent._modules[name] = layers
 
 
-def _why_not_taken_back(live: LiveModel, layers: int | None = None) -> str:
+def why_not_taken_back(live: LiveModel, layers: int | None = None) -> str:
     """Why tokens that were fed in vain leave a trace; "" when they leave none. `layers`: how many there are."""
     try:
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")
             straight, cache = _fed(live, layers, in_vain=False)
             if not cache.is_croppable:
-                return "This model keeps a state that cannot go back: tokens proposed in vain could not be taken out."
+                return "This model keeps a state that cannot go back: tokens fed in vain could not be taken out again."
             taken_back, _ = _fed(live, layers, in_vain=True)
     except Exception as error:  # whatever a model raises is the reason
-        return f"Taking proposed tokens back fails on this model: {first_sentence(error)}."
+        return f"Taking tokens back fails on this model: {first_sentence(error)}."
     if agree(live, straight, taken_back):
         return ""
-    return "On this model tokens that were proposed in vain change what follows, so the text would change."
+    return "On this model tokens that were fed in vain change what follows, so the text would change."
 
 
 def _fed(live: LiveModel, layers: int | None, in_vain: bool) -> tuple[torch.Tensor, Cache]:
@@ -241,17 +242,20 @@ def _fed(live: LiveModel, layers: int | None, in_vain: bool) -> tuple[torch.Tens
     cache = new_cache(live, "dynamic", live.facts.context_limit)
     assert cache is not None
     cache.layers = cache.layers[:layers] if layers else cache.layers
-    given = {"use_cache": True, live.cache_argument: cache}
-    live.model(input_ids=ids[:, :_BEFORE], **given)
-    logits = []
+    context = Context([], ids.shape[1] + _IN_VAIN, cache)
+    feeding, logits = Feeding(live, context), []
+    feeding.count(live.model(**feeding.arguments(ids[:, :_BEFORE], "dynamic")), ids[:, :_BEFORE], "dynamic")
     if in_vain:
         keep_past(cache)
     for place in range(_BEFORE, ids.shape[1]):
         others = ids[:, : _IN_VAIN if in_vain and place == _BEFORE else 0]
         fed = torch.cat((ids[:, place : place + 1], others), 1)
-        logits.append(live.model(input_ids=fed, **given).logits[0, -fed.shape[1]].float())
+        output = live.model(**feeding.arguments(fed, "dynamic", fed.shape[1]))
+        feeding.count(output, fed, "dynamic")
+        logits.append(output.logits[0, -fed.shape[1]].float())
         if in_vain:
             cache.crop(-others.shape[1])
+            context.cached -= others.shape[1]
     return torch.stack(logits), cache
 
 

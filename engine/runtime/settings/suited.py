@@ -15,6 +15,7 @@ _REASONS_BY_KEY = {
     "prefill_chunk": "This model sees all of an input at once: it cannot be cut into chunks.",
     "compile": _NO_STEPS,
     "cuda_graphs": _NO_STEPS,
+    "read_back": "This model chooses no tokens, so there are none to wait for.",
 }
 
 

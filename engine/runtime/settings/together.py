@@ -2,15 +2,15 @@
 
 import inspect
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from engine.protocol import Family, SettingFacts, SettingValue
 from engine.runtime.caches import new_cache
+from engine.runtime.feeding import Feeding
 from engine.runtime.live import Context, LiveModel
-from engine.runtime.rows import choose_rows, padded_arguments
+from engine.runtime.rows import choose_rows
 from engine.runtime.settings.base import SettingRefused
 from engine.runtime.settings.loop import change_loop
 from engine.runtime.settings.trial import agree, first_layers, first_sentence, trial_ids
@@ -79,28 +79,25 @@ def why_not_together(live: LiveModel) -> str:
 def _trial(live: LiveModel, rows: int) -> torch.Tensor:
     """Logits (rows, vocabulary) of one token in each row, behind some that the rows share."""
     ids = trial_ids(live, 6)
-    context = Context([], 0, new_cache(live, "dynamic", live.facts.context_limit), cached=5)
-    output = live.model(input_ids=ids[:, :5], use_cache=True, **{live.cache_argument: context.cache})
-    if live.cache_argument == "state":
-        context.cache = output.state
+    context = Context([], 6, new_cache(live, "dynamic", live.facts.context_limit))
+    feeding = Feeding(live, context)
+    feeding.count(live.model(**feeding.arguments(ids[:, :5], "dynamic")), ids[:, :5], "dynamic")
     choose_rows(context, [0] * rows, live.device)
-    fed = ids[:, 5:].expand(rows, 1)
-    output = live.model(input_ids=fed, use_cache=True, **{live.cache_argument: context.cache})
+    output = live.model(**feeding.arguments(ids[:, 5:].expand(rows, 1), "dynamic"))
     logits: torch.Tensor = output.logits[:, -1].float()
     return logits
 
 
 def why_not_padded(live: LiveModel) -> str:
     """Why this model cannot continue prompts of different lengths together; "" when it can: tried on two."""
-    parameters = inspect.signature(live.model.forward).parameters
-    if "attention_mask" not in parameters:
+    if "attention_mask" not in inspect.signature(live.model.forward).parameters:
         return "This model cannot leave padding out: give prompts of equally many tokens, or one at a time."
     ids = trial_ids(live, 7)
     try:
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             rows = torch.cat((ids, torch.cat((ids[:, :1].expand(1, 3), ids[:, :4]), 1)))
-            together = _in_steps(live, rows, (0, 3), "position_ids" in parameters)[1]
+            together = _in_steps(live, rows, (0, 3))[1]
             alone = live.model(input_ids=ids[:, :4]).logits[0, -1].float()
     except Exception as error:  # whatever a model raises is the reason
         return f"Prompts of different lengths fail together on this model: {first_sentence(error)}."
@@ -109,20 +106,17 @@ def why_not_padded(live: LiveModel) -> str:
     return "On this model padding changes the results: give prompts of equally many tokens, or one at a time."
 
 
-def _in_steps(live: LiveModel, rows: torch.Tensor, padding: Sequence[int], positions: bool) -> torch.Tensor:
+def _in_steps(live: LiveModel, rows: torch.Tensor, padding: tuple[int, ...]) -> torch.Tensor:
     """Logits (rows, vocabulary) of the last ids of padded rows, fed by themselves where there is a cache."""
-    cache = new_cache(live, "dynamic", live.facts.context_limit)
-    if cache is None:
-        logits: torch.Tensor = live.model(
-            input_ids=rows, **padded_arguments(padding, 0, rows, positions)
-        ).logits
-        return logits[:, -1].float()
-    cached = 0
-    for fed in torch.split_with_sizes(rows, [rows.shape[1] - 2, 1, 1], dim=1):
-        given = {live.cache_argument: cache, **padded_arguments(padding, cached, fed, positions)}
-        logits = live.model(input_ids=fed, use_cache=True, **given).logits
-        cached += fed.shape[1]
-    return logits[:, -1].float()
+    kind, (count, length) = "dynamic" if live.cache_argument else "none", rows.shape
+    cache = new_cache(live, kind, live.facts.context_limit)
+    context = Context([], length, cache, padding=padding, rows=count)
+    feeding = Feeding(live, context)
+    for fed in (rows,) if kind == "none" else rows.split_with_sizes([length - 2, 1, 1], 1):
+        output = live.model(**feeding.arguments(fed, kind))
+        feeding.count(output, fed, kind)
+    logits: torch.Tensor = output.logits[:, -1].float()
+    return logits
 
 
 BEAMS = Together(

@@ -4,16 +4,15 @@ here."""
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import torch
 from torch import nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from engine.runtime.caches import new_cache, window_mask
-from engine.runtime.live import LiveModel
-from engine.runtime.positions import told_positions
+from engine.runtime.caches import new_cache
+from engine.runtime.feeding import Feeding
+from engine.runtime.live import Context, LiveModel
 from engine.runtime.stacks import enough_layers, layer_stacks
 
 #: How far results for the same tokens may differ between two right ways to compute them, in their standard
@@ -42,38 +41,21 @@ def run_trial(
     what happens in the layers shows without them, and projecting to a large vocabulary takes longer than a few layers.
     Returns float32 of shape (steps, hidden or vocabulary). Raises whatever the model raises.
     """
-    cache = new_cache(live, kind, max(sum(sizes), min(_RESERVED, live.facts.context_limit)))
+    ids = trial_ids(live, sum(sizes))
+    capacity = max(sum(sizes), min(_RESERVED, live.facts.context_limit))
+    context = Context([], capacity, new_cache(live, kind, capacity))
     model = live.model if head else live.model.base_model
-    steps = (sum(sizes),) if kind == "none" else sizes
-    results = []
+    feeding, results = Feeding(live, context, model), []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        given: dict[str, Any] = {"use_cache": kind != "none"}
         if live.anatomy.encoder is not None:
-            encoded = live.anatomy.encoder(input_ids=trial_ids(live, sum(sizes)))
-            given |= {"input_ids": None, "encoder_outputs": encoded}
-        for size, fed in zip(steps, _fed(live, model, steps), strict=True):
-            if kind != "none" and live.cache_argument:
-                fed[live.cache_argument] = cache
-            if kind == "sliding":
-                fed |= window_mask(live, cache, size)
-            output = model(**fed, **given)
-            if live.cache_argument == "state":
-                cache = output.state
+            context.encoded = live.anatomy.encoder(input_ids=ids)
+        for fed in (ids,) if kind == "none" else ids.split_with_sizes(list(sizes), 1):
+            output = model(**feeding.arguments(fed, kind))
+            feeding.count(output, fed, kind)
             result = output.logits if hasattr(output, "logits") else output.last_hidden_state
             results.append(result[0, -1].float())
     return torch.stack(results)
-
-
-def _fed(live: LiveModel, model: nn.Module, sizes: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """What each step of a trial is fed: ids, and their positions where the model is told them."""
-    ids, positions = trial_ids(live, sum(sizes)), told_positions(live, model, sum(sizes))
-    begin = 0
-    for size in sizes:
-        place = slice(begin, begin + size)
-        begin += size
-        fed = {"input_ids" if live.anatomy.encoder is None else "decoder_input_ids": ids[:, place]}
-        yield fed if positions is None else {**fed, "position_ids": positions[:, place]}
 
 
 @contextmanager

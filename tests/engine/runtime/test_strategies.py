@@ -16,7 +16,7 @@ from tests.engine.runtime.live_models import torch_kept
 from tests.engine.runtime.settings.small_live import setting
 
 #: Each is what others exclude, all at once.
-PLAIN: dict[str, SettingValue] = {"speculation": "off", "beams": 1, "batch": 1}
+PLAIN: dict[str, SettingValue] = {"speculation": "off", "beams": 1, "batch": 1, "read_back": "synchronous"}
 LOSSLESS: list[dict[str, SettingValue]] = [
     {},
     {"speculation": "lookup"},
@@ -25,6 +25,7 @@ LOSSLESS: list[dict[str, SettingValue]] = [
     {"speculation": "exit", "draft_length": 3},
     {"batch": 2},
     {"batch": 5},
+    {"read_back": "pipelined"},
 ]
 ELSEWHERE: list[dict[str, SettingValue]] = [
     {"attention": "eager"},

@@ -109,6 +109,17 @@ def test_gaps_leave_out_what_was_held() -> None:
     assert trace.steps.itl_ns.tolist() == [NO_LATENCY, NO_LATENCY, 40, 40, NO_LATENCY, 40]
 
 
+def test_of_a_step_that_read_two_tokens_one_after_the_other_the_last_gap_counts() -> None:
+    trace = trace_of(
+        started(),
+        step([T0 + 100]),
+        step(),
+        step([T0 + 150, T0 + 180], held_ns=7),
+        step([T0 + 225], held_ns=5),
+    )
+    assert trace.steps.itl_ns.tolist() == [NO_LATENCY, NO_LATENCY, 30, 40]
+
+
 def test_a_generation_owns_its_steps_tokens_and_text() -> None:
     trace = trace_of(
         started(3),

@@ -3,17 +3,16 @@ one out."""
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
 from engine.protocol import Family, ModelFacts, SettingValue
 from engine.runtime.anatomy import find_anatomy
-from engine.runtime.caches import new_cache, window_mask
+from engine.runtime.caches import new_cache
 from engine.runtime.clocks import StampRecorder
+from engine.runtime.feeding import Feeding
 from engine.runtime.live import Context, LiveModel
-from engine.runtime.positions import told_positions
 from engine.runtime.sampling import Chooser
 from engine.runtime.settings import ALL
 from engine.runtime.settings.base import Setting
@@ -75,30 +74,19 @@ def step(live: LiveModel, chooser: Chooser) -> int:
 def _step(live: LiveModel, chooser: Chooser) -> int:
     context = live.context
     assert context is not None
-    logits = None
+    feeding, logits = Feeding(live, context), None
     while context.cached < len(context.ids):
         end = context.cached + (live.prefill_chunk or len(context.ids))
         if live.cache_kind == "none":
             end = len(context.ids)
         fed = torch.tensor([context.ids[context.cached : end]])
-        arguments: dict[str, Any] = {live.cache_argument: context.cache} if live.cache_kind != "none" else {}
-        positions = told_positions(live, live.model, context.cached + fed.shape[1])
-        if positions is not None:
-            arguments["position_ids"] = positions[:, context.cached :]
-        arguments |= window_mask(live, context.cache, fed.shape[1])
-        if live.keeps_logits:
-            arguments["logits_to_keep"] = 1
         forward = live.recorder.define(Phase.FORWARD, name="forward")
-        output = live.run(
-            live.model, forward, input_ids=fed, use_cache=live.cache_kind != "none", **arguments
-        )
-        if live.cache_argument == "state" and live.cache_kind != "none":
-            context.cache = output.state
-        context.cached += fed.shape[1]
+        output = live.run(live.model, forward, **feeding.arguments(fed, live.cache_kind))
+        feeding.count(output, fed, live.cache_kind)
         logits = output.logits[:, -1]
+        if live.cache_kind == "none":
+            break
     assert logits is not None
-    if live.cache_kind == "none":
-        context.cached = 0
     token = int(chooser.choose(logits, context.ids))
     context.ids.append(token)
     return token

@@ -29,6 +29,7 @@ KEYS = [
     "grad_mode",
     "compile",
     "cuda_graphs",
+    "read_back",
     "decoding",
     "temperature",
     "top_k",

@@ -32,6 +32,7 @@ from tests.engine.runtime.settings.small_live import small_live
                     "prefill_chunk",
                     "compile",
                     "cuda_graphs",
+                    "read_back",
                     "decoding",
                     "temperature",
                     "top_k",

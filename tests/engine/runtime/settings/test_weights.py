@@ -159,7 +159,7 @@ def test_any_order_of_switches_in_mid_generation_ends_like_the_plan_applied_fres
     model = deep(family)
     expected, original = applied_freshly(family, PLAN), snapshot(model)
     live = small_live(model=model)
-    begin(live)
+    begin(live, capacity=live.facts.context_limit)
     chooser = Chooser(live.decoding, live.device)
     orders = list(permutations(PLAN))[::97]
     assert len(orders) > 5
