@@ -13,7 +13,7 @@ from PySide6.QtGui import QColor, QFont, QTextCharFormat, QTextCursor, QTextDocu
 
 from engine.protocol import GenerationStarted, SequenceResult
 from engine.trace.statistics import RollingQuantiles
-from engine.trace.store import NO_LATENCY, Trace
+from engine.trace.store import NO_LATENCY, GenerationRecord, Trace
 from gui import units
 from gui.sequences import lineage
 from gui.special_tokens import SpecialTokens
@@ -143,9 +143,7 @@ class TokenDocument:
         ids: list[int] = tokens.id[begin:end].tolist()
         shown = self._shown(begin, end)
         for text, step, id, is_shown in zip(tokens.text[begin:end], steps, ids, shown, strict=True):
-            if (
-                not is_shown
-            ):  # of those decoded together one is written; the others have no place of their own
+            if not is_shown:  # of those decoded together one is written; the others have no place
                 self._begins.append(cursor.position())
                 self._ends.append(cursor.position())
                 continue
@@ -169,6 +167,9 @@ class TokenDocument:
         places = np.searchsorted(starts, np.arange(begin, end), side="right") - 1
         return (numbers == sequences[places]).tolist()  # type: ignore[no-any-return]
 
+    def _is_first_shown(self, generation: GenerationRecord) -> bool:
+        return not self._sequence or self._sequence not in self._trace.sequences_of(generation)
+
     def _break_softly(self, cursor: QTextCursor, text: str) -> None:
         good = text[:1].isspace() and self._in_block >= BREAK_FROM
         if good or self._in_block >= BREAK_AT:
@@ -181,9 +182,7 @@ class TokenDocument:
         generations = self._trace.generations
         while True:
             if self._tails < self._prompts and (ended := generations[self._tails].ended):
-                if not self._sequence or self._sequence not in self._trace.sequences_of(
-                    generations[self._tails]
-                ):
+                if self._is_first_shown(generations[self._tails]):
                     cursor.insertText(ended.tail, self._muted)
                 self._tails += 1
             elif self._prompts < len(generations) and self._first_token(self._prompts) == row:

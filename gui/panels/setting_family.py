@@ -61,7 +61,7 @@ class SettingFamily(QWidget):
         self.name = name
         self.rows = list(rows)
         self._wanted = Wanted()
-        self._is_open = True
+        self._is_open = False
         self.header = FamilyHeader(name[:1].upper() + name[1:])
         self.header.clicked.connect(self._turn)
         self._body = QWidget()
@@ -75,7 +75,7 @@ class SettingFamily(QWidget):
         layout.setSpacing(0)
         layout.addWidget(self.header)
         layout.addWidget(self._body)
-        self.set_open(False)
+        self._body.hide()  # the family itself is shown by whom it is put into: alone it would be a window
 
     @property
     def is_open(self) -> bool:

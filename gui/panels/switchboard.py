@@ -22,7 +22,7 @@ from gui.panels.setting_family import SettingFamily
 from gui.panels.setting_row import SettingRow
 from gui.panels.setting_search import SettingSearch, Wanted
 from gui.panels.training_probe import TrainingProbe
-from gui.panels.widgets import label, set_text
+from gui.panels.widgets import label, set_text, shortened
 from gui.settings_store import SettingsStore
 
 TRAINING = "training step"
@@ -144,6 +144,9 @@ class Switchboard(QWidget):
     def _find(self, wanted: Wanted) -> None:
         for family in self.families.values():
             family.show_found(wanted)
+        self._say_if_nothing(wanted)
+
+    def _say_if_nothing(self, wanted: Wanted) -> None:
         found = any(not family.isHidden() for family in self.families.values())
         self._nothing.setVisible(not found)
         sought = f"No setting has “{' '.join(wanted.words)}” in its name." if wanted.words else ""
@@ -171,6 +174,7 @@ class Switchboard(QWidget):
             self.rows[key].close_for("" if sampling else "Only sampling uses this: choose sampling first.")
         for family in self.families.values():
             family.refresh()
+        self._say_if_nothing(self.search.wanted)
 
     def show_change(self, event: SettingsChanged) -> None:
         """A change was made, or refused."""
@@ -244,11 +248,12 @@ class Switchboard(QWidget):
 
     @property
     def explanation(self) -> str:
-        """What the foot of the panel says."""
-        return self._explanation.text()
+        """What the foot of the panel says, on hover if it is long."""
+        return self._explanation.toolTip()
 
     def _explain(self, text: str) -> None:
-        set_text(self._explanation, text)
+        inside = self._explanation.contentsRect()
+        set_text(self._explanation, shortened(text, self._explanation, inside.width(), inside.height()))
         self._explanation.setToolTip(text)
 
     def _wish(self, key: str, value: SettingValue) -> None:

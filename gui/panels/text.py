@@ -16,6 +16,7 @@ from gui.view_texts import together_sentence
 MEANING = (
     "Each token is tinted by its latency against the median of the 64 before it. A click selects its step."
 )
+MARKS = 3
 
 
 class TextPanel(QWidget):
@@ -37,7 +38,7 @@ class TextPanel(QWidget):
         self.sequence = _sequence_menu()
         self.sequence.currentIndexChanged.connect(self._write_anew)
         self._looked = 0  # tokens whose sequences are offered
-        self._mark_is_lost = False  # what is selected is to stand out again, once it is written anew
+        self._marks_due = 0  # frames in which what is selected is to stand out again: see _mark_again
         self._written = self._document()
         self.together = ElidedLabel("muted")
         self.together.setToolTip("What is decoded together with the text below.")
@@ -84,7 +85,7 @@ class TextPanel(QWidget):
     def _write_anew(self) -> None:
         self._revision = -1
         self._written = self._document()
-        self._mark_is_lost = True
+        self._marks_due = MARKS
         self.view.mark(None, self._theme)
         self._follows = self._navigation.selected is None
 
@@ -115,17 +116,20 @@ class TextPanel(QWidget):
 
     def refresh(self) -> bool:
         """Write what is new; whether there was anything."""
+        wrote = self._write_on()
+        if self._marks_due:
+            self._mark_again()
+        return self._follow() or wrote
+
+    def _write_on(self) -> bool:
         if self._trace.revision == self._revision and self._written.finished:
-            return self._follow()
+            return False
         self._revision = self._trace.revision
         set_text(self.together, together_sentence(self._trace))
         self._offer_sequences()
         if self._written.finished:
-            return self._follow()
+            return False
         self._written.write()
-        if self._mark_is_lost:
-            self._mark_again()
-        self._follow()
         return True
 
     def _follow(self) -> bool:
@@ -151,9 +155,12 @@ class TextPanel(QWidget):
         self.view.mark(span, self._theme)
 
     def _mark_again(self) -> None:
+        """After it was written anew; more than once, as long paragraphs are laid out late and move what is shown."""
         step = self._navigation.selected
-        if step is None or self._written.finished or self._written.span_of_step(step) is not None:
-            self._mark_is_lost = False
+        if step is None:
+            self._marks_due = 0
+        elif self._written.finished or self._written.span_of_step(step) is not None:
+            self._marks_due -= 1
             self._show_selection(step)
 
 

@@ -4,7 +4,7 @@ from PySide6.QtCore import Signal, Slot
 from PySide6.QtWidgets import QCheckBox, QSpinBox, QWidget
 
 from engine.protocol import ProbeTraining
-from gui.panels.widgets import button, column, row
+from gui.panels.widgets import button, column, inset, row
 
 MEANING = (
     "Forward, loss and backward on the text so far, as one bar of kind “backward”; gradients are dropped and the"
@@ -26,6 +26,7 @@ class TrainingProbe(QWidget):
         self.accumulate = QSpinBox()
         self.accumulate.setRange(1, 64)
         self.accumulate.setPrefix("pieces  ")
+        inset(self.accumulate)
         self.accumulate.setToolTip(
             "Gradient accumulation: the text in so many pieces, whose gradients add up."
         )

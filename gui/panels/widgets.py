@@ -1,8 +1,9 @@
 """Small parts that several panels use."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
-from PySide6.QtCore import QEvent, Qt, Signal
+from PySide6.QtCore import QEvent, QRect, Qt, Signal
 from PySide6.QtGui import QEnterEvent, QFocusEvent, QPainter, QPaintEvent
 from PySide6.QtWidgets import (
     QAbstractSpinBox,
@@ -48,6 +49,19 @@ class ElidedLabel(QLabel):
             self.foregroundRole(),
         )  # fmt: skip
         painter.end()
+
+
+def shortened(text: str, target: QLabel, width: int, height: int) -> str:
+    """As much of a text as a label shows in some lines, with an ellipsis where that is not all of it."""
+    metrics, flags = target.fontMetrics(), Qt.TextFlag.TextWordWrap
+
+    def fits(part: str) -> bool:
+        return metrics.boundingRect(QRect(0, 0, width, height), flags, part).height() <= height
+
+    if fits(text):
+        return text
+    most = bisect_left(range(len(text)), True, key=lambda end: not fits(f"{text[:end]}…"))
+    return f"{text[: max(0, most - 1)].rstrip()}…"
 
 
 def set_role(widget: QWidget, role: str) -> None:

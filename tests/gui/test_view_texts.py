@@ -113,6 +113,12 @@ def test_what_is_decoded_together_is_told_beside_the_text() -> None:
     assert "3 beams" in texts.step_sentence(trace, 1)
 
 
+def test_labels_beside_each_other_share_the_room() -> None:
+    assert texts.shared_widths([80, 500], 1_000) == [80, 220]
+    assert texts.shared_widths([80, 500, 300], 490) == [80, 160, 160]
+    assert texts.shared_widths([100] * 9, 300) == [60] * 9, "what is shorter could not be read"
+
+
 def test_a_verify_step_says_how_many_proposals_were_right() -> None:
     trace = trace_of(started(), step([T0 + MS] * 3, kind=StepKind.VERIFY, drafted=5, accepted=2))
     assert "2 of 5 proposed tokens right" in texts.step_sentence(trace, 0)
