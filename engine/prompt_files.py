@@ -35,6 +35,6 @@ def _content(path: Path) -> bytes:
         raise ValueError(f"The prompt file {path} cannot be read ({reason}); check its path.") from error
     if len(content) > LARGEST:
         raise ValueError(
-            f"'{path}' has more than {LARGEST / 1e6:,.0f} MB, and no model reads so much at once: cut it into parts."
+            f"'{path}' has more than {LARGEST >> 20} MiB, and no model reads so much at once: cut it into parts."
         )
     return content

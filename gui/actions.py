@@ -58,6 +58,7 @@ ACTIONS = (
     ActionFacts("axis", "Latency against steps or length", "Charts", ("C",)),
     ActionFacts("pick", "Choose a model…", "Session", ("Ctrl+O",), "model"),
     ActionFacts("prompt", "Edit the prompt", "Session", ("Ctrl+L", "P")),
+    ActionFacts("find", "Find a setting", "Session", ("Ctrl+F", "/")),
     ActionFacts("picture", "Save a picture of the window", "Session", ("Ctrl+S",), "camera"),
     ActionFacts("restart", "Restart the engine", "Session", ("Ctrl+R",)),
     ActionFacts("quit", "Quit", "Session", ("Ctrl+Q",)),

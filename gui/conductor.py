@@ -343,6 +343,7 @@ class Conductor(QObject):
             "compare": lambda: self._about_last_change(self.window.switchboard.compare),
             "pick": self.pick_model,
             "prompt": self.window.prompt.focus_text,
+            "find": self.window.find_setting,
             "picture": self.save_picture,
             "restart": self.engine.restart,
             "shortcuts": self.show_shortcuts,

@@ -99,7 +99,7 @@ class MainWindow(QMainWindow):
         self.model = ModelPanel()
         self.prompt = PromptPanel(self._store)
         self.measurements = MeasurementsPanel(self.theme)
-        self.switchboard = Switchboard()
+        self.switchboard = Switchboard(self._store)
         self.messages = MessageBar(self.theme)
         self.progress = ProgressStrip()
         self.heading = Heading()
@@ -170,7 +170,7 @@ class MainWindow(QMainWindow):
 
     def _make_menus(self) -> None:
         menus = {
-            "&Session": ("pick", "prompt", "", "picture", "", "restart", "quit"),
+            "&Session": ("pick", "prompt", "find", "", "picture", "", "restart", "quit"),
             "&Run": ("run", "step", "stop", "generate", "", "clear"),
             "&Charts": (
                 *("follow", "show_all", "zoom_in", "zoom_out", "pan_left", "pan_right", ""),
@@ -260,6 +260,12 @@ class MainWindow(QMainWindow):
         parts: list[_Measured] = [*self.charts, self.text, self.measurements, self.switchboard]
         for part in parts:
             part.set_trace(trace)
+
+    def find_setting(self) -> None:
+        """Show the switchboard, and let the user type what to look for."""
+        self.docks["switchboard"].show()
+        self.docks["switchboard"].raise_()
+        self.switchboard.focus_search()
 
     def reset_layout(self) -> None:
         """Arrange everything as at first."""

@@ -13,6 +13,7 @@ VERSION = 1  # of the layout of docks: a saved layout of another version is not 
 RECENT = 8
 LONGEST_PROMPT = 20_000  # characters; a longer one is not remembered
 OWN = 50  # prompts of the user
+FOLDS = 64  # families of settings
 LONGEST_NAME = 80  # characters
 ROLES = ("system", "user", "assistant")
 THEMES = ("dark", "light", "system")
@@ -120,6 +121,20 @@ class SettingsStore:
     def _keep_own(self, prompts: list[OwnPrompt]) -> None:
         entries = [_stored(own) for own in sorted(prompts, key=lambda own: own.name.casefold())]
         self._keep("own_prompts", json.dumps(entries, ensure_ascii=False))
+
+    @property
+    def folds(self) -> dict[str, bool]:
+        """The families of settings that the user unfolded (True) or folded (False)."""
+        try:
+            stored = json.loads(self._text("folds", "{}"))
+            kept = {str(family): opened for family, opened in stored.items() if isinstance(opened, bool)}
+        except UNUSABLE:
+            return {}
+        return kept if len(kept) <= FOLDS else {}
+
+    def remember_fold(self, family: str, opened: bool) -> None:
+        """The user unfolded a family of settings, or folded it."""
+        self._keep("folds", json.dumps({**self.folds, family: opened}, ensure_ascii=False))
 
     @property
     def geometry(self) -> QByteArray | None:

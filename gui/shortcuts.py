@@ -61,6 +61,6 @@ def _grid(rows: list[tuple[str, str]]) -> QGridLayout:
         key.setAlignment(Qt.AlignmentFlag.AlignRight)
         grid.addWidget(key, line, 0)
         grid.addWidget(label(text, "muted"), line, 1)
-    grid.setColumnMinimumWidth(0, 176)
+    grid.setColumnMinimumWidth(0, 184)
     grid.setColumnStretch(1, 1)
     return grid

@@ -8,12 +8,14 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 from PySide6.QtGui import QColor, QFont, QTextCharFormat, QTextCursor, QTextDocument
 
 from engine.protocol import GenerationStarted, SequenceResult
 from engine.trace.statistics import RollingQuantiles
-from engine.trace.store import NO_LATENCY, Trace
+from engine.trace.store import NO_LATENCY, GenerationRecord, Trace
 from gui import units
+from gui.sequences import lineage
 from gui.special_tokens import SpecialTokens
 from gui.theme import Theme, number_font
 from gui.view_state import only_reads
@@ -61,12 +63,21 @@ class TokenDocument:
     """Writes a trace's tokens to the end of a document, and knows where each one is."""
 
     def __init__(
-        self, document: QTextDocument, theme: Theme, trace: Trace, shows_special: bool = True
+        self,
+        document: QTextDocument,
+        theme: Theme,
+        trace: Trace,
+        shows_special: bool = True,
+        sequence: int = 0,
     ) -> None:
-        """`shows_special`: write special tokens as tags; else they are left out."""
+        """`shows_special`: write special tokens as tags; else they are left out.
+
+        `sequence`: which of the sequences that were decoded together is written.
+        """
         self._document = document
         self._trace = trace
         self._shows_special = shows_special
+        self._sequence = sequence
         self._special = SpecialTokens(trace.model)
         document.clear()
         self._formats = [_format(theme.text, tint) for tint in tints(theme)]
@@ -130,11 +141,9 @@ class TokenDocument:
         end = min(end, begin + room)
         steps: list[int] = tokens.step[begin:end].tolist()
         ids: list[int] = tokens.id[begin:end].tolist()
-        sequences: list[int] = tokens.sequence[begin:end].tolist()
-        for text, step, id, sequence in zip(tokens.text[begin:end], steps, ids, sequences, strict=True):
-            if (
-                sequence
-            ):  # of those decoded together the first is written; the others have no place of their own
+        shown = self._shown(begin, end)
+        for text, step, id, is_shown in zip(tokens.text[begin:end], steps, ids, shown, strict=True):
+            if not is_shown:  # of those decoded together one is written; the others have no place
                 self._begins.append(cursor.position())
                 self._ends.append(cursor.position())
                 continue
@@ -148,6 +157,19 @@ class TokenDocument:
             self._in_block = 0 if "\n" in text else self._in_block + 1
         return room - (end - begin)
 
+    def _shown(self, begin: int, end: int) -> list[bool]:
+        """Which tokens of these rows, all of the generation that is being written, are of the chosen sequence."""
+        numbers = self._trace.tokens.sequence[begin:end]
+        if not self._sequence or not self._prompts:
+            return (numbers == 0).tolist()  # type: ignore[no-any-return]
+        line = lineage(self._trace, self._trace.generations[self._prompts - 1], self._sequence)
+        starts, sequences = np.array(line).T
+        places = np.searchsorted(starts, np.arange(begin, end), side="right") - 1
+        return (numbers == sequences[places]).tolist()  # type: ignore[no-any-return]
+
+    def _is_first_shown(self, generation: GenerationRecord) -> bool:
+        return not self._sequence or self._sequence not in self._trace.sequences_of(generation)
+
     def _break_softly(self, cursor: QTextCursor, text: str) -> None:
         good = text[:1].isspace() and self._in_block >= BREAK_FROM
         if good or self._in_block >= BREAK_AT:
@@ -160,7 +182,8 @@ class TokenDocument:
         generations = self._trace.generations
         while True:
             if self._tails < self._prompts and (ended := generations[self._tails].ended):
-                cursor.insertText(ended.tail, self._muted)
+                if self._is_first_shown(generations[self._tails]):
+                    cursor.insertText(ended.tail, self._muted)
                 self._tails += 1
             elif self._prompts < len(generations) and self._first_token(self._prompts) == row:
                 self._tails = max(self._tails, self._prompts)  # a generation whose end was never told

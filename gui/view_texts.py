@@ -10,6 +10,8 @@ from engine.trace.store import KINDS, NO_LATENCY, Trace
 from gui import units
 from gui.view_state import lengths, only_reads
 
+LONGEST_LABEL, SHORTEST_LABEL = 220, 60  # pixels
+
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
@@ -127,6 +129,14 @@ def place_labels(lefts: Sequence[int], widths: Sequence[int], rows: int, right: 
             ends[row] = x + width
         places.append((x, row))
     return places
+
+
+def shared_widths(wanted: Sequence[int], room: int) -> list[int]:
+    """How wide labels with a swatch and a gap (30 pixels) may be beside each other: the longest lose first."""
+    widest = LONGEST_LABEL
+    while widest > SHORTEST_LABEL and sum(min(widest, width) + 30 for width in wanted) > room:
+        widest -= 10
+    return [min(widest, width) for width in wanted]
 
 
 def phase_label(phase: Phase) -> str:

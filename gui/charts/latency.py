@@ -26,7 +26,7 @@ from gui.view_state import (
     usual_ns,
     visible_slice,
 )
-from gui.view_texts import configuration_labels
+from gui.view_texts import configuration_labels, shared_widths
 
 WRITES = "Inter-token latency of each arrival, with rolling median and 95th percentile."
 READS = "Time a sequence of each step, with rolling median and 95th percentile."
@@ -127,8 +127,9 @@ class LatencyChart(StepPlot):
         font = themes.text_font(11)
         x, end = area.x(), self._segments.x() - 12
         if not self._empty_sentence():
-            for number, label in enumerate(configuration_labels(self._trace.configurations)):
-                width = min(220, text_width(label, 11))
+            labels = configuration_labels(self._trace.configurations)
+            widths = shared_widths([text_width(label, 11) for label in labels], end - x)
+            for number, (label, width) in enumerate(zip(labels, widths, strict=True)):
                 if x + width + 20 > end:
                     break
                 painter.fillRect(x, area.center().y() - 4, 9, 9, self._color(number))

@@ -219,7 +219,10 @@ class StepPlot(Chart):
                 painter.fillRect(left, plot.top() - 4, 1, 4, color)
                 continue
             top = self.header + row * MARK_ROW
-            painter.fillRect(left, top + 2, 1, plot.top() - top - 2, translucent(color, 0.6))
+            line = top + (
+                2 if x == left else MARK_ROW
+            )  # a text that was moved to the left stands over its line
+            painter.fillRect(left, line, 1, plot.top() - line, translucent(color, 0.6))
             area = QRect(x + 4, top, width - 6, MARK_ROW - 1)
             draw_text(painter, area, text, color, font)
 

@@ -1,4 +1,4 @@
-"""What can be tried about the last change of a setting: let both values take turns, compare their outputs."""
+"""What the last change of a setting did, and what can be tried: let both values take turns, compare their outputs."""
 
 from dataclasses import dataclass
 
@@ -34,7 +34,7 @@ class Findings:
 
 
 class Experiment(QWidget):
-    """Two buttons and what came of them. Hidden while there is nothing to try."""
+    """The effect before and after, two buttons, and what came of them. Hidden while there is none of it."""
 
     alternate_wished = Signal()
     compare_wished = Signal()
@@ -46,10 +46,14 @@ class Experiment(QWidget):
         self.alternate.clicked.connect(self.alternate_wished)
         self.compare = self._button("Same output?", COMPARE_TIP)
         self.compare.clicked.connect(self.compare_wished)
+        self.effect = label("", "number")
+        self.effect.setStyleSheet("font-size: 11px;")
         self.turns = self._line()
         self.output = self._line()
-        buttons = row(self.alternate, self.compare, spacing=6)
+        buttons = row(self.effect, spacing=6)
         buttons.addStretch(1)
+        buttons.addWidget(self.alternate)
+        buttons.addWidget(self.compare)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(3)
@@ -63,6 +67,7 @@ class Experiment(QWidget):
         made.setText(text)
         made.setToolTip(tip)
         made.setProperty("role", "small")
+        made.hide()
         return made
 
     def _line(self) -> QLabel:
@@ -71,10 +76,22 @@ class Experiment(QWidget):
         made.hide()
         return made
 
+    def show_effect(self, text: str, role: str, tip: str) -> None:
+        """Show what was found before and after the change; "" for nothing."""
+        set_text(self.effect, text)
+        set_role(self.effect, role)
+        if self.effect.toolTip() != tip:
+            self.effect.setToolTip(tip)
+        self._appear()
+
+    def _appear(self) -> None:
+        self.setVisible(bool(self.effect.text()) or not self.compare.isHidden())
+
     def show_findings(self, found: Findings) -> None:
         """Show what is known, and offer what can be tried."""
-        self.setVisible(found.other is not None)
-        self.alternate.setVisible(found.alternates)
+        self.compare.setVisible(found.other is not None)
+        self.alternate.setVisible(found.alternates and found.other is not None)
+        self._appear()
         self.alternate.setChecked(found.alternation is not None and found.alternation.goes_on)
         self._say(self.turns, *alternation_text(found.alternation))
         self.turns.setToolTip(alternation_tip(found.alternation, found.trust))

@@ -20,10 +20,12 @@ from engine.trace.effects import MeasuredEffect
 from engine.trace.statistics import Verdict
 from gui import units
 from gui.panels.experiment import Experiment
-from gui.panels.widgets import Segments, inset, label, set_role, set_text
+from gui.panels.widgets import Segments, inset, label
 
 MOST_SEGMENTS = 4
-MOST_LETTERS = 34  # of all segments together: more do not fit beside each other
+NARROW = 276  # pixels: a row where the panel is as narrow as it gets; what does not fit into it is a menu
+NUMBER_WIDTH = 104
+HEIGHT = 26
 LARGEST = 2**31 - 1  # of a spin box
 
 
@@ -41,9 +43,6 @@ class SettingRow(QWidget):
         self._value: SettingValue = facts.default
         self._closed = ""
         self._title = label(facts.label)
-        self._effect = label("", "number")
-        self._effect.setStyleSheet("font-size: 11px;")
-        self._effect.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self._refusal = label("", "warning", wrap=True, selectable=True)
         self._refusal.setStyleSheet("font-size: 11px;")
         self._refusal.hide()
@@ -60,17 +59,14 @@ class SettingRow(QWidget):
     def _lay_out(self) -> None:
         head = QHBoxLayout()
         head.setSpacing(8)
-        head.addWidget(self._title)
-        head.addStretch(1)
-        head.addWidget(self._effect)
+        head.addWidget(self._title, 2)
+        head.addWidget(self.control, 3 if self.facts.kind in ("choice", "text") else 0)
+        if not isinstance(self.control, Segments):
+            self.control.setFixedHeight(HEIGHT)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(3)
         layout.addLayout(head)
-        if self.facts.kind in ("choice", "text"):
-            layout.addWidget(self.control)
-        else:
-            head.addWidget(self.control)
         layout.addWidget(self._refusal)
         layout.addWidget(self.experiment)
 
@@ -84,25 +80,60 @@ class SettingRow(QWidget):
 
     def show_change(self, change: SettingChange) -> None:
         """Show what came of a wish: where something else is in force than was asked for, the reason stays visible."""
-        differs = str(change.requested) != str(change.effective) or bool(change.reason)
+        differs = not _is_same(change.requested, change.effective) or bool(change.reason)
         reason = change.reason or "something else is in force"
         self._refusal.setText(f"asked for {self._name(change.requested)}: {reason}" if differs else "")
         self._refusal.setVisible(differs)
 
     def show_effect(self, measured: MeasuredEffect | None) -> None:
         """Show what the last change of this setting did."""
-        text, role = effect_text(measured)
-        set_text(self._effect, text)
-        set_role(self._effect, role)
         tip = effect_tip(measured, self._name) if measured else ""
-        if self._effect.toolTip() != tip:
-            self._effect.setToolTip(tip)
+        self.experiment.show_effect(*effect_text(measured), tip)
+
+    def focus_control(self) -> None:
+        """Put the focus on what changes it."""
+        control = self.control
+        if isinstance(control, Segments):
+            enabled = [made for made in control.buttons if made.isEnabled()]
+            control = next((made for made in enabled if made.isChecked()), enabled[0])
+        control.setFocus(Qt.FocusReason.ShortcutFocusReason)
 
     def close_for(self, reason: str) -> None:
         """Make the control unusable for a while ("" opens it again), with the reason on hover."""
         if reason != self._closed:
             self._closed = reason
             self._enable()
+
+    @property
+    def value_text(self) -> str:
+        """The value in force, as people call it."""
+        return self._name(self._value) or "none"
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether something else than the default is in force."""
+        return not _is_same(self._value, self.facts.default)
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether it can be changed on this model and device."""
+        facts = self.facts
+        if facts.reason:
+            return False
+        if facts.kind == "choice":
+            return sum(not choice.reason for choice in facts.choices) > 1
+        return facts.kind == "text" or facts.maximum > facts.minimum
+
+    @property
+    def refusal(self) -> str:
+        """What was asked for and is not in force, with the reason; "" where all is as it was asked for."""
+        return f"{self.facts.label}: {self._refusal.text()}" if self._refusal.text() else ""
+
+    @property
+    def search_text(self) -> str:
+        """What it can be found by."""
+        facts = self.facts
+        return " ".join((facts.label, facts.key, *(choice.label for choice in facts.choices)))
 
     @property
     def explanation(self) -> str:
@@ -120,7 +151,8 @@ class SettingRow(QWidget):
         return "\n".join(lines)
 
     def _name(self, value: object) -> str:
-        return next((c.label for c in self.facts.choices if str(c.value) == str(value)), str(value))
+        text = f"{value:g}" if isinstance(value, float) else str(value)
+        return next((c.label for c in self.facts.choices if str(c.value) == str(value)), text)
 
     def _enable(self) -> None:
         reason = self.facts.reason or self._closed
@@ -135,12 +167,14 @@ class SettingRow(QWidget):
             return self._make_text()
         if self.facts.kind != "choice":
             return self._make_number()
-        letters = sum(len(c.label) for c in self.facts.choices)
-        if len(self.facts.choices) <= MOST_SEGMENTS and letters <= MOST_LETTERS:
-            return self._make_segments()
+        if len(self.facts.choices) <= MOST_SEGMENTS:
+            segments = self._make_segments()
+            if self._title.sizeHint().width() + 8 + segments.sizeHint().width() <= NARROW:
+                return segments
+            segments.deleteLater()
         return self._make_combo()
 
-    def _make_segments(self) -> QWidget:
+    def _make_segments(self) -> Segments:
         choices = self.facts.choices
         segments = Segments([c.label for c in choices])
         for made, choice in zip(segments.buttons, choices, strict=True):
@@ -192,7 +226,7 @@ class SettingRow(QWidget):
             spin = real
         inset(spin)
         spin.setKeyboardTracking(False)
-        spin.setFixedWidth(104)
+        spin.setFixedWidth(NUMBER_WIDTH)
         spin.setToolTip(
             f"{facts.expected} ({facts.minimum:g} to {facts.maximum:g} {facts.unit})".replace(" )", ")")
         )
@@ -248,6 +282,11 @@ class _Combo(QComboBox):
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(8)
 
+    def showPopup(self) -> None:
+        """As wide as the longest choice, which the closed box need not be."""
+        self.view().setMinimumWidth(self.view().sizeHintForColumn(0) + 2 * self.view().frameWidth() + 16)
+        super().showPopup()
+
     def wheelEvent(self, event: QWheelEvent) -> None:
         """Leave the wheel to the panel."""
         event.ignore()
@@ -269,6 +308,11 @@ class _DoubleSpin(QDoubleSpinBox):
             super().wheelEvent(event)
         else:
             event.ignore()
+
+
+def _is_same(one: SettingValue, other: SettingValue) -> bool:
+    """Whether two values mean the same: what was typed or given on a command line may be a text."""
+    return one == other or str(one) == str(other)
 
 
 def effect_text(measured: MeasuredEffect | None) -> tuple[str, str]:

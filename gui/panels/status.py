@@ -127,4 +127,4 @@ def display_text(cost: DisplayCost | None) -> str:
     share = f"{units.share(cost.core_share)} of a core"
     if cost.frame_ns is None:
         return f"display  at rest · {share}"
-    return f"display  {units.duration(cost.frame_ns, 2)} a frame · {cost.frames_per_second:.0f} fps · {share}"
+    return f"display  {units.duration(cost.frame_ns, 2)} · {cost.frames_per_second:.0f} fps · {share}"

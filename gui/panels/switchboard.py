@@ -1,7 +1,5 @@
 """The switchboard: every setting by family; a change takes effect between two steps of a running generation."""
 
-from itertools import groupby
-
 from PySide6.QtCore import Qt, Signal, Slot
 from PySide6.QtGui import QPalette
 from PySide6.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
@@ -9,6 +7,7 @@ from PySide6.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 from engine.protocol import (
     Configuration,
     Family,
+    ModelFacts,
     ModelLoaded,
     SamenessMeasured,
     SettingFacts,
@@ -19,10 +18,14 @@ from engine.trace.alternation import is_decided
 from engine.trace.effects import Effects, effect_of_alternation, trust
 from engine.trace.store import AlternationRecord, Trace
 from gui.panels.experiment import Findings
+from gui.panels.setting_family import SettingFamily
 from gui.panels.setting_row import SettingRow
+from gui.panels.setting_search import SettingSearch, Wanted
 from gui.panels.training_probe import TrainingProbe
-from gui.panels.widgets import label, set_text
+from gui.panels.widgets import label, set_text, shortened
+from gui.settings_store import SettingsStore
 
+TRAINING = "training step"
 STRATEGY, SAMPLING = "decoding", "sample"
 SAMPLING_ONLY = frozenset({"temperature", "top_k", "top_p", "min_p", "seed"})
 HINT = "Point at a setting to read what it is expected to do."
@@ -37,9 +40,13 @@ class Switchboard(QWidget):
     training_requested = Signal(object)  # ProbeTraining
     sameness_requested = Signal(object)  # Configuration: what differs in the reference
 
-    def __init__(self) -> None:
+    def __init__(self, store: SettingsStore | None = None) -> None:
+        """`store`: remembers which families are unfolded."""
         super().__init__()
         self.rows: dict[str, SettingRow] = {}
+        self.families: dict[str, SettingFamily] = {}
+        self._store = store or SettingsStore.forgetful()
+        self._model: ModelFacts | None = None
         self._trace = Trace()
         self._effects = Effects(self._trace)
         self._scroll = QScrollArea()
@@ -52,52 +59,109 @@ class Switchboard(QWidget):
         self._explanation.setAlignment(Qt.AlignmentFlag.AlignTop)
         self._explanation.setStyleSheet("font-size: 11px;")
         self._explanation.setContentsMargins(12, 6, 12, 6)
-        self._explanation.setFixedHeight(92)  # six lines: what is impossible has its reasons here
-        line = QFrame()
-        line.setFrameShape(QFrame.Shape.NoFrame)
-        line.setFixedHeight(1)
-        line.setBackgroundRole(QPalette.ColorRole.Mid)
-        line.setAutoFillBackground(True)
+        self._explanation.setFixedHeight(54)  # three lines; what is longer is read whole on hover
+        self.search = SettingSearch()
+        self.search.wanted_changed.connect(self._find)
+        self.search.entered.connect(self._enter)
+        self._nothing = label("", "muted", wrap=True)
+        self._nothing.setContentsMargins(12, 6, 12, 6)
+        self._nothing.hide()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
         layout.addWidget(self._empty)
+        layout.addWidget(self.search)
+        layout.addWidget(self._nothing)
         layout.addWidget(self._scroll, 1)
-        layout.addWidget(line)
+        layout.addWidget(_line())
         layout.addWidget(self._explanation)
+        self.search.hide()
         self._scroll.hide()
 
     def show_settings(self, loaded: ModelLoaded) -> None:
-        """A model was loaded: show what can be set for it."""
+        """A model was loaded, or is known better: show what can be set for it."""
+        was_open = {name: family.is_open for name, family in self.families.items()}
         content = QWidget()
         layout = QVBoxLayout(content)
-        layout.setContentsMargins(12, 6, 12, 12)
-        layout.setSpacing(9)
-        self.rows = {}
-        for family, group in groupby(_by_family(loaded), lambda facts: facts.family):
-            members = list(group)
-            if len(members) > 1:  # a family of one needs no title over its label
-                title = label(family.upper(), "section")
-                title.setContentsMargins(0, 6, 0, 0)
-                layout.addWidget(title)
-            for facts in members:
-                made = SettingRow(facts)
-                made.wished.connect(self._wish)
-                made.explained.connect(self._explain)
-                made.alternate_wished.connect(self.alternate)
-                made.compare_wished.connect(self.compare)
-                layout.addWidget(made)
-                self.rows[facts.key] = made
-        if loaded.model.family is not Family.ENCODER:
-            probe = TrainingProbe()
-            probe.requested.connect(self.training_requested)
-            layout.addWidget(probe)
+        layout.setContentsMargins(4, 0, 4, 8)
+        layout.setSpacing(0)
+        self.rows = {facts.key: self._make_row(facts) for facts in loaded.settings}
+        self.families = self._make_families(loaded)
+        for family in self.families.values():
+            layout.addWidget(family)
         layout.addStretch(1)
         self._scroll.setWidget(content)
         self._scroll.show()
+        self.search.show()
         self._empty.hide()
         self._explain(HINT)
+        for mark in self._trace.marks:
+            self._show_changes(mark.event)
         self.show_configuration(loaded.effective)
+        self._unfold(was_open if loaded.model is self._model else {})
+        self._model = loaded.model
+        self._find(self.search.wanted)
+
+    def _make_row(self, facts: SettingFacts) -> SettingRow:
+        made = SettingRow(facts)
+        made.wished.connect(self._wish)
+        made.explained.connect(self._explain)
+        made.alternate_wished.connect(self.alternate)
+        made.compare_wished.connect(self.compare)
+        return made
+
+    def _make_families(self, loaded: ModelLoaded) -> dict[str, SettingFamily]:
+        """In the order in which they first occur."""
+        names = dict.fromkeys(facts.family for facts in loaded.settings)
+        made = {
+            name: SettingFamily(name, [row for row in self.rows.values() if row.facts.family == name])
+            for name in names
+        }
+        if loaded.model.family is not Family.ENCODER:
+            probe = TrainingProbe()
+            probe.requested.connect(self.training_requested)
+            made[TRAINING] = SettingFamily(TRAINING, [], probe)
+        for family in made.values():
+            family.unfolded.connect(self._store.remember_fold)
+        return made
+
+    def _unfold(self, was_open: dict[str, bool]) -> None:
+        """Unfold what was, for the same model; for another, what the user left unfolded, or else what is changed."""
+        remembered = self._store.folds
+        for name, family in self.families.items():
+            at_first = remembered.get(name, family.is_changed) and family.is_possible
+            family.set_open(was_open.get(name, at_first))
+
+    # ------------------------------------------------------------ finding
+
+    def focus_search(self) -> None:
+        """Let the user type what to look for."""
+        if self._model is not None:
+            self.search.field.setFocus(Qt.FocusReason.ShortcutFocusReason)
+            self.search.field.selectAll()
+
+    @Slot(object)
+    def _find(self, wanted: Wanted) -> None:
+        for family in self.families.values():
+            family.show_found(wanted)
+        self._say_if_nothing(wanted)
+
+    def _say_if_nothing(self, wanted: Wanted) -> None:
+        found = any(not family.isHidden() for family in self.families.values())
+        self._nothing.setVisible(not found)
+        sought = f"No setting has “{' '.join(wanted.words)}” in its name." if wanted.words else ""
+        set_text(self._nothing, sought or "Everything is as at first.")
+
+    @Slot()
+    def _enter(self) -> None:
+        """Go to the first control that was found and can be used."""
+        for row in self.rows.values():
+            if row.isVisible() and row.control.isEnabled():
+                self._scroll.ensureWidgetVisible(row)
+                row.focus_control()
+                return
+
+    # ------------------------------------------------------------ what is in force
 
     def show_configuration(self, effective: Configuration) -> None:
         """Show the values in force."""
@@ -108,13 +172,19 @@ class Switchboard(QWidget):
         sampling = values.get(STRATEGY, SAMPLING) == SAMPLING
         for key in SAMPLING_ONLY & self.rows.keys():
             self.rows[key].close_for("" if sampling else "Only sampling uses this: choose sampling first.")
+        for family in self.families.values():
+            family.refresh()
+        self._say_if_nothing(self.search.wanted)
 
     def show_change(self, event: SettingsChanged) -> None:
         """A change was made, or refused."""
+        self._show_changes(event)
+        self.show_configuration(event.effective)
+
+    def _show_changes(self, event: SettingsChanged) -> None:
         for change in event.changes:
             if change.key in self.rows:
                 self.rows[change.key].show_change(change)
-        self.show_configuration(event.effective)
 
     def set_trace(self, trace: Trace) -> None:
         """Measure effects on another trace."""
@@ -178,11 +248,12 @@ class Switchboard(QWidget):
 
     @property
     def explanation(self) -> str:
-        """What the foot of the panel says."""
-        return self._explanation.text()
+        """What the foot of the panel says, on hover if it is long."""
+        return self._explanation.toolTip()
 
     def _explain(self, text: str) -> None:
-        set_text(self._explanation, text)
+        inside = self._explanation.contentsRect()
+        set_text(self._explanation, shortened(text, self._explanation, inside.width(), inside.height()))
         self._explanation.setToolTip(text)
 
     def _wish(self, key: str, value: SettingValue) -> None:
@@ -193,7 +264,10 @@ def _is_about(measured: SamenessMeasured, key: str) -> bool:
     return [name for name, _ in measured.reference] == [key]
 
 
-def _by_family(loaded: ModelLoaded) -> list[SettingFacts]:
-    """Settings with those of a family together, families in the order in which they first occur."""
-    families = list(dict.fromkeys(facts.family for facts in loaded.settings))
-    return sorted(loaded.settings, key=lambda facts: families.index(facts.family))
+def _line() -> QFrame:
+    made = QFrame()
+    made.setFrameShape(QFrame.Shape.NoFrame)
+    made.setFixedHeight(1)
+    made.setBackgroundRole(QPalette.ColorRole.Mid)
+    made.setAutoFillBackground(True)
+    return made

@@ -1,12 +1,13 @@
 """The text panel: the streamed output, each token tinted by its latency, linked with the charts."""
 
-from PySide6.QtCore import QMimeData, QRect, QSize, Qt, Signal
+from PySide6.QtCore import QMimeData, QRect, QSignalBlocker, QSize, Qt, Signal, Slot
 from PySide6.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QPen, QTextCharFormat, QTextCursor
-from PySide6.QtWidgets import QPlainTextEdit, QSizePolicy, QTextEdit, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QComboBox, QPlainTextEdit, QTextEdit, QToolButton, QVBoxLayout, QWidget
 
 from engine.trace.store import Trace
 from gui.navigation import Navigation
-from gui.panels.widgets import label, row, set_text
+from gui.panels.widgets import ElidedLabel, label, row, set_text
+from gui.sequences import sequence_numbers
 from gui.theme import Theme, text_font
 from gui.token_document import NEUTRAL, TokenDocument, swatches, text_between
 from gui.view_state import only_reads
@@ -15,6 +16,7 @@ from gui.view_texts import together_sentence
 MEANING = (
     "Each token is tinted by its latency against the median of the 64 before it. A click selects its step."
 )
+MARKS = 3
 
 
 class TextPanel(QWidget):
@@ -33,40 +35,78 @@ class TextPanel(QWidget):
         self._tints.setLayout(row(label("faster", "muted"), self._legend, label("slower", "muted")))
         self.special = _special_button()
         self.special.toggled.connect(self._write_anew)
+        self.sequence = _sequence_menu()
+        self.sequence.currentIndexChanged.connect(self._write_anew)
+        self._looked = 0  # tokens whose sequences are offered
+        self._marks_due = 0  # frames in which what is selected is to stand out again: see _mark_again
         self._written = self._document()
-        self.together = label("", "muted")
-        self.together.setToolTip(
-            "What is decoded together with the text below; the text shows the first sequence."
-        )
-        self.together.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        head = row(self._tints)
-        head.addWidget(self.together, 1)
-        head.addWidget(self.special)
-        head.setContentsMargins(12, 8, 12, 0)
+        self.together = ElidedLabel("muted")
+        self.together.setToolTip("What is decoded together with the text below.")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
-        layout.addLayout(head)
+        layout.addLayout(self._make_head())
         layout.addWidget(self.view, 1)
         self._follows = True  # until the user scrolls away, or selects something that is elsewhere
         self.view.clicked_at.connect(self._clicked)
         self.view.verticalScrollBar().actionTriggered.connect(self._scrolled)
         navigation.selection_changed.connect(self._show_selection)
 
+    def _make_head(self) -> QVBoxLayout:
+        """The legend, and below it what is decoded together, where something is."""
+        first = row(self._tints)
+        first.addStretch(1)
+        first.addWidget(self.special)
+        self._others = QWidget()
+        second = row(self.sequence)
+        second.addWidget(self.together, 1)
+        second.setContentsMargins(0, 6, 0, 0)
+        self._others.setLayout(second)
+        self._others.hide()
+        head = QVBoxLayout()
+        head.setContentsMargins(12, 8, 12, 0)
+        head.setSpacing(0)
+        head.addLayout(first)
+        head.addWidget(self._others)
+        return head
+
     def set_trace(self, trace: Trace) -> None:
-        """Show another trace."""
+        """Show another trace, and of what was decoded together in it the first."""
+        if trace is not self._trace:
+            with QSignalBlocker(self.sequence):
+                self.sequence.clear()
+            self._looked = 0
         self._trace = trace
         self._tints.setVisible(not only_reads(trace))
         self.special.setEnabled(bool(trace.model and trace.model.special_tokens))
         self._write_anew()
 
+    @Slot()
     def _write_anew(self) -> None:
         self._revision = -1
         self._written = self._document()
-        self._show_selection(None)
+        self._marks_due = MARKS
+        self.view.mark(None, self._theme)
+        self._follows = self._navigation.selected is None
 
     def _document(self) -> TokenDocument:
-        return TokenDocument(self.view.document(), self._theme, self._trace, self.special.isChecked())
+        return TokenDocument(
+            self.view.document(),
+            self._theme,
+            self._trace,
+            self.special.isChecked(),
+            self.sequence.currentData() or 0,
+        )
+
+    def _offer_sequences(self) -> None:
+        """A generation that has several sequences lets one choose between them."""
+        with QSignalBlocker(self.sequence):
+            for number in sequence_numbers(self._trace, self._looked):
+                if self.sequence.findData(number) < 0:
+                    self.sequence.addItem(f"sequence {number}", number)
+        self._looked = len(self._trace.tokens)
+        self.sequence.setVisible(self.sequence.count() > 1)
+        self._others.setVisible(self.sequence.count() > 1 or bool(self.together.text()))
 
     def set_theme(self, theme: Theme) -> None:
         """Take other colours: the text is written anew."""
@@ -76,14 +116,20 @@ class TextPanel(QWidget):
 
     def refresh(self) -> bool:
         """Write what is new; whether there was anything."""
+        wrote = self._write_on()
+        if self._marks_due:
+            self._mark_again()
+        return self._follow() or wrote
+
+    def _write_on(self) -> bool:
         if self._trace.revision == self._revision and self._written.finished:
-            return self._follow()
+            return False
         self._revision = self._trace.revision
         set_text(self.together, together_sentence(self._trace))
+        self._offer_sequences()
         if self._written.finished:
-            return self._follow()
+            return False
         self._written.write()
-        self._follow()
         return True
 
     def _follow(self) -> bool:
@@ -107,6 +153,25 @@ class TextPanel(QWidget):
         if isinstance(step, int) and step < len(self._trace.steps):
             span = self._written.span_of_step(step)
         self.view.mark(span, self._theme)
+
+    def _mark_again(self) -> None:
+        """After it was written anew; more than once, as long paragraphs are laid out late and move what is shown."""
+        step = self._navigation.selected
+        if step is None:
+            self._marks_due = 0
+        elif self._written.finished or self._written.span_of_step(step) is not None:
+            self._marks_due -= 1
+            self._show_selection(step)
+
+
+def _sequence_menu() -> QComboBox:
+    made = QComboBox()
+    made.setAccessibleName("Sequence")
+    made.setToolTip("Which of the sequences that were decoded together is shown")
+    made.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+    made.setFixedHeight(24)
+    made.hide()
+    return made
 
 
 def _special_button() -> QToolButton:

@@ -4,7 +4,7 @@ from PySide6.QtCore import Signal, Slot
 from PySide6.QtWidgets import QCheckBox, QSpinBox, QWidget
 
 from engine.protocol import ProbeTraining
-from gui.panels.widgets import button, column, label, row
+from gui.panels.widgets import button, column, inset, row
 
 MEANING = (
     "Forward, loss and backward on the text so far, as one bar of kind “backward”; gradients are dropped and the"
@@ -26,6 +26,7 @@ class TrainingProbe(QWidget):
         self.accumulate = QSpinBox()
         self.accumulate.setRange(1, 64)
         self.accumulate.setPrefix("pieces  ")
+        inset(self.accumulate)
         self.accumulate.setToolTip(
             "Gradient accumulation: the text in so many pieces, whose gradients add up."
         )
@@ -33,10 +34,7 @@ class TrainingProbe(QWidget):
         self.run = button("Measure one")
         self.run.setToolTip(MEANING)
         self.run.clicked.connect(self._request)
-        title = label("TRAINING STEP", "section")
-        title.setContentsMargins(0, 6, 0, 0)
-        title.setToolTip(MEANING)
-        layout = column(title, margin=0, spacing=6)
+        layout = column(margin=0, spacing=6)
         layout.addLayout(row(self.mixed, self.accumulate))
         layout.addWidget(self.run)
         self.setLayout(layout)

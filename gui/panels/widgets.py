@@ -1,9 +1,10 @@
 """Small parts that several panels use."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
-from PySide6.QtCore import QEvent, Qt, Signal
-from PySide6.QtGui import QEnterEvent, QFocusEvent
+from PySide6.QtCore import QEvent, QRect, Qt, Signal
+from PySide6.QtGui import QEnterEvent, QFocusEvent, QPainter, QPaintEvent
 from PySide6.QtWidgets import (
     QAbstractSpinBox,
     QHBoxLayout,
@@ -27,6 +28,40 @@ def label(text: str = "", role: str = "", *, wrap: bool = False, selectable: boo
         made.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         made.setCursor(Qt.CursorShape.IBeamCursor)
     return made
+
+
+class ElidedLabel(QLabel):
+    """One line in as much room as there is: what does not fit ends in an ellipsis."""
+
+    def __init__(self, role: str = "") -> None:
+        super().__init__()
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setProperty("role", role)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+
+    def paintEvent(self, _: QPaintEvent) -> None:
+        """Draw what fits."""
+        painter = QPainter(self)
+        inside = self.contentsRect()
+        text = self.fontMetrics().elidedText(self.text(), Qt.TextElideMode.ElideRight, inside.width())
+        self.style().drawItemText(
+            painter, inside, self.alignment().value, self.palette(), self.isEnabled(), text,
+            self.foregroundRole(),
+        )  # fmt: skip
+        painter.end()
+
+
+def shortened(text: str, target: QLabel, width: int, height: int) -> str:
+    """As much of a text as a label shows in some lines, with an ellipsis where that is not all of it."""
+    metrics, flags = target.fontMetrics(), Qt.TextFlag.TextWordWrap
+
+    def fits(part: str) -> bool:
+        return metrics.boundingRect(QRect(0, 0, width, height), flags, part).height() <= height
+
+    if fits(text):
+        return text
+    most = bisect_left(range(len(text)), True, key=lambda end: not fits(f"{text[:end]}…"))
+    return f"{text[: max(0, most - 1)].rstrip()}…"
 
 
 def set_role(widget: QWidget, role: str) -> None:

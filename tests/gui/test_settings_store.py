@@ -27,6 +27,10 @@ def test_what_was_kept_comes_back(tmp_path: Path) -> None:
         QByteArray(b"l"),
         QByteArray(b"s"),
     )
+    store.remember_fold("execution", True)
+    store.remember_fold("KV cache", False)
+    store.sync()
+    assert SettingsStore.of_file(tmp_path / "a.ini").folds == {"execution": True, "KV cache": False}
     again.forget_layout()
     assert again.layout is None
 
@@ -36,7 +40,9 @@ def test_what_was_kept_comes_back(tmp_path: Path) -> None:
     [
         b"\x00\xff\x01",
         b"[General]\ntheme=pink\nrecent_models=@Invalid()\ngeometry=text\nlayout=7\nlayout_version=99\n",
-        b"theme=@ByteArray(abc)\nprompt=@ByteArray(abc)\nlayout=@ByteArray()\nlayout_version=1\n",
+        b"folds=[1]\n",
+        b'folds={"a": 1, "b": "yes"}\n',
+        b"theme=@ByteArray(abc)\nfolds=@ByteArray(abc)\nprompt=@ByteArray(abc)\nlayout=@ByteArray()\nlayout_version=1\n",
     ],
 )
 def test_garbage_is_ignored(tmp_path: Path, garbage: bytes) -> None:
@@ -47,6 +53,7 @@ def test_garbage_is_ignored(tmp_path: Path, garbage: bytes) -> None:
     assert store.geometry is None
     assert store.layout is None
     assert store.prompt == Prompt()
+    assert store.folds == {}
 
 
 def test_little_is_kept(tmp_path: Path) -> None:

@@ -33,11 +33,11 @@ def trace_of(texts: list[str], prompt: str = "Prompt: ", gaps_ms: list[int] | No
 
 
 def written(
-    qapp: QApplication, trace: Trace, shows_special: bool = True
+    qapp: QApplication, trace: Trace, shows_special: bool = True, sequence: int = 0
 ) -> tuple[QTextDocument, TokenDocument]:
     document = QTextDocument()
     document.setDocumentLayout(QPlainTextDocumentLayout(document))
-    tokens = TokenDocument(document, themes.DARK, trace, shows_special)
+    tokens = TokenDocument(document, themes.DARK, trace, shows_special, sequence)
     for _ in range(100):
         if tokens.finished:
             break
@@ -53,7 +53,8 @@ def test_copied_text_is_what_the_model_wrote(qapp: QApplication, texts: list[str
     assert text_between(document, 0, document.characterCount() - 1) == "Prompt: " + "".join(texts)
 
 
-def test_of_sequences_decoded_together_the_first_is_written(qapp: QApplication) -> None:
+def batch_trace() -> Trace:
+    """A sequence from which two others branch off."""
     trace = trace_of([" one", " two"])
     for index in (2, 3):
         event = StepEnded(
@@ -62,13 +63,47 @@ def test_of_sequences_decoded_together_the_first_is_written(qapp: QApplication) 
             batch=3,
         )  # fmt: skip
         trace.append(event)
-    document, tokens = written(qapp, trace)
+    return trace
+
+
+def test_of_sequences_decoded_together_the_first_is_written(qapp: QApplication) -> None:
+    document, tokens = written(qapp, batch_trace())
     text = text_between(document, 0, document.characterCount() - 1)
     assert text == "Prompt:  one two first2 first3"
     assert tokens.step_at(text.index("first3")) == 3
     assert tokens.step_at(text.index("first2")) == 2
     begin, end = tokens.span_of_step(2) or (0, 0)
     assert text[begin:end] == " first2"
+
+
+def test_another_sequence_is_written_from_where_it_branched_off(qapp: QApplication) -> None:
+    trace = batch_trace()
+    trace.append(GenerationEnded(0, 0, "length", "\ufffd"))
+    trace.append(GenerationStarted(1, 0, 0, "Next:", (1,), 10))
+    raw = trace.stamps(0).tobytes()
+    trace.append(StepEnded(4, 1, StepKind.DECODE, 0, 1, raw, 0, 0, 0, (Token(7, " alone", 9),)))
+    document, tokens = written(qapp, trace, sequence=1)
+    text = text_between(document, 0, document.characterCount() - 1)
+    assert text == "Prompt:  one two other other\n\nNext: alone", "the tail was of the first sequence"
+    assert tokens.step_at(text.index("two")) == 1
+    assert tokens.step_at(text.rindex("other")) == 3
+    begin, end = tokens.span_of_step(2) or (0, 0)
+    assert (begin, text[begin:end]) == (text.index(" other"), " other")
+
+
+def test_a_sequence_that_comes_while_it_is_written_is_followed_from_then_on(qapp: QApplication) -> None:
+    whole = batch_trace()
+    trace = trace_of([" one", " two"])
+    document, tokens = written(qapp, trace, sequence=2)
+    for index in (2, 3):
+        chosen = tuple(
+            Token(7, whole.tokens.text[row], index, int(whole.tokens.sequence[row]))
+            for row in whole.tokens_of(index)
+        )
+        raw = whole.stamps(index).tobytes()
+        trace.append(StepEnded(index, 0, StepKind.DECODE, 0, 1, raw, 0, 0, 0, chosen, batch=3))
+        tokens.write()
+    assert text_between(document, 0, document.characterCount() - 1) == "Prompt:  one two third third"
 
 
 def test_long_paragraphs_are_broken_and_copied_whole(qapp: QApplication) -> None:

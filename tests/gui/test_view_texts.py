@@ -119,6 +119,12 @@ def test_a_step_behind_the_end_says_that_it_was_taken_back() -> None:
     assert "1 taken back" in texts.step_sentence(trace, 0)
 
 
+def test_labels_beside_each_other_share_the_room() -> None:
+    assert texts.shared_widths([80, 500], 1_000) == [80, 220]
+    assert texts.shared_widths([80, 500, 300], 490) == [80, 160, 160]
+    assert texts.shared_widths([100] * 9, 300) == [60] * 9, "what is shorter could not be read"
+
+
 def test_a_verify_step_says_how_many_proposals_were_right() -> None:
     trace = trace_of(started(), step([T0 + MS] * 3, kind=StepKind.VERIFY, drafted=5, accepted=2))
     assert "2 of 5 proposed tokens right" in texts.step_sentence(trace, 0)

@@ -153,8 +153,8 @@ class LayerSkipping:
             minimum=0,
             maximum=0 if reason else most,
             unit="layers",
-            expected=f"Each of the {depth} layers that is left out saves one {depth}th of the time of the layers; the"
-            " text suffers, least from the middle (Gromov et al. 2024, arXiv 2403.17887).",
+            expected=f"Each layer that is left out saves 1/{depth} of the time that all layers take; the text"
+            " suffers, least from the middle (Gromov et al. 2024, arXiv 2403.17887).",
             lossless=False,
             reason=reason,
         )

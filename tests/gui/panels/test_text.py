@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from PySide6.QtWidgets import QAbstractSlider, QApplication
 
-from engine.protocol import GenerationStarted
+from engine.protocol import Beam, BeamsRanked, GenerationStarted, StepEnded, Token
 from engine.trace.store import Trace
 from gui.navigation import Navigation
 from gui.panels.text import TextPanel
@@ -88,3 +88,87 @@ def test_a_selected_step_is_brought_into_view_and_kept(
     assert bar.value() == chosen
     panel._navigation.select(None)
     assert not panel.refresh() or bar.value() == bar.maximum()
+
+
+def together(panel: TextPanel, steps: int = 30, branch: int = 10) -> Trace:
+    """A generation whose sequence 1 branches off at a step."""
+    trace = Trace(synthetic.loaded(4))
+    panel.set_trace(trace)
+    for event in synthetic.events(steps, synthetic.Shape(layers=4, chunks=1)):
+        if isinstance(event, StepEnded) and event.index >= branch:
+            own = (Token(1, f" a{event.index}", 0), Token(2, f" b{event.index}", 0, 1))
+            event = replace(event, tokens=own, batch=2)
+        trace.append(event)
+    return trace
+
+
+def refresh(panel: TextPanel, qapp: QApplication) -> None:
+    while panel.refresh():
+        qapp.processEvents()
+
+
+def test_sequences_are_offered_only_where_there_are_several(
+    panel: TextPanel, stream: Callable[[int], None], qapp: QApplication
+) -> None:
+    stream(30)
+    assert not panel.sequence.isVisible()
+    together(panel)
+    refresh(panel, qapp)
+    assert panel.sequence.isVisible()
+    assert [panel.sequence.itemText(i) for i in range(panel.sequence.count())] == ["sequence 0", "sequence 1"]
+    assert panel.together.text() == "+ 1 more sequence running"
+    panel.set_trace(Trace(synthetic.loaded(4)))
+    assert panel.sequence.count() == 0
+
+
+def test_another_sequence_is_shown_and_linked_like_the_first(panel: TextPanel, qapp: QApplication) -> None:
+    trace = together(panel)
+    refresh(panel, qapp)
+    navigation = panel._navigation
+    navigation.trace_grew(len(trace.steps))
+    navigation.select(20)
+    assert selected(panel) == " a20"
+    panel.sequence.setCurrentIndex(1)
+    refresh(panel, qapp)
+    text = panel.view.toPlainText()
+    assert " b20" in text
+    assert " a20" not in text
+    assert selected(panel) == " b20", "what is selected stays so"
+    panel.view.clicked_at.emit(text.index("b12") + 1)
+    assert navigation.selected == 12
+    assert selected(panel) == " b12"
+    panel.set_theme(DARK)
+    refresh(panel, qapp)
+    assert panel.sequence.currentText() == "sequence 1"
+    assert selected(panel) == " b12"
+
+
+def test_a_selected_token_of_another_sequence_is_brought_into_view(
+    panel: TextPanel, qapp: QApplication
+) -> None:
+    trace = together(panel, steps=900)
+    refresh(panel, qapp)
+    panel._navigation.trace_grew(len(trace.steps))
+    panel._navigation.select(450)
+    panel.sequence.setCurrentIndex(1)
+    refresh(panel, qapp)
+    (selection,) = panel.view.extraSelections()
+    line = panel.view.cursorRect(selection.cursor)
+    assert 0 <= line.top() < line.bottom() <= panel.view.viewport().height()
+
+
+def selected(panel: TextPanel) -> str:
+    (selection,) = panel.view.extraSelections()
+    return selection.cursor.selectedText()
+
+
+def test_beams_are_told_without_a_choice(panel: TextPanel, qapp: QApplication) -> None:
+    trace = Trace(replace(synthetic.loaded(4), effective=(("beams", 2),)))
+    panel.set_trace(trace)
+    for event in synthetic.events(6, synthetic.Shape(layers=4, chunks=1)):
+        trace.append(replace(event, batch=2) if isinstance(event, StepEnded) else event)
+    trace.append(BeamsRanked(5, 0, (Beam(" and", 1, -0.5), Beam(" or", 1, -0.7))))
+    refresh(panel, qapp)
+    assert panel.together.isVisible()
+    assert panel.together.text() == "2 beams, not agreed yet: “␣and”"
+    assert not panel.sequence.isVisible()
