@@ -1,9 +1,10 @@
 """The decode step as compiled code: made between two steps, never inside of one.
 
-What is compiled is one step of one token on a filled cache, as one graph, marks of the phases among its kernels. (One
-graph and not one a region: what surrounds each call of compiled code takes as long as several small kernels; on a
-host-bound model regions were slower than no compilation at all.) Prefill and other steps of several tokens stay
-eager: they have a new shape each time, and their matrix products leave little to gain.
+What is compiled is a step on a filled cache, as one graph, marks of the phases among its kernels: a step of one token,
+and one that checks as many proposed tokens as the draft length says. (One graph and not one a region: what surrounds
+each call of compiled code takes as long as several small kernels; on a host-bound model regions were slower than no
+compilation at all.) Prefill and other steps of several tokens stay eager: they have a new shape each time, and their
+matrix products leave little to gain.
 
 While steps run, torch may use what is compiled but not compile (its stance is "eager_on_recompile"): a step that the
 compiled code does not fit runs eagerly, is measured as that, and is remembered, so that `compile_missed` can compile
@@ -25,10 +26,10 @@ import torch
 from transformers import Cache, EncoderDecoderCache
 
 from engine.runtime import graph_marks
-from engine.runtime.positions import next_position
+from engine.runtime.positions import next_positions
 
 if TYPE_CHECKING:
-    from engine.runtime.live import LiveModel
+    from engine.runtime.live import Context, LiveModel
 
 #: Versions of a step (settings, kinds of cache) that are kept compiled, so that switching back costs nothing.
 _VERSIONS = 64
@@ -46,7 +47,7 @@ _FEW = 3  # tokens of a prompt that is only there to fill a throwaway cache
 
 
 class CompiledStep:
-    """A model's forward in two forms, compiled for decode steps and as it was: `put_in` begins it, `take_out` ends it.
+    """A model's forward in two forms, compiled for steps that write and as it was: `put_in` begins it, `take_out` ends it.
 
     `missed`: the arguments of the last decode step that the compiled code did not fit, or None.
     """
@@ -58,19 +59,21 @@ class CompiledStep:
         self._ran_eagerly: list[bool] = []
         self._filled: weakref.ref[Cache] | None = None
         self._plain: Callable[..., Any] = live.model.forward
-        self._compiled: dict[str, Callable[..., Any]] = {}
+        self._compiled: dict[tuple[str, int], Callable[..., Any]] = {}
+        self._is_aside = False
 
-    def _for_kernel(self) -> Callable[..., Any]:
-        """The compiled function for the attention kernel in force.
+    def _for_kernel(self, tokens: int) -> Callable[..., Any]:
+        """The compiled function for the attention kernel in force, and for steps of so many tokens.
 
-        torch's switches between kernels are read while compiling, and not asked for again afterwards.
+        torch's switches between kernels are read while compiling, and not asked for again afterwards. A function that
+        has seen two numbers of tokens would be compiled for any, which is slower for one.
         """
-        kernel = self._live.attention
-        if kernel not in self._compiled:
-            self._compiled[kernel] = torch.compile(
+        key = (self._live.attention, tokens)
+        if key not in self._compiled:
+            self._compiled[key] = torch.compile(
                 self._told(f"decode_step_{len(self._compiled)}"), fullgraph=True, mode=_TORCH_MODES[self.mode]
             )
-        return self._compiled[kernel]
+        return self._compiled[key]
 
     def _told(self, name: str) -> Callable[..., Any]:
         """The plain forward that says when it was not compiled. What is compiled is kept by code: each has its own."""
@@ -89,11 +92,12 @@ class CompiledStep:
 
         @wraps(self._plain)
         def forward(*args: Any, **kwargs: Any) -> Any:
-            if args or not self._is_decode_step(kwargs):
+            tokens = 0 if args else self._tokens(kwargs)
+            if not tokens:
                 return self._plain(*args, **kwargs)
             graph_marks.stamp_into(self._live.recorder)
             self._ran_eagerly.clear()
-            output = self._for_kernel()(**_of_this_mode(kwargs))
+            output = self._for_kernel(tokens)(**_of_this_mode(kwargs))
             if self._ran_eagerly:
                 self.missed = kwargs
             return output
@@ -107,16 +111,36 @@ class CompiledStep:
         self._filled = self.missed = None
         torch.compiler.set_stance("default")
 
-    def _is_decode_step(self, arguments: dict[str, Any]) -> bool:
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Inside, the model runs as it was: with some of its layers it is none that was compiled."""
+        self._is_aside = True
+        try:
+            yield
+        finally:
+            self._is_aside = False
+
+    def _tokens(self, arguments: dict[str, Any]) -> int:
+        """How many tokens a step has that is compiled for; 0 for any other."""
         ids = arguments.get("decoder_input_ids", arguments.get("input_ids"))
         cache = arguments.get(self._live.cache_argument)
-        if ids is None or ids.shape[1] != 1 or not isinstance(cache, Cache):
-            return False
+        if ids is None or self._is_aside or not isinstance(cache, Cache):
+            return 0
+        tokens: int = ids.shape[1]
+        # the end of a prompt may be as long as a draft, but its logits are not asked for
+        if tokens not in self._lengths() or arguments.get("logits_to_keep", tokens) != tokens:
+            return 0
         if self._filled is None or self._filled() is not cache:
             if not _is_filled(cache):
-                return False
+                return 0
             self._filled = weakref.ref(cache)
-        return True
+        return tokens
+
+    def _lengths(self) -> tuple[int, ...]:
+        """The numbers of tokens of steps that are compiled for."""
+        loop = self._live.loop
+        checks = loop.speculation != "off" and loop.draft_length > 0
+        return (1, 1 + loop.draft_length) if checks else (1,)
 
     def compile_for(self, arguments: dict[str, Any]) -> int:
         """Compile what a step with these arguments needs, on a copy of its cache. Returns how many graphs that made.
@@ -135,25 +159,44 @@ class CompiledStep:
         return _graphs() - before
 
     def _throwaway(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        from engine.runtime.rows import keep_past
+
         name = self._live.cache_argument
         cache = copy.deepcopy(arguments[name])
         _mark_growing(cache)
+        if self._live.loop.speculation != "off":
+            keep_past(cache)
         return arguments | {name: cache}
 
-    def example(self) -> dict[str, Any]:
-        """Arguments of a decode step as the loop gives them, on the running generation's cache or a throwaway one."""
+    def examples(self) -> Iterator[dict[str, Any]]:
+        """Arguments of each kind of step that is compiled for, as the loop gives them.
+
+        Its cache is that of the running generation, or a throwaway one.
+        """
         live, context = self._live, self._live.context
-        ids = torch.full((1, 1), 1, device=live.device)
+        is_filled = context is not None and isinstance(context.cache, Cache) and _is_filled(context.cache)
+        cached = context.cached if context is not None and is_filled else _FEW
+        for tokens in self._lengths():
+            if cached + tokens <= live.facts.context_limit:
+                yield self._example(tokens, context if is_filled else None) | next_positions(
+                    live, cached, tokens
+                )
+
+    def _example(self, tokens: int, context: "Context | None") -> dict[str, Any]:
+        live = self._live
         fed = "input_ids" if live.anatomy.encoder is None else "decoder_input_ids"
-        arguments: dict[str, Any] = {fed: ids, "use_cache": True}
+        arguments: dict[str, Any] = {
+            fed: torch.full((1, tokens), 1, device=live.device),
+            "use_cache": True,
+        }
         if live.keeps_logits:
-            arguments["logits_to_keep"] = 1
-        if context is not None and isinstance(context.cache, Cache) and _is_filled(context.cache):
-            arguments[live.cache_argument] = context.cache
-            if live.anatomy.encoder is not None:
-                arguments["encoder_outputs"] = context.encoded
-            return arguments | next_position(live, context.cached)
-        return self._fill(arguments, fed) | next_position(live, _FEW)
+            arguments["logits_to_keep"] = tokens
+        if context is None:
+            return self._fill(arguments, fed)
+        arguments[live.cache_argument] = context.cache
+        if live.anatomy.encoder is not None:
+            arguments["encoder_outputs"] = context.encoded
+        return arguments
 
     def _fill(self, arguments: dict[str, Any], fed: str) -> dict[str, Any]:
         from engine.runtime.caches import new_cache

@@ -22,7 +22,7 @@ from engine.runtime.beams import Beams
 from engine.runtime.caches import restart, window_mask
 from engine.runtime.clocks import wait_for_device
 from engine.runtime.live import Context, LiveModel
-from engine.runtime.positions import short_reach, told_positions
+from engine.runtime.positions import is_outgrown, short_reach, told_positions
 from engine.runtime.rows import encoded_rows, filled_up, padded_arguments
 from engine.runtime.speculation import Speculation
 from engine.runtime.text import TextStream
@@ -79,7 +79,7 @@ class Generation:
         takes = inspect.signature(live.model.forward).parameters if others else ()
         self._takes_positions = "position_ids" in takes
         self._forward_code = live.recorder.define(Phase.FORWARD, name="forward")
-        self._short_reach = short_reach(live)
+        self._short_reach = short_reach(live.model)
         self._positions = told_positions(live, live.model, self.context.capacity)
         live.context = self.context
 
@@ -176,8 +176,7 @@ class Generation:
     def _next_input(self, drafts: list[int]) -> tuple[torch.Tensor, StepKind, bool]:
         """Ids to feed, shape (rows, n); what kind of step that makes; whether it leaves nothing pending."""
         live, context, chosen = self._live, self.context, self._writing.chosen
-        # then the keys in the cache are of no use, and a chunk alone would be taken for a short text
-        outgrown = bool(self._short_reach) and context.cached <= self._short_reach < len(context.ids)
+        outgrown = is_outgrown(self._short_reach, context.cached, len(context.ids))
         if outgrown:
             restart(live, context, live.cache_kind)
         pending = len(context.ids) - context.cached

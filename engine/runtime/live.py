@@ -1,7 +1,7 @@
 """The loaded model and all that a setting may change about it while it runs. State lives here and nowhere else."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
@@ -163,6 +163,10 @@ class LiveModel:
     def forward_mode(self) -> AbstractContextManager[Any]:
         """The mode in which the model runs and caches are made, as a context."""
         return GRAD_MODES[self.grad_mode]()
+
+    def uncompiled(self) -> AbstractContextManager[None]:
+        """A context in which no compiled code runs: for passes through a part of the model."""
+        return nullcontext() if self.compiled is None else self.compiled.aside()
 
     def run(self, module: nn.Module, code: int, **arguments: Any) -> Any:
         """The output of a forward pass; at the least level of detail it is one span, of this code."""

@@ -15,7 +15,7 @@ from transformers import Cache, EncoderDecoderCache
 from transformers.cache_utils import StaticLayer
 
 from engine.runtime import graph_marks
-from engine.runtime.positions import next_position
+from engine.runtime.positions import next_positions
 
 if TYPE_CHECKING:
     from engine.runtime.live import LiveModel
@@ -114,7 +114,7 @@ class ReplayedStep:
             "use_cache": True,
             live.cache_argument: context.cache,
         }
-        arguments |= next_position(live, context.cached)
+        arguments |= next_positions(live, context.cached)
         return arguments | ({"logits_to_keep": 1} if live.keeps_logits else {})
 
     def capture_for(self, arguments: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import torch
 from engine.protocol import Beam, Token
 from engine.runtime.answers import Answer
 from engine.runtime.live import Context, LiveModel, Loop
-from engine.runtime.sampling import Chooser
+from engine.runtime.sampling import Chooser, Rows
 from engine.runtime.text import TextStream
 from engine.trace.phases import Phase
 
@@ -113,7 +113,7 @@ class Writing:
             strand.chooser = self.new_chooser(strand.number)
         return strand.chooser
 
-    def ruled(self, logits: torch.Tensor, rows: Sequence[list[int]]) -> torch.Tensor:
+    def ruled(self, logits: torch.Tensor, rows: Rows) -> torch.Tensor:
         """Logits (rows, vocabulary) after the rules that an encoder–decoder's answers follow. `rows`: ids so far."""
         return logits if self.answer is None else self.answer.scores(logits, rows)
 

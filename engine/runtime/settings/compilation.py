@@ -27,7 +27,10 @@ _EXPECTED = {
 
 
 class Compile:
-    """How decode steps are compiled. Prefill stays eager: it has a new shape each time and is bound by its products."""
+    """How decode steps are compiled, and steps that check drafts of a fixed length.
+
+    Prefill stays eager: it has a new shape each time and is bound by its products.
+    """
 
     key = "compile"
 
@@ -83,12 +86,13 @@ def exchange(live: LiveModel, mode: str) -> None:
 
 
 def compile_now(live: LiveModel) -> None:
-    """Compile what the next decode step needs, as settings and modules are now. Raises what the compiler raises."""
+    """Compile what the next steps need, as settings and modules are now. Raises what the compiler raises."""
     step = live.compiled
     assert step is not None
     live.tell("compiling the decode step")
     with live.forward_mode():
-        step.compile_for(step.missed or step.example())
+        for arguments in [step.missed] if step.missed is not None else step.examples():
+            step.compile_for(arguments)
 
 
 def recompile(live: LiveModel) -> str:

@@ -148,6 +148,14 @@ CONFLICTS: tuple[Conflict, ...] = (
         "A replayed CUDA graph stamps nothing on the host: choose detail 'step', or plain compilation.",
     ),
     Conflict(
+        "compile",
+        all_but("off"),
+        "draft_length",
+        one_of(0),
+        "Steps that check drafts of an adaptive length have another shape each time, and each would have to be compiled:"
+        " set draft_length to a number, or compile to off.",
+    ),
+    Conflict(
         "cuda_graphs",
         one_of("on"),
         "kv_cache",

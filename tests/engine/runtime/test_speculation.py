@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformers import LogitsProcessorList, PreTrainedModel
 
 from engine.runtime.caches import new_cache
 from engine.runtime.generation import Generation, Limits
@@ -15,6 +16,7 @@ from engine.runtime.speculation import LONGEST
 from engine.trace.ledger import END
 from engine.trace.phases import Phase, StepKind
 from tests.engine.runtime.decoding import FEW, PROMPT_IDS, decode, ready, reference
+from tests.engine.runtime.live_models import byte_tokenizer
 from tests.engine.runtime.settings.small_live import setting, small_live
 from tests.engine.runtime.settings.test_resolve import is_sentence
 from tests.engine.runtime.small_models import build
@@ -123,6 +125,70 @@ def test_sampling_draws_the_very_tokens_that_it_draws_without(kind: str, decodin
     assert kind == "lookup" or sum(step.accepted for step in together.steps) > 0
 
 
+@pytest.mark.parametrize("kind", ["draft", "exit"])
+@pytest.mark.parametrize(
+    "decoding",
+    [
+        Decoding("greedy", repetition_penalty=1.5),
+        Decoding("sample", temperature=1e-3, repetition_penalty=1.5, top_k=5, top_p=0.9),
+    ],
+)
+def test_what_the_model_would_find_is_what_it_proposes_whatever_rules_it_follows(
+    kind: str, decoding: Decoding
+) -> None:
+    live = ready("llama", **DEEP)
+    assert live.draft is not None
+    live.draft = replace(live.draft, model=live.model)
+    for layer in live.model.model.layers[2:]:  # which then change nothing: the first ones say what all say
+        torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
+        torch.nn.init.zeros_(layer.mlp.down_proj.weight)
+    unruled = decode(live).tokens
+    live.decoding = decoding
+    expected = decode(live).tokens
+    assert expected != unruled
+    live.loop = Loop(speculation=kind, draft_length=3)
+    decoded = decode(live)
+    assert decoded.tokens == expected
+    assert sum(step.accepted for step in decoded.steps) == sum(step.drafted for step in decoded.steps) > 0
+
+
+def two_reaches(reach: int) -> PreTrainedModel:
+    """A model whose positions turn at other frequencies once a text has more than so many tokens."""
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 10_000.0,
+        "short_factor": [1.0] * 4,
+        "long_factor": [4.0] * 4,
+        "original_max_position_embeddings": reach,
+    }
+    return build("phi3", num_hidden_layers=4, original_max_position_embeddings=reach, rope_parameters=rope)
+
+
+@pytest.mark.parametrize("reach", [20, 21, 22, 36, 37, 38])
+@pytest.mark.parametrize("length", [3, 7])
+def test_a_short_reach_is_outgrown_with_the_same_tokens(reach: int, length: int) -> None:
+    live = small_live(model=two_reaches(reach))
+    live.tokenizer = byte_tokenizer()
+    expected = reference(live)
+    assert decode(live).tokens == expected
+    for kind, draft in (
+        ("lookup", None),
+        ("exit", None),
+        ("draft", two_reaches(reach)),
+        ("draft", two_reaches(30)),
+    ):
+        live.draft = Draft("other", draft, 256) if draft is not None else None
+        live.loop = Loop(speculation=kind, draft_length=length)
+        decoded = decode(live)
+        assert decoded.tokens == expected
+        assert [step.kind for step in decoded.steps].count(StepKind.PREFILL) == 2
+        live.cache_kind = "none" if kind != "exit" else "dynamic"
+        assert decode(live).tokens == expected
+        live.cache_kind = "dynamic"
+        if draft is not None and draft.config.rope_parameters == live.model.config.rope_parameters:
+            assert sum(step.accepted for step in decoded.steps) == sum(s.drafted for s in decoded.steps) > 20
+
+
 def test_nothing_follows_an_end_token_or_exceeds_the_length() -> None:
     live = ready("llama")
     assert live.draft is not None
@@ -156,7 +222,7 @@ def test_an_adaptive_length_grows_while_all_is_right_and_shrinks_otherwise() -> 
     ]
 
     class Wrong:
-        def propose(self, ids: Sequence[int], count: int) -> list[int]:
+        def propose(self, ids: Sequence[int], count: int, rules: LogitsProcessorList) -> list[int]:
             return [0] * count
 
     generation = Generation(live, PROMPT_IDS[0].tolist(), Limits(10))
