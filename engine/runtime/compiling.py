@@ -47,7 +47,9 @@ _FEW = 3  # tokens of a prompt that is only there to fill a throwaway cache
 
 
 class CompiledStep:
-    """A model's forward in two forms, compiled for steps that write and as it was: `put_in` begins it, `take_out` ends it.
+    """A model's forward in two forms, compiled for steps that write, and as it was.
+
+    `put_in` begins it, `take_out` ends it.
 
     `missed`: the arguments of the last decode step that the compiled code did not fit, or None.
     """
@@ -150,23 +152,22 @@ class CompiledStep:
         """
         before = _graphs()
         with _compiling():
-            for _ in range(_TRIES):
-                made = _graphs()
-                self._live.model(**self._throwaway(arguments))
-                if _graphs() == made:
-                    break
+            for cropped in (True, False) if self._live.loop.speculation != "off" else (False,):
+                self._compile(arguments, cropped)
         self.missed = None
         return _graphs() - before
 
-    def _throwaway(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        from engine.runtime.rows import keep_past
-
+    def _compile(self, arguments: dict[str, Any], cropped: bool) -> None:
         name = self._live.cache_argument
-        cache = copy.deepcopy(arguments[name])
-        _mark_growing(cache)
-        if self._live.loop.speculation != "off":
-            keep_past(cache)
-        return arguments | {name: cache}
+        for _ in range(_TRIES):
+            made = _graphs()
+            cache = copy.deepcopy(arguments[name])
+            if cropped:
+                _crop_in_vain(cache)
+            _mark_growing(cache)
+            self._live.model(**arguments | {name: cache})
+            if _graphs() == made:
+                return
 
     def examples(self) -> Iterator[dict[str, Any]]:
         """Arguments of each kind of step that is compiled for, as the loop gives them.
@@ -222,6 +223,19 @@ def _is_filled(cache: Cache) -> bool:
     if isinstance(cache, EncoderDecoderCache):
         return _is_filled(cache.self_attention_cache) and _is_filled(cache.cross_attention_cache)
     return bool(cache.layers) and all(getattr(layer, "is_initialized", True) for layer in cache.layers)
+
+
+def _crop_in_vain(cache: Cache) -> None:
+    """Lay keys and values out as they are once tokens that were proposed in vain have been taken out behind them."""
+    from engine.runtime.rows import keep_past
+
+    keep_past(cache)
+    for layer in cache.layers:
+        for name in ("keys", "values"):
+            kept = vars(layer).get(name)
+            if isinstance(kept, torch.Tensor):
+                longer = torch.cat((kept, kept[..., -1:, :]), -2)
+                setattr(layer, name, longer[..., :-1, :])
 
 
 def _mark_growing(cache: Cache) -> None:
