@@ -60,6 +60,7 @@ from engine.runtime.sameness import SamenessRefused, measure_sameness
 from engine.runtime.settings import ALL
 from engine.runtime.settings.adapting import has_missed, made_for_missed
 from engine.runtime.settings.base import Setting
+from engine.runtime.settings.conflicts import PROMPTS, UNEQUAL, why_excluded
 from engine.runtime.settings.decoding import own_decoding
 from engine.runtime.settings.execution import default_threads
 from engine.runtime.settings.resolve import apply_changes, apply_defaults
@@ -311,11 +312,8 @@ class Workbench:
         return prompts
 
     def _check_padding(self) -> None:
-        if self.live.cache_kind == "sliding":
-            raise PromptRefused(
-                "A sliding cache would take the padding of shorter prompts for their text: set kv_cache to dynamic."
-            )
-        if reason := why_not_padded(self.live):
+        excluded = why_excluded(dict(self.effective()) | {PROMPTS: UNEQUAL})
+        if reason := excluded or why_not_padded(self.live):
             raise PromptRefused(reason)
 
     def _start_encoding(self, command: Generate, submitted_ns: int) -> "Run":

@@ -1,5 +1,7 @@
 """Which values of two settings exclude each other: the one table of illegal combinations, and who gives way.
 
+Some exclude what is being generated instead of another setting: that stands in the table like a setting that stays.
+
 What one setting cannot do on this model or machine is found out by probing it. Here stands what two of them cannot do
 together, whatever the model.
 """
@@ -43,6 +45,8 @@ class Conflict:
 
 
 _SPECULATES = all_but("off")
+#: Not a setting: whether a running generation continues prompts of unequal length together. Nobody can change it.
+PROMPTS, EQUAL, UNEQUAL = "prompts", "equally long", "of unequal length"
 
 CONFLICTS: tuple[Conflict, ...] = (
     Conflict(
@@ -89,6 +93,14 @@ CONFLICTS: tuple[Conflict, ...] = (
         "decoding",
         one_of("sample"),
         "Beam search keeps the likeliest sequences and draws nothing: set decoding to greedy, or beams to 1.",
+    ),
+    Conflict(
+        "kv_cache",
+        one_of("sliding"),
+        PROMPTS,
+        one_of(UNEQUAL),
+        "A sliding window would take the padding of shorter prompts for their text: set kv_cache to dynamic, or give"
+        " prompts of equally many tokens.",
     ),
     Conflict(
         "attention",
@@ -152,8 +164,8 @@ CONFLICTS: tuple[Conflict, ...] = (
         all_but("off"),
         "draft_length",
         one_of(0),
-        "Steps that check drafts of an adaptive length have another shape each time, and each would have to be compiled:"
-        " set draft_length to a number, or compile to off.",
+        "Steps that check drafts of an adaptive length have another shape each time, and each would have to be"
+        " compiled: set draft_length to a number, or compile to off.",
     ),
     Conflict(
         "cuda_graphs",
@@ -177,6 +189,11 @@ CONFLICTS: tuple[Conflict, ...] = (
         "A replayed step records nothing for a backward pass: choose another autograd mode or no CUDA graphs.",
     ),
 )
+
+
+def why_excluded(configuration: Mapping[str, SettingValue]) -> str:
+    """The reason for which a configuration cannot be in force; "" when it can."""
+    return next((conflict.reason for conflict in CONFLICTS if conflict.holds(configuration)), "")
 
 
 def settle(
