@@ -15,6 +15,7 @@ from engine.protocol import ModelFacts
 from engine.runtime.anatomy import Anatomy
 from engine.runtime.clocks import StampRecorder
 from engine.runtime.compiling import CompiledStep
+from engine.runtime.models.progress import LoadReport
 from engine.runtime.probes import Probes
 from engine.runtime.replaying import ReplayedStep
 from engine.runtime.weights.plan import WeightState
@@ -101,7 +102,7 @@ class LiveModel:
     `grad_mode`: "inference", "no_grad" or "grad", how the forward pass runs (see `forward_mode`). `compiled`: the
     decode step as compiled code, None while it runs as it is; `compilations`: what has been compiled in each mode, to
     be switched on again at once. `replayed`: the decode step as a captured graph, None while there is none.
-    `tell`: says what goes on while a switch takes long.
+    `tell`: says what goes on while a switch takes long; `new_report`: makes what hears of a load that one waits for.
     `own_decoding`: as the checkpoint's own configuration would have it, the default of `decoding`.
     `untried`: settings some of whose choices have not been tried yet, since that takes long.
     `draft_name`: the model that is to propose tokens ("": none); `draft`: that model, loaded when it is first needed.
@@ -125,6 +126,7 @@ class LiveModel:
     compilations: dict[str, CompiledStep] = field(default_factory=dict)
     replayed: ReplayedStep | None = None
     tell: Callable[[str], None] = lambda activity: None
+    new_report: Callable[[], LoadReport] = LoadReport
     attention: str = "sdpa"
     prefill_chunk: int = 512
     decoding: Decoding = field(default_factory=Decoding)

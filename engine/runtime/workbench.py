@@ -44,6 +44,7 @@ from engine.runtime.clocks import StampRecorder
 from engine.runtime.encoding import Encoding, encode_inputs
 from engine.runtime.generation import Generation, Limits, Stepped
 from engine.runtime.live import LiveModel
+from engine.runtime.models.errors import LoadGivenUp
 from engine.runtime.models.loading import load_model
 from engine.runtime.models.progress import LoadReport
 from engine.runtime.placement import time_crossings
@@ -91,6 +92,7 @@ class Workbench:
         report = LoadReport(self._tell, is_given_up)
         self.live = self._load(command, report)
         self.live.tell = lambda activity: self._tell(Progress(perf_counter_ns(), activity, None))
+        self.live.new_report = lambda: LoadReport(self._tell, is_given_up)
         self.recorder = self.live.recorder
         self.facts = self._probe(report)
         self.live.facts = replace(
@@ -104,6 +106,9 @@ class Workbench:
         self._layouts: dict[bytes, int] = {}
         self._generation_count = 0
         refused = self.apply(tuple((k, v) for k, v in command.settings if k != "precision"))
+        if is_given_up():  # maybe while a draft model was loaded, which alone was refused then
+            self.close()
+            raise LoadGivenUp
         self.emit(
             ModelLoaded(perf_counter_ns(), self.live.facts, self.facts, self.configuration, self.effective())
         )
