@@ -99,6 +99,8 @@ class CompiledStep:
                 return self._plain(*args, **kwargs)
             graph_marks.stamp_into(self._live.recorder)
             self._ran_eagerly.clear()
+            if self._live.loop.speculation != "off":
+                _make_contiguous(kwargs[self._live.cache_argument])
             output = self._for_kernel(tokens)(**_of_this_mode(kwargs))
             if self._ran_eagerly:
                 self.missed = kwargs
@@ -152,22 +154,24 @@ class CompiledStep:
         """
         before = _graphs()
         with _compiling():
-            for cropped in (True, False) if self._live.loop.speculation != "off" else (False,):
-                self._compile(arguments, cropped)
+            for _ in range(_TRIES):
+                made = _graphs()
+                self._live.model(**self._throwaway(arguments))
+                if _graphs() == made:
+                    break
         self.missed = None
         return _graphs() - before
 
-    def _compile(self, arguments: dict[str, Any], cropped: bool) -> None:
+    def _throwaway(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        from engine.runtime.rows import keep_past
+
         name = self._live.cache_argument
-        for _ in range(_TRIES):
-            made = _graphs()
-            cache = copy.deepcopy(arguments[name])
-            if cropped:
-                _crop_in_vain(cache)
-            _mark_growing(cache)
-            self._live.model(**arguments | {name: cache})
-            if _graphs() == made:
-                return
+        cache = copy.deepcopy(arguments[name])
+        if self._live.loop.speculation != "off":
+            keep_past(cache)
+            _make_contiguous(cache)
+        _mark_growing(cache)
+        return arguments | {name: cache}
 
     def examples(self) -> Iterator[dict[str, Any]]:
         """Arguments of each kind of step that is compiled for, as the loop gives them.
@@ -225,17 +229,17 @@ def _is_filled(cache: Cache) -> bool:
     return bool(cache.layers) and all(getattr(layer, "is_initialized", True) for layer in cache.layers)
 
 
-def _crop_in_vain(cache: Cache) -> None:
-    """Lay keys and values out as they are once tokens that were proposed in vain have been taken out behind them."""
-    from engine.runtime.rows import keep_past
+def _make_contiguous(cache: Cache) -> None:
+    """Lay out keys and values anew where tokens were taken out behind them: compiled code is made for strides.
 
-    keep_past(cache)
+    (Views of all kinds would ask for a version each, and an early exit leaves some in half of the layers. The step
+    copies what is cached anyway, to add to it.)
+    """
     for layer in cache.layers:
         for name in ("keys", "values"):
             kept = vars(layer).get(name)
-            if isinstance(kept, torch.Tensor):
-                longer = torch.cat((kept, kept[..., -1:, :]), -2)
-                setattr(layer, name, longer[..., :-1, :])
+            if isinstance(kept, torch.Tensor) and not kept.is_contiguous():
+                setattr(layer, name, kept.contiguous())
 
 
 def _mark_growing(cache: Cache) -> None:

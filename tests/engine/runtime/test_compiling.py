@@ -160,16 +160,17 @@ def test_steps_that_check_drafts_are_compiled_too_and_once_for_all(
     eager = layouts_of_checks(bench, 0)
     before = graphs()
     bench.workbench.change((("compile", "default"),))
-    assert before < graphs() <= before + 4  # of one token and of four, on caches that were cropped and others
+    assert graphs() == before + 2  # of one token and of four
     marks, made, first = len(bench.trace.marks), graphs(), len(bench.trace.steps)
     run, ended = bench.start(tokens=2 * TOKENS), ""
     while not ended:
         ended = run.step(False)
-        assert live.compiled is not None
-        assert live.compiled.missed is None
     run.end(ended)
     assert bench.trace.tokens.id[-2 * TOKENS :].tolist() == expected
-    assert (graphs(), len(bench.trace.marks)) == (made, marks)
+    assert live.compiled is not None
+    assert live.compiled.missed is None
+    full = family in ("mistral", "gemma3")  # windows, which no step was compiled for yet
+    assert (graphs() - made, len(bench.trace.marks) - marks) == ((1, 1) if full else (0, 0))
     assert layouts_of_checks(bench, first) == eager
     accepted = bench.trace.steps.accepted[first:]
     assert accepted.max() > 0
