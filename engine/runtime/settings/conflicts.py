@@ -136,7 +136,7 @@ CONFLICTS: tuple[Conflict, ...] = (
         all_but("off"),
         "kv_cache",
         one_of("none"),
-        "Only steps of one token are compiled, and without a KV cache none is: choose a KV cache or no compilation.",
+        "Steps are compiled that add to a KV cache, and without one none does: choose a KV cache or no compilation.",
     ),
     Conflict(
         "compile",
