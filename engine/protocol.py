@@ -36,7 +36,10 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class CancelLoad:
-    """Give up the load that runs: what it took is let go, and the engine is empty. Nothing happens without one."""
+    """Give up the load that runs: what it took is let go, and the engine is empty. Nothing happens without one.
+
+    Of a draft model that a switch waits for, too: then the setting is refused, and everything else goes on.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,7 @@ class Conductor(QObject):
         self._chats = False  # the generation that was started last continues a chat
         self._picker: ModelPicker | None = None
         self._working = False  # long work of the engine is under way (start, load)
+        self._shows_work = False  # the strip shows work between two steps
         self._stage = ""  # the stage that the last load came to
         self._next_numbers_ns = 0
         self.meter = FrameMeter()
@@ -101,14 +102,20 @@ class Conductor(QObject):
             window.switchboard.refresh_effects()
         window.meter.show_costs(engine.trace, engine.last_observer, self.meter.cost())
         window.meter.show_engine(engine.trace, engine.place, engine.state)
-        self._show_prefill()
+        self._show_work()
         return changed
 
-    def _show_prefill(self) -> None:
-        """A long prompt shows how far it is."""
+    def _show_work(self) -> None:
+        """What takes long between two steps shows how far it is, and so does a long prompt."""
         if self._working:
             return
-        found = prefill_progress(self.engine.trace, perf_counter_ns())
+        now_ns = perf_counter_ns()
+        work = self.engine.work(now_ns)
+        self._shows_work = work is not None
+        if work is not None:
+            self.window.progress.show_load(work, can_cancel=bool(work.stage))
+            return
+        found = prefill_progress(self.engine.trace, now_ns)
         if found and self.engine.state in BUSY:
             self.window.progress.show_progress(*found)
         else:
@@ -454,6 +461,8 @@ class Conductor(QObject):
             self.engine.cancel_load()
             if self._working:  # the engine has not let go of it yet
                 self._begin_progress(self.engine.state)
+        elif self._shows_work:  # it may be over by now: what runs is not to be stopped instead
+            self.engine.give_up_switch()
         else:
             self.engine.stop()
 

@@ -58,6 +58,7 @@ PLACE = "engine_place"  # changed here, since an engine cannot move itself,
 PLACEMENT = "placement"  # and here, since a loaded model stays where it is
 PLACES = ("process", "thread")
 BUDGET_NS = 12_000_000  # of a frame, for folding in events: a burst is spread over several frames
+WORK_SHOWN_AFTER_NS = 300_000_000  # of the engine, between two steps
 LOOK_EVERY = 64  # events between two looks at the clock
 
 
@@ -106,6 +107,8 @@ class EngineThread(QObject):
         self._last_load: Load | None = None
         self._watch = LoadWatch(clock)
         self._requested: dict[str, SettingValue] = {}
+        self._work: Progress | None = None
+        self._work_since_ns = 0
         self._generate: Generate | None = None
         self._generate_again = False
         self._moved_at_ns: int | None = None
@@ -158,6 +161,10 @@ class EngineThread(QObject):
         """Whether a load was cancelled and the engine has not let go of it yet."""
         return self._watch.is_cancelled
 
+    def work(self, now_ns: int) -> Progress | None:
+        """How far the engine is with what it does between two steps; None for what has not taken long yet."""
+        return self._work if now_ns - self._work_since_ns >= WORK_SHOWN_AFTER_NS else None
+
     @property
     def requested(self) -> dict[str, SettingValue]:
         """What was asked for of each setting that the user touched."""
@@ -170,6 +177,10 @@ class EngineThread(QObject):
         elif self._next is not None and self._next[1] is not None:
             self._next = (self._next[0], None)
             self._load_given_up(LoadCancelled(perf_counter_ns(), self.wanted_model))
+
+    def give_up_switch(self) -> None:
+        """Give up the load of a model that a switch waits for; `settings_changed` tells that it was refused."""
+        self._send(CancelLoad())
 
     def _load_given_up(self, event: LoadCancelled) -> None:
         self._load, self._moved_at_ns, self._generate_again = None, None, False
@@ -326,6 +337,7 @@ class EngineThread(QObject):
         self._tell(event)
 
     def _tell(self, event: Event) -> None:
+        self._note_work(event)
         match event:
             case StateChanged():
                 self._enter(event.state)
@@ -364,6 +376,17 @@ class EngineThread(QObject):
                 self._engine_ended(event)
             case _:
                 pass
+
+    def _note_work(self, event: Event) -> None:
+        """Whatever the engine says next ends its work, but for answers that come from elsewhere in it."""
+        if isinstance(event, LookedUp):
+            return
+        if not isinstance(event, Progress):
+            self._work = None
+            return
+        if self._work is None:
+            self._work_since_ns = event.at_ns
+        self._work = event
 
     def _begin_trace(self, loaded: ModelLoaded) -> None:
         self.loaded = loaded
@@ -433,6 +456,7 @@ class EngineThread(QObject):
     def _close_host(self) -> None:
         """End the host without keeping the window waiting: a process at once, a thread when it can."""
         host, self._host = self._host, None
+        self._work = None
         self._waiting.clear()
         self._watch.forget()
         if host is None:

@@ -4,7 +4,6 @@ The tokens to start from, the language or end that is forced, words that are nev
 checkpoints bring all that in their generation_config. The only place that asks transformers' private functions for it.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from transformers import LogitsProcessorList
 
 from engine.runtime.live import LiveModel
+from engine.runtime.sampling import Rows
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Answer:
     limit: int
     rules: LogitsProcessorList
 
-    def scores(self, logits: torch.Tensor, rows: Sequence[list[int]]) -> torch.Tensor:
+    def scores(self, logits: torch.Tensor, rows: Rows) -> torch.Tensor:
         """Logits (rows, vocabulary) after the rules, of which most models have none. `rows`: the decoder's ids."""
         if not self.rules:
             return logits
-        seen: Any = torch.tensor(rows, device=logits.device)
+        seen: Any = torch.as_tensor(rows, device=logits.device)
         scores: torch.Tensor = self.rules(seen, logits.to(torch.float32, copy=True))
         return scores
 

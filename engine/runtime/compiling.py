@@ -1,9 +1,10 @@
 """The decode step as compiled code: made between two steps, never inside of one.
 
-What is compiled is one step of one token on a filled cache, as one graph, marks of the phases among its kernels. (One
-graph and not one a region: what surrounds each call of compiled code takes as long as several small kernels; on a
-host-bound model regions were slower than no compilation at all.) Prefill and other steps of several tokens stay
-eager: they have a new shape each time, and their matrix products leave little to gain.
+What is compiled is a step on a filled cache, as one graph, marks of the phases among its kernels: a step of one token,
+and one that checks as many proposed tokens as the draft length says. (One graph and not one a region: what surrounds
+each call of compiled code takes as long as several small kernels; on a host-bound model regions were slower than no
+compilation at all.) Prefill and other steps of several tokens stay eager: they have a new shape each time, and their
+matrix products leave little to gain.
 
 While steps run, torch may use what is compiled but not compile (its stance is "eager_on_recompile"): a step that the
 compiled code does not fit runs eagerly, is measured as that, and is remembered, so that `compile_missed` can compile
@@ -44,7 +45,9 @@ _TORCH_MODES = {
 
 
 class CompiledStep:
-    """A model's forward in two forms, compiled for decode steps and as it was: `put_in` begins it, `take_out` ends it.
+    """A model's forward in two forms, compiled for steps that write, and as it was.
+
+    `put_in` begins it, `take_out` ends it.
 
     `missed`: the arguments of the last decode step that the compiled code did not fit, or None.
     """
@@ -56,19 +59,21 @@ class CompiledStep:
         self._ran_eagerly: list[bool] = []
         self._filled: weakref.ref[Cache] | None = None
         self._plain: Callable[..., Any] = live.model.forward
-        self._compiled: dict[str, Callable[..., Any]] = {}
+        self._compiled: dict[tuple[str, int], Callable[..., Any]] = {}
+        self._is_aside = False
 
-    def _for_kernel(self) -> Callable[..., Any]:
-        """The compiled function for the attention kernel in force.
+    def _for_kernel(self, tokens: int) -> Callable[..., Any]:
+        """The compiled function for the attention kernel in force, and for steps of so many tokens.
 
-        torch's switches between kernels are read while compiling, and not asked for again afterwards.
+        torch's switches between kernels are read while compiling, and not asked for again afterwards. A function that
+        has seen two numbers of tokens would be compiled for any, which is slower for one.
         """
-        kernel = self._live.attention
-        if kernel not in self._compiled:
-            self._compiled[kernel] = torch.compile(
+        key = (self._live.attention, tokens)
+        if key not in self._compiled:
+            self._compiled[key] = torch.compile(
                 self._told(f"decode_step_{len(self._compiled)}"), fullgraph=True, mode=_TORCH_MODES[self.mode]
             )
-        return self._compiled[kernel]
+        return self._compiled[key]
 
     def _told(self, name: str) -> Callable[..., Any]:
         """The plain forward that says when it was not compiled. What is compiled is kept by code: each has its own."""
@@ -87,11 +92,14 @@ class CompiledStep:
 
         @wraps(self._plain)
         def forward(*args: Any, **kwargs: Any) -> Any:
-            if args or not self._is_decode_step(kwargs):
+            tokens = 0 if args else self._tokens(kwargs)
+            if not tokens:
                 return self._plain(*args, **kwargs)
             graph_marks.stamp_into(self._live.recorder)
             self._ran_eagerly.clear()
-            output = self._for_kernel()(**_of_this_mode(kwargs))
+            if self._live.loop.speculation != "off":
+                _make_contiguous(kwargs[self._live.cache_argument])
+            output = self._for_kernel(tokens)(**_of_this_mode(kwargs))
             if self._ran_eagerly:
                 self.missed = kwargs
             return output
@@ -105,16 +113,36 @@ class CompiledStep:
         self._filled = self.missed = None
         torch.compiler.set_stance("default")
 
-    def _is_decode_step(self, arguments: dict[str, Any]) -> bool:
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Inside, the model runs as it was: with some of its layers it is none that was compiled."""
+        self._is_aside = True
+        try:
+            yield
+        finally:
+            self._is_aside = False
+
+    def _tokens(self, arguments: dict[str, Any]) -> int:
+        """How many tokens a step has that is compiled for; 0 for any other."""
         ids = arguments.get("decoder_input_ids", arguments.get("input_ids"))
         cache = arguments.get(self._live.cache_argument)
-        if ids is None or ids.shape[1] != 1 or not isinstance(cache, Cache):
-            return False
+        if ids is None or self._is_aside or not isinstance(cache, Cache):
+            return 0
+        tokens: int = ids.shape[1]
+        # the end of a prompt may be as long as a draft, but its logits are not asked for
+        if tokens not in self.lengths() or arguments.get("logits_to_keep", tokens) != tokens:
+            return 0
         if self._filled is None or self._filled() is not cache:
             if not is_filled(cache):
-                return False
+                return 0
             self._filled = weakref.ref(cache)
-        return True
+        return tokens
+
+    def _lengths(self) -> tuple[int, ...]:
+        """The numbers of tokens of steps that are compiled for."""
+        loop = self._live.loop
+        checks = loop.speculation != "off" and loop.draft_length > 0
+        return (1, 1 + loop.draft_length) if checks else (1,)
 
     def compile_for(self, arguments: dict[str, Any]) -> int:
         """Compile what a step with these arguments needs, on a copy of its cache. Returns how many graphs that made.
@@ -133,8 +161,13 @@ class CompiledStep:
         return _graphs() - before
 
     def _throwaway(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        from engine.runtime.rows import keep_past
+
         name = self._live.cache_argument
         cache = copy.deepcopy(arguments[name])
+        if self._live.loop.speculation != "off":
+            keep_past(cache)
+            _make_contiguous(cache)
         _mark_growing(cache)
         return arguments | {name: cache}
 
@@ -152,6 +185,19 @@ def is_filled(cache: Cache) -> bool:
     if isinstance(cache, EncoderDecoderCache):
         return is_filled(cache.self_attention_cache) and is_filled(cache.cross_attention_cache)
     return bool(cache.layers) and all(getattr(layer, "is_initialized", True) for layer in cache.layers)
+
+
+def _make_contiguous(cache: Cache) -> None:
+    """Lay out keys and values anew where tokens were taken out behind them: compiled code is made for strides.
+
+    (Views of all kinds would ask for a version each, and an early exit leaves some in half of the layers. The step
+    copies what is cached anyway, to add to it.)
+    """
+    for layer in cache.layers:
+        for name in ("keys", "values"):
+            kept = vars(layer).get(name)
+            if isinstance(kept, torch.Tensor) and not kept.is_contiguous():
+                setattr(layer, name, kept.contiguous())
 
 
 def _mark_growing(cache: Cache) -> None:

@@ -62,7 +62,7 @@ class Feeding:
         context.cached = 0 if kind == "none" else context.cached + ids.shape[1]
 
 
-def next_step(live: LiveModel, context: Context) -> dict[str, Any]:
-    """The call of the decode step that comes next in a context: all but the token itself is as it will be."""
-    token = torch.ones((context.rows, 1), dtype=torch.long, device=live.device)
-    return Feeding(live, context).arguments(token, live.cache_kind)
+def next_step(live: LiveModel, context: Context, tokens: int = 1) -> dict[str, Any]:
+    """The call of the step of so many new tokens that comes next in a context: all but these is as it will be."""
+    fed = torch.ones((context.rows, tokens), dtype=torch.long, device=live.device)
+    return Feeding(live, context).arguments(fed, live.cache_kind, keep=tokens)

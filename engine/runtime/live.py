@@ -1,7 +1,7 @@
 """The loaded model and all that a setting may change about it while it runs. State lives here and nowhere else."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
@@ -15,6 +15,7 @@ from engine.protocol import ModelFacts
 from engine.runtime.anatomy import Anatomy
 from engine.runtime.clocks import StampRecorder
 from engine.runtime.compiling import CompiledStep
+from engine.runtime.models.progress import LoadReport
 from engine.runtime.probes import Probes
 from engine.runtime.replaying import ReplayedStep
 from engine.runtime.weights.plan import WeightState
@@ -121,7 +122,7 @@ class LiveModel:
     `grad_mode`: "inference", "no_grad" or "grad", how the forward pass runs (see `forward_mode`). `compiled`: the
     decode step as compiled code, None while it runs as it is; `compilations`: what has been compiled in each mode, to
     be switched on again at once. `replayed`: the decode step as a captured graph, None while there is none.
-    `tell`: says what goes on while a switch takes long.
+    `tell`: says what goes on while a switch takes long; `new_report`: makes what hears of a load that one waits for.
     `own_decoding`: as the checkpoint's own configuration would have it, the default of `decoding`.
     `untried`: settings some of whose choices have not been tried yet, since that takes long.
     `draft_name`: the model that is to propose tokens ("": none); `draft`: that model, loaded when it is first needed.
@@ -145,6 +146,7 @@ class LiveModel:
     compilations: dict[str, CompiledStep] = field(default_factory=dict)
     replayed: ReplayedStep | None = None
     tell: Callable[[str], None] = lambda activity: None
+    new_report: Callable[[], LoadReport] = LoadReport
     attention: str = "sdpa"
     prefill_chunk: int = 512
     decoding: Decoding = field(default_factory=Decoding)
@@ -183,6 +185,10 @@ class LiveModel:
     def forward_mode(self) -> AbstractContextManager[Any]:
         """The mode in which the model runs and caches are made, as a context."""
         return GRAD_MODES[self.grad_mode]()
+
+    def uncompiled(self) -> AbstractContextManager[None]:
+        """A context in which no compiled code runs: for passes through a part of the model."""
+        return nullcontext() if self.compiled is None else self.compiled.aside()
 
     def run(self, module: nn.Module, code: int, **arguments: Any) -> Any:
         """The output of a forward pass; at the least level of detail it is one span, of this code."""

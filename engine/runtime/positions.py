@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 if TYPE_CHECKING:
     from engine.runtime.live import LiveModel
@@ -26,13 +27,26 @@ def told_positions(live: "LiveModel", module: nn.Module, capacity: int) -> torch
     return torch.arange(capacity, device=live.device).unsqueeze(0)
 
 
-def short_reach(live: "LiveModel") -> int:
+def short_reach(model: PreTrainedModel) -> int:
     """The most tokens that a model of two reaches (Phi-3) reads with the frequencies for short texts; else 0.
 
     With one token more all positions turn at other frequencies: keys that are cached by then are of no use.
     """
-    rope = getattr(live.model.config.get_text_config(decoder=True), "rope_parameters", None) or {}
+    rope = getattr(model.config.get_text_config(decoder=True), "rope_parameters", None) or {}
     return int(rope["original_max_position_embeddings"]) if rope.get("rope_type") == "longrope" else 0
+
+
+def is_outgrown(reach: int, cached: int, length: int) -> bool:
+    """Whether so many tokens are cached as a short text's while the text has come to `length`, beyond that reach.
+
+    Then the keys in the cache are of no use, and a chunk alone would be taken for a short text.
+    """
+    return bool(reach) and cached <= reach < length
+
+
+def within_reach(reach: int, length: int, count: int) -> int:
+    """How many of `count` tokens behind `length` others a model may be fed without outgrowing its short reach."""
+    return min(count, reach - length) if length <= reach else count
 
 
 def takes_positions(module: nn.Module) -> bool:

@@ -17,6 +17,17 @@ from transformers import (
 
 from engine.runtime.live import Decoding
 
+#: The ids so far of sequences, equally many each: lists, or int64 of shape (rows, n).
+Rows = Sequence[list[int]] | torch.Tensor
+
+
+def penalties(decoding: Decoding) -> LogitsProcessorList:
+    """Those of the processors that may make another token the likeliest one. Neutral ones are left out."""
+    wanted = LogitsProcessorList()
+    if decoding.repetition_penalty != 1.0:
+        wanted.append(RepetitionPenaltyLogitsProcessor(float(decoding.repetition_penalty)))
+    return wanted
+
 
 def processors(decoding: Decoding) -> LogitsProcessorList:
     """What changes the logits before a token is chosen, in the order of transformers' `generate()`.
@@ -24,9 +35,7 @@ def processors(decoding: Decoding) -> LogitsProcessorList:
     The repetition penalty holds for greedy decoding too; the others only for sampling. Neutral ones are left
     out.
     """
-    wanted = LogitsProcessorList()
-    if decoding.repetition_penalty != 1.0:
-        wanted.append(RepetitionPenaltyLogitsProcessor(float(decoding.repetition_penalty)))
+    wanted = penalties(decoding)
     if decoding.strategy != "sample":
         return wanted
     if decoding.temperature != 1.0:
@@ -99,7 +108,7 @@ class Chooser:
             return logits.argmax(dim=-1)
         return self.draw(self.weigh(logits, (ids,)))
 
-    def weigh(self, logits: torch.Tensor, rows: Sequence[list[int]]) -> torch.Tensor:
+    def weigh(self, logits: torch.Tensor, rows: Rows) -> torch.Tensor:
         """What `draw` chooses by: the logits (rows, vocabulary) after all processors; when sampling, their chances.
 
         `rows`: the ids so far, equally many each.
@@ -117,11 +126,11 @@ class Chooser:
             token = weights.argmax(dim=-1)
         return token.to(self._home) if self._away else token
 
-    def scores(self, logits: torch.Tensor, rows: Sequence[list[int]]) -> torch.Tensor:
+    def scores(self, logits: torch.Tensor, rows: Rows) -> torch.Tensor:
         """The logits (rows, vocabulary) after all processors, float32; -inf where a token is ruled out."""
         # Only the repetition penalty looks at the ids; the others take an empty row, so that none is copied
         # for them.
-        seen: Any = torch.tensor(rows, device=self._device) if self._needs_ids else self._no_ids
+        seen: Any = torch.as_tensor(rows, device=self._device) if self._needs_ids else self._no_ids
         # A copy, since a processor may work in place.
         scores: torch.Tensor = self._processors(seen, logits.to(torch.float32, copy=True))
         return scores

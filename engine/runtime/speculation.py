@@ -8,14 +8,14 @@ probability p and drawing from the rest otherwise is the same as drawing from p 
 plain decoding would make, one a token, from the same random numbers.
 """
 
-from collections.abc import Sequence
-
 import torch
+from transformers import LogitsProcessorList
 
 from engine.runtime.drafting import drafter
 from engine.runtime.live import Loop
+from engine.runtime.positions import short_reach, within_reach
 from engine.runtime.rows import TakingBack
-from engine.runtime.sampling import Chooser
+from engine.runtime.sampling import Chooser, penalties
 from engine.runtime.writing import Plain, Taken, Writing
 
 #: With an adaptive length: where it begins, and its end.
@@ -29,6 +29,7 @@ class Speculation(Plain):
         super().__init__(writing)
         self._kind = writing.live.loop.speculation
         self._drafter = drafter(writing.live)
+        self._short_reach = short_reach(writing.live.model)
         self._adapted = START
         self._drafts: list[int] = []
         self._taking_back = TakingBack(writing.context)
@@ -43,23 +44,32 @@ class Speculation(Plain):
         writing = self._writing
         self._drafts = []
         count = min(self.length, writing.room(writing.strand) - 1)
+        count = within_reach(self._short_reach, len(writing.context.ids), count)
         if count < 1 or not self._is_ready():
             return []
         self._taking_back.record()
         recorder = writing.live.recorder
         recorder.begin(writing.draft_code)
         place = recorder.place()
-        self._drafts = self._drafter.propose(writing.context.ids, count)
+        self._drafts = self._drafter.propose(writing.context.ids, count, self._rules())
         recorder.forget(place)  # of a model that drafts by its own layers
         recorder.end()
         return self._drafts
 
+    def _rules(self) -> LogitsProcessorList:
+        """What says which token is the likeliest, in the order in which the choice follows it."""
+        writing = self._writing
+        answers = writing.answer.rules if writing.answer is not None else ()
+        return LogitsProcessorList([*answers, *penalties(writing.live.decoding)])
+
     def _is_ready(self) -> bool:
-        """Whether only the newest token is pending: a prompt is read first."""
+        """Whether only the newest token is pending: a prompt is read first, also one that is read anew."""
         writing = self._writing
         if writing.chosen is None:
             return False
-        return writing.live.cache_kind == "none" or len(writing.context.ids) - writing.context.cached == 1
+        if writing.live.cache_kind == "none":
+            return True
+        return writing.context.pending == 1 and not writing.is_outgrown
 
     def take(self, logits: torch.Tensor) -> Taken:
         """Keep the proposals that are right, and the model's own choice behind them."""
@@ -87,10 +97,11 @@ class Speculation(Plain):
 
     def _choose_in_turn(self, chooser: Chooser, scores: torch.Tensor) -> list[int]:
         """The model's choices, (positions, vocabulary) scores, up to the first that is not the one proposed."""
-        writing, ids = self._writing, self._writing.context.ids
+        writing, length = self._writing, len(self._writing.context.ids)
+        checked = torch.tensor([[*writing.context.ids, *self._drafts]], device=scores.device)
         chosen: list[int] = []
         for place in range(len(self._drafts) + 1):
-            seen: Sequence[list[int]] = ([*ids, *self._drafts[:place]],)
+            seen = checked[:, : length + place]
             ruled = writing.ruled(scores[place : place + 1], seen)
             chosen.append(int(chooser.draw(chooser.weigh(ruled, seen)).item()))
             if chosen[-1:] != self._drafts[place : place + 1]:

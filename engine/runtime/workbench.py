@@ -43,6 +43,7 @@ from engine.runtime.clocks import StampRecorder
 from engine.runtime.encoding import Encoding, encode_inputs
 from engine.runtime.generation import Generation, Limits, Stepped
 from engine.runtime.live import LiveModel
+from engine.runtime.models.errors import LoadGivenUp
 from engine.runtime.models.loading import load_model
 from engine.runtime.models.progress import LoadReport
 from engine.runtime.placement import time_crossings
@@ -59,6 +60,7 @@ from engine.runtime.sameness import SamenessRefused, measure_sameness
 from engine.runtime.settings import ALL, places
 from engine.runtime.settings.adapting import has_missed, made_for_missed
 from engine.runtime.settings.base import Setting
+from engine.runtime.settings.conflicts import PROMPTS, UNEQUAL, why_excluded
 from engine.runtime.settings.decoding import own_decoding
 from engine.runtime.settings.execution import default_threads
 from engine.runtime.settings.resolve import apply_changes, apply_defaults
@@ -92,6 +94,7 @@ class Workbench:
         report = LoadReport(self._tell, is_given_up)
         self.live = self._load(command, report)
         self.live.tell = lambda activity: self._tell(Progress(perf_counter_ns(), activity, None))
+        self.live.new_report = lambda: LoadReport(self._tell, is_given_up)
         self.recorder = self.live.recorder
         self.facts = self._probe(report)
         self.live.facts = replace(
@@ -105,6 +108,9 @@ class Workbench:
         self._layouts: dict[bytes, int] = {}
         self._generation_count = 0
         refused = self.apply(tuple((k, v) for k, v in command.settings if k != "precision"))
+        if is_given_up():  # maybe while a draft model was loaded, which alone was refused then
+            self.close()
+            raise LoadGivenUp
         self.emit(
             ModelLoaded(perf_counter_ns(), self.live.facts, self.facts, self.configuration, self.effective())
         )
@@ -312,11 +318,8 @@ class Workbench:
         return prompts
 
     def _check_padding(self) -> None:
-        if self.live.cache_kind == "sliding":
-            raise PromptRefused(
-                "A sliding cache would take the padding of shorter prompts for their text: set kv_cache to dynamic."
-            )
-        if reason := why_not_padded(self.live):
+        excluded = why_excluded(dict(self.effective()) | {PROMPTS: UNEQUAL})
+        if reason := excluded or why_not_padded(self.live):
             raise PromptRefused(reason)
 
     def _start_encoding(self, command: Generate, submitted_ns: int) -> "Run":

@@ -9,8 +9,8 @@ import torch
 from engine.protocol import Beam, Token
 from engine.runtime.answers import Answer
 from engine.runtime.live import Context, LiveModel, Loop
-from engine.runtime.positions import short_reach
-from engine.runtime.sampling import Chooser
+from engine.runtime.positions import is_outgrown, short_reach
+from engine.runtime.sampling import Chooser, Rows
 from engine.runtime.text import TextStream
 from engine.trace.phases import Phase
 
@@ -83,7 +83,7 @@ class Writing:
         self.strand = Strand(0, context.ids, stream, self.new_chooser(0))
         self.chosen: torch.Tensor | None = None
         self._numbers = 1  # sequences so far
-        self._short_reach = short_reach(live)
+        self._short_reach = short_reach(live.model)
         define = live.recorder.define
         self.draft_code = define(Phase.DRAFT, name="propose tokens")
         self.sample_code = define(Phase.SAMPLE, name="choose token")
@@ -117,7 +117,7 @@ class Writing:
             strand.chooser = self.new_chooser(strand.number)
         return strand.chooser
 
-    def ruled(self, logits: torch.Tensor, rows: Sequence[list[int]]) -> torch.Tensor:
+    def ruled(self, logits: torch.Tensor, rows: Rows) -> torch.Tensor:
         """Logits (rows, vocabulary) after the rules that an encoder–decoder's answers follow. `rows`: ids so far."""
         return logits if self.answer is None else self.answer.scores(logits, rows)
 
@@ -128,8 +128,7 @@ class Writing:
     @property
     def is_outgrown(self) -> bool:
         """Whether the text has outgrown a model's short reach, and what is cached is of no use therefore."""
-        context = self.context
-        return bool(self._short_reach) and context.cached <= self._short_reach < context.length
+        return is_outgrown(self._short_reach, self.context.cached, self.context.length)
 
     def end_reason(self, strand: Strand) -> str:
         """Why a sequence ends with its newest token; "" where it does not."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter_ns
 
 import numpy as np
 import pytest
@@ -280,6 +281,33 @@ def test_loading_shows_progress_and_can_be_cancelled(
     message.action_button.click()
     assert host.sent[-1] == Load("preset")
     assert conductor.window.messages.messages() == []
+
+
+def test_a_load_that_a_switch_waits_for_is_shown_and_can_be_given_up_while_a_generation_waits(
+    conductor: Conductor, host: ScriptedHost
+) -> None:
+    ready(conductor, host)
+    window, progress = conductor.window, conductor.window.progress
+    say(conductor, host, StateChanged(0, EngineState.RUNNING))
+    say(conductor, host, Progress(0, "compiling the decode step", None))
+    assert progress.isVisible()
+    assert progress.text == "compiling the decode step"
+    assert not progress._cancel.isVisible(), "nothing can end the compiler early"
+    said = Progress(0, "reading weights", 0.5, "read weights")
+    say(conductor, host, said, LookedUp(0, 1, CatalogueEntry("org/model", "hub", "Llama", 7, 28, 8192)))
+    assert progress.text == "reading weights"
+    assert window.heading.text == "RUNNING"
+    assert window.actions_["stop"].isEnabled()
+    progress._cancel.click()
+    assert host.sent == [CancelLoad()]
+    refused = SettingChange("speculation", "draft", "off", "Loading was given up.")
+    say(conductor, host, SettingsChanged(0, 60, (refused,), 5, 1, loaded().effective))
+    assert not progress.isVisible()
+    assert window.heading.text == "RUNNING"
+    assert "Loading was given up." in window.messages.messages()[0].sentence
+
+    say(conductor, host, Progress(perf_counter_ns(), "reading weights", 0.1, "read weights"))
+    assert not progress.isVisible(), "what is over soon does not flash"
 
 
 def test_a_download_says_how_far_it_is_and_goes_on_after_a_cancel(

@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
 from engine.hosts import open_host
-from engine.protocol import EngineState, Generate, Load, Prompt
+from engine.protocol import EngineState, Generate, Load, Progress, Prompt, SettingChange
 from gui.conductor import Conductor
 from gui.panels.message_bar import Kind
 from tests.gui.building import build, shown
@@ -108,3 +108,41 @@ def test_load_run_switch_pause_step_stop_kill_and_load_again(
     conductor.run_or_pause()
     until(lambda: len(engine.trace.tokens) > 3)
     engine.stop()
+
+
+def test_a_draft_that_is_loaded_in_mid_generation_is_shown_given_up_and_loaded_again(
+    conductor: Conductor, until: Callable[[Callable[[], bool]], None], qtbot: QtBot
+) -> None:
+    window, engine = conductor.window, conductor.engine
+    until(lambda: generations(conductor) == 1)
+    until(reached(conductor, EngineState.READY))
+    heard: list[Progress] = []
+    engine.progress.connect(heard.append)
+    changes: list[SettingChange] = []
+    engine.settings_changed.connect(lambda event: changes.extend(event.changes))
+    window.prompt.set_limit(4000, False)
+    conductor.generate()
+    until(lambda: len(engine.trace.tokens) > 10)
+
+    draft = (("draft_model", "llama-30m"), ("speculation", "draft"))
+    engine.change(draft)
+    engine.give_up_switch()
+    until(lambda: len(changes) == 2)
+    assert [change.effective for change in changes] == ["", "off"]
+    assert all("was given up" in change.reason for change in changes[:1])
+    assert engine.state is EngineState.RUNNING
+    assert not window.progress.isVisible()
+
+    changes.clear()
+    heard.clear()
+    engine.change(draft)
+    until(lambda: len(changes) == 2)
+    assert [change.reason for change in changes] == ["", ""]
+    assert {progress.stage for progress in heard} >= {"make random weights"}
+    until(lambda: int(engine.trace.steps.accepted.sum()) > 0)
+    conductor.show_numbers()
+    assert not window.progress.isVisible()
+    assert window.heading.text == "RUNNING"
+    engine.stop()
+    until(reached(conductor, EngineState.READY))
+    assert not window.progress.isVisible()

@@ -3,6 +3,8 @@
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from transformers import Cache
@@ -17,7 +19,8 @@ from engine.runtime.settings.instrumentation import without_probes
 from engine.runtime.settings.trial import first_sentence
 
 OFF = "off"
-_FEW = 3  # tokens of a prompt that is only there to fill a throwaway cache
+#: Tokens of a prompt that is only there to fill a throwaway cache, and all that the cache has room for.
+_FEW, _ROOM = 3, 24
 _LABELS = {
     OFF: "Off (eager)",
     "default": "Compiled",
@@ -33,7 +36,10 @@ _EXPECTED = {
 
 
 class Compile:
-    """How decode steps are compiled. Prefill stays eager: it has a new shape each time and is bound by its products."""
+    """How decode steps are compiled, and steps that check drafts of a fixed length.
+
+    Prefill stays eager: it has a new shape each time and is bound by its products.
+    """
 
     key = "compile"
 
@@ -89,12 +95,21 @@ def exchange(live: LiveModel, mode: str) -> None:
 
 
 def compile_now(live: LiveModel) -> None:
-    """Compile what the next decode step needs, as settings and modules are now. Raises what the compiler raises."""
+    """Compile what the next steps need, as settings and modules are now. Raises what the compiler raises."""
     step = live.compiled
     assert step is not None
     live.tell("compiling the decode step")
     with live.forward_mode():
-        step.compile_for(step.missed or next_step(live, _filled_context(live)))
+        for arguments in [step.missed] if step.missed is not None else _coming(live, step):
+            step.compile_for(arguments)
+
+
+def _coming(live: LiveModel, step: CompiledStep) -> Iterator[dict[str, Any]]:
+    """The calls of each kind of step that may come next and is compiled for."""
+    context = _filled_context(live)
+    for tokens in step.lengths():
+        if context.cached + tokens <= context.capacity:
+            yield next_step(live, context, tokens)
 
 
 def _filled_context(live: LiveModel) -> Context:
@@ -102,7 +117,7 @@ def _filled_context(live: LiveModel) -> Context:
     running = live.context
     if running is not None and isinstance(running.cache, Cache) and is_filled(running.cache):
         return running
-    context = Context([], _FEW + 1, new_cache(live, live.cache_kind, 8 * _FEW))
+    context = Context([], _ROOM, new_cache(live, live.cache_kind, _ROOM))
     prompt = torch.arange(1, _FEW + 1, device=live.device).unsqueeze(0)
     if live.anatomy.encoder is not None:
         context.encoded = live.anatomy.encoder(input_ids=prompt)

@@ -1,5 +1,7 @@
 """Which values of two settings exclude each other: the one table of illegal combinations, and who gives way.
 
+Some exclude what is being generated instead of another setting: that stands in the table like a setting that stays.
+
 What one setting cannot do on this model or machine is found out by probing it. Here stands what two of them cannot do
 together, whatever the model.
 """
@@ -44,6 +46,8 @@ class Conflict:
 
 _SPECULATES = all_but("off")
 _PIPELINES = one_of("pipelined")
+#: Not a setting: whether a running generation continues prompts of unequal length together. Nobody can change it.
+PROMPTS, EQUAL, UNEQUAL = "prompts", "equally long", "of unequal length"
 
 CONFLICTS: tuple[Conflict, ...] = (
     Conflict(
@@ -92,6 +96,14 @@ CONFLICTS: tuple[Conflict, ...] = (
         "Beam search keeps the likeliest sequences and draws nothing: set decoding to greedy, or beams to 1.",
     ),
     Conflict(
+        "kv_cache",
+        one_of("sliding"),
+        PROMPTS,
+        one_of(UNEQUAL),
+        "A sliding window would take the padding of shorter prompts for their text: set kv_cache to dynamic, or give"
+        " prompts of equally many tokens.",
+    ),
+    Conflict(
         "attention",
         one_of("flex"),
         "kv_cache",
@@ -125,7 +137,7 @@ CONFLICTS: tuple[Conflict, ...] = (
         all_but("off"),
         "kv_cache",
         one_of("none"),
-        "Only steps of one token are compiled, and without a KV cache none is: choose a KV cache or no compilation.",
+        "Steps are compiled that add to a KV cache, and without one none does: choose a KV cache or no compilation.",
     ),
     Conflict(
         "compile",
@@ -147,6 +159,14 @@ CONFLICTS: tuple[Conflict, ...] = (
         "detail",
         all_but("step"),
         "A replayed CUDA graph stamps nothing on the host: choose detail 'step', or plain compilation.",
+    ),
+    Conflict(
+        "compile",
+        all_but("off"),
+        "draft_length",
+        one_of(0),
+        "Steps that check drafts of an adaptive length have another shape each time, and each would have to be"
+        " compiled: set draft_length to a number, or compile to off.",
     ),
     Conflict(
         "cuda_graphs",
@@ -231,6 +251,11 @@ CONFLICTS: tuple[Conflict, ...] = (
         " read_back to synchronous.",
     ),
 )
+
+
+def why_excluded(configuration: Mapping[str, SettingValue]) -> str:
+    """The reason for which a configuration cannot be in force; "" when it can."""
+    return next((conflict.reason for conflict in CONFLICTS if conflict.holds(configuration)), "")
 
 
 def settle(

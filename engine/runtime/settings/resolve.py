@@ -16,7 +16,7 @@ from engine.runtime.live import LiveModel
 from engine.runtime.settings import ALL
 from engine.runtime.settings.adapting import adapted
 from engine.runtime.settings.base import Setting, SettingRefused
-from engine.runtime.settings.conflicts import CONFLICTS, Conflict, settle
+from engine.runtime.settings.conflicts import CONFLICTS, EQUAL, PROMPTS, UNEQUAL, Conflict, settle
 from engine.runtime.settings.trial import first_sentence
 from engine.runtime.settings.values import read_value
 
@@ -34,8 +34,12 @@ def resolve(
     facts: Sequence[SettingFacts],
     current: Mapping[str, SettingValue] | None = None,
     conflicts: Sequence[Conflict] = CONFLICTS,
+    generating: Mapping[str, SettingValue] | None = None,
 ) -> Resolution:
-    """Decide what takes effect; what is refused keeps its current value, or its default. Never raises."""
+    """Decide what takes effect; what is refused keeps its current value, or its default. Never raises.
+
+    `generating`: what the table of conflicts knows besides settings (see `generating`).
+    """
     known = {fact.key: fact for fact in facts}
     in_force = {fact.key: fact.default for fact in facts} | {
         k: v for k, v in (current or {}).items() if k in known
@@ -50,8 +54,9 @@ def resolve(
             reasons[key] = reason
         else:
             effective[key] = read
-    settled, excluded = settle(effective, in_force, list(known), conflicts)
-    return Resolution(settled, reasons | excluded)
+    given = dict(generating or {})
+    settled, excluded = settle(effective | given, in_force | given, list(known), conflicts)
+    return Resolution({key: settled[key] for key in known}, reasons | excluded)
 
 
 def _judge(fact: SettingFacts, requested: object, in_force: SettingValue) -> tuple[SettingValue | None, str]:
@@ -79,6 +84,12 @@ def current_values(live: LiveModel) -> dict[str, SettingValue]:
     return {setting.key: setting.current(live) for setting in ALL}
 
 
+def generating(live: LiveModel) -> dict[str, SettingValue]:
+    """What is being generated, as far as it excludes settings."""
+    padded = live.context is not None and bool(live.context.padding)
+    return {PROMPTS: UNEQUAL if padded else EQUAL}
+
+
 def apply_changes(
     live: LiveModel, requested: Mapping[str, SettingValue], facts: Sequence[SettingFacts]
 ) -> tuple[SettingChange, ...]:
@@ -87,7 +98,7 @@ def apply_changes(
     Only what differs is applied. A setting that the model or the machine refuses keeps its value, with the
     reason. An unknown setting has the effective value "".
     """
-    resolution = resolve(requested, facts, current_values(live))
+    resolution = resolve(requested, facts, current_values(live), generating=generating(live))
     results = {
         key: SettingChange(key, value, resolution.effective.get(key, ""), resolution.reasons.get(key, ""))
         for key, value in requested.items()

@@ -1,5 +1,6 @@
 """Speculation: who proposes tokens that the model then checks at once, how many, and which model drafts."""
 
+import gc
 import inspect
 import warnings
 
@@ -11,9 +12,8 @@ from engine.runtime.caches import new_cache
 from engine.runtime.drafting import exit_layers
 from engine.runtime.feeding import Feeding
 from engine.runtime.live import Context, Draft, LiveModel, Loop
-from engine.runtime.models.errors import ModelError
+from engine.runtime.models.errors import LoadGivenUp, ModelError
 from engine.runtime.models.loading import DTYPES, context_limit, load_model
-from engine.runtime.models.progress import LoadReport
 from engine.runtime.rows import keep_past
 from engine.runtime.settings.base import SettingRefused
 from engine.runtime.settings.loop import change_loop
@@ -162,26 +162,29 @@ def _load_draft(live: LiveModel, name: str) -> None:
         raise SettingRefused(
             "No draft model is named: set draft_model to a small model with the same tokenizer."
         )
+    made = _made_draft(live, name)
+    if isinstance(made, str):
+        gc.collect()  # what was read in vain; the error that held it is gone by now
+        raise SettingRefused(made)
+    live.draft = made
+
+
+def _made_draft(live: LiveModel, name: str) -> Draft | str:
+    """The model of this name as a draft; or why it cannot be one, with nothing of it left but cycles."""
     dtype = str(live.model.dtype).removeprefix("torch.")
     try:
-        loaded = load_model(name, str(live.device), dtype if dtype in DTYPES else None, _unheard())
+        loaded = load_model(name, str(live.device), dtype if dtype in DTYPES else None, live.new_report())
     except ModelError as error:
-        raise SettingRefused(error.sentence) from error
+        return error.sentence
+    except LoadGivenUp:
+        return f"Loading '{name}' was given up and its memory freed: switch again to load it, or name another model."
     if loaded.kind.family is not Family.DECODER:
-        raise SettingRefused(
-            f"The model '{name}' does not continue text, so it cannot draft: name a decoder."
-        )
+        return f"The model '{name}' does not continue text, so it cannot draft: name a decoder."
     if loaded.tokenizer.get_vocab() != live.tokenizer.get_vocab():
-        raise SettingRefused(
-            f"The model '{name}' has another tokenizer, so its tokens mean other texts: name one with the same tokens."
-        )
+        return f"The model '{name}' has another tokenizer, so its tokens mean other texts: name one with the same."
     if reason := _why_not_draft(loaded.model):
-        raise SettingRefused(f"The model '{name}' cannot draft, since {reason}: name another one.")
-    live.draft = Draft(name, loaded.model, context_limit(loaded.model.config))
-
-
-def _unheard() -> LoadReport:
-    return LoadReport(lambda progress: None, lambda: False)
+        return f"The model '{name}' cannot draft, since {reason}: name another one."
+    return Draft(name, loaded.model, context_limit(loaded.model.config))
 
 
 # ---------------------------------------------------------------- trials

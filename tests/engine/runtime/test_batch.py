@@ -1,14 +1,20 @@
 """A batch: sequences that branch off from one, each of which goes on and ends by itself."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
+from engine.protocol import Generate, Prompt, SettingChange, SettingsChanged
 from engine.runtime.caches import new_cache
 from engine.runtime.generation import Generation, Limits
 from engine.runtime.live import Decoding, Loop
+from engine.runtime.prompts import PromptRefused
 from engine.runtime.settings.together import why_not_padded
 from engine.trace.phases import StepKind
 from tests.engine.runtime.decoding import FEW, decode, ready, reference
+from tests.engine.runtime.live_models import Bench, family_checkpoint
 from tests.engine.runtime.settings.small_live import setting, small_live
 from tests.engine.runtime.settings.test_resolve import is_sentence
 from tests.engine.runtime.small_models import FAMILIES
@@ -185,3 +191,32 @@ def test_several_prompts_survive_chunks_switches_of_the_cache_and_the_longest_le
 @pytest.mark.parametrize("family", ["rwkv", "mamba"])
 def test_a_model_that_sees_padding_refuses_prompts_of_different_lengths(family: str) -> None:
     assert is_sentence(why_not_padded(ready(family)))
+
+
+def test_a_sliding_window_and_prompts_of_different_lengths_exclude_each_other(tmp_path: Path) -> None:
+    bench = Bench(family_checkpoint("llama", tmp_path))
+    several = Generate(Prompt("The night train\nleft"), 6, stop_at_end_token=False, lines=True)
+
+    def switched(kind: str) -> SettingChange:
+        bench.workbench.change((("kv_cache", kind),))
+        event = bench.trace.marks[-1].event
+        assert isinstance(event, SettingsChanged)
+        return event.changes[0]
+
+    run = bench.workbench.start(several, 0)
+    for held in (False, True):  # before the prompts are read, and afterwards
+        refused = switched("sliding")
+        assert refused.effective == "dynamic"
+        assert is_sentence(refused.reason)
+        assert "equally many tokens" in refused.reason
+        run.step(held)
+    run.end("stopped")
+    assert not switched("sliding").reason
+    with pytest.raises(PromptRefused, match="equally many tokens"):
+        bench.workbench.start(several, 0)
+    run = bench.workbench.start(replace(several, prompt=Prompt("left\nover")), 0)
+    run.step(False)
+    assert not switched("dynamic").reason
+    assert not switched("sliding").reason
+    run.end("stopped")
+    bench.close()

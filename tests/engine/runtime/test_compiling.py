@@ -13,9 +13,12 @@ from transformers.modeling_utils import AttentionInterface
 
 from engine.protocol import Progress, SettingsChanged
 from engine.runtime.compiling import CompiledStep, cache_directory
+from engine.runtime.live import Draft
 from engine.runtime.settings import compilation
 from engine.runtime.settings.base import SettingRefused
+from engine.runtime.settings.resolve import apply_changes
 from engine.trace.phases import Phase
+from tests.engine.runtime.decoding import noisy
 from tests.engine.runtime.live_models import Bench, save_checkpoint, torch_kept
 from tests.engine.runtime.settings.small_live import setting, small_live
 from tests.engine.runtime.settings.test_resolve import is_sentence
@@ -130,6 +133,69 @@ def test_a_step_that_does_not_fit_runs_as_it_is_and_is_compiled_before_the_next(
         pass
     assert bench.trace.tokens.id[-TOKENS:].tolist() == expected
     assert len(marks) == 2
+
+
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [
+        ("llama", "draft"),
+        pytest.param("llama", "lookup", marks=pytest.mark.slow),
+        pytest.param("llama", "exit", marks=pytest.mark.slow),
+        pytest.param("mistral", "draft", marks=pytest.mark.slow),
+        pytest.param("gemma3", "draft", marks=pytest.mark.slow),
+        pytest.param("gpt2", "draft", marks=pytest.mark.slow),
+    ],
+)
+def test_steps_that_check_drafts_are_compiled_too_and_once_for_all(
+    family: str, kind: str, tmp_path: Path
+) -> None:
+    layers = {"exit": 4}.get(kind, 2 if family == "gemma3" else 1)
+    bench = Bench(save_checkpoint(build(family, num_hidden_layers=layers), tmp_path))
+    live = bench.workbench.live
+    live.draft = Draft("noisy", noisy(build(family, num_hidden_layers=layers)), 256)
+    live.draft_name = "noisy"
+    expected = bench.reference(tokens=2 * TOKENS)
+    bench.workbench.change((("speculation", kind), ("draft_length", 3)))
+    assert bench.generate(tokens=2 * TOKENS) == expected
+    eager = layouts_of_checks(bench, 0)
+    before = graphs()
+    bench.workbench.change((("compile", "default"),))
+    assert graphs() == before + 2  # of one token and of four
+    marks, made, first = len(bench.trace.marks), graphs(), len(bench.trace.steps)
+    run, ended = bench.start(tokens=2 * TOKENS), ""
+    while not ended:
+        ended = run.step(False)
+    run.end(ended)
+    assert bench.trace.tokens.id[-2 * TOKENS :].tolist() == expected
+    assert live.compiled is not None
+    assert live.compiled.missed is None
+    full = family in ("mistral", "gemma3")  # windows, which no step was compiled for yet
+    assert (graphs() - made, len(bench.trace.marks) - marks) == ((1, 1) if full else (0, 0))
+    assert layouts_of_checks(bench, first) == eager
+    accepted = bench.trace.steps.accepted[first:]
+    assert accepted.max() > 0
+    assert len(set(accepted.tolist())) > 1 or kind == "lookup"  # some were taken out of the cache again
+
+
+def layouts_of_checks(bench: Bench, first: int) -> set[tuple[int, ...]]:
+    """The codes of the steps that checked three proposed tokens, from one step on."""
+    steps = bench.trace.steps
+    rows = [row for row in range(first, len(steps)) if steps.drafted[row] == 3]
+    return {bench.trace.layouts[int(steps.layout[row])].codes for row in rows}
+
+
+def test_an_adaptive_draft_length_and_compilation_exclude_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    live = small_live("llama")
+    monkeypatch.setattr(CompiledStep, "compile_for", lambda *_: 0)
+    facts = [setting(key).probe(live) for key in ("compile", "draft_length")]
+    for first, second in (("compile", "draft_length"), ("draft_length", "compile")):
+        value = {"compile": "default", "draft_length": 0}
+        (change,) = apply_changes(live, {first: value[first]}, facts)
+        assert change.reason == ""
+        (change,) = apply_changes(live, {second: value[second]}, facts)
+        assert change.effective != value[second]
+        assert "draft_length to a number" in change.reason
+        apply_changes(live, {"compile": "off", "draft_length": 4}, facts)
 
 
 def test_what_cannot_be_compiled_is_refused_and_everything_is_as_before(

@@ -1,20 +1,29 @@
 """Speculation: the same tokens in fewer steps, whoever proposes, however sampled, and switched at any time."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from transformers import LogitsProcessorList, PreTrainedModel
 
+from engine.protocol import Event, Load, ModelLoaded, Progress
 from engine.runtime.caches import new_cache
 from engine.runtime.generation import Generation, Limits
 from engine.runtime.live import Decoding, Draft, Loop
+from engine.runtime.models.errors import LoadGivenUp
+from engine.runtime.models.progress import TELL_EVERY_NS, LoadReport
 from engine.runtime.settings.base import SettingRefused
 from engine.runtime.settings.resolve import apply_changes
 from engine.runtime.speculation import LONGEST
+from engine.runtime.workbench import Workbench
 from engine.trace.ledger import END
 from engine.trace.phases import Phase, StepKind
 from tests.engine.runtime.decoding import FEW, PROMPT_IDS, decode, ready, reference
+from tests.engine.runtime.live_models import Bench, byte_tokenizer, save_checkpoint
+from tests.engine.runtime.models.test_giving_up import tensor_bytes
 from tests.engine.runtime.settings.small_live import setting, small_live
 from tests.engine.runtime.settings.test_resolve import is_sentence
 from tests.engine.runtime.small_models import build
@@ -123,6 +132,70 @@ def test_sampling_draws_the_very_tokens_that_it_draws_without(kind: str, decodin
     assert kind == "lookup" or sum(step.accepted for step in together.steps) > 0
 
 
+@pytest.mark.parametrize("kind", ["draft", "exit"])
+@pytest.mark.parametrize(
+    "decoding",
+    [
+        Decoding("greedy", repetition_penalty=1.5),
+        Decoding("sample", temperature=1e-3, repetition_penalty=1.5, top_k=5, top_p=0.9),
+    ],
+)
+def test_what_the_model_would_find_is_what_it_proposes_whatever_rules_it_follows(
+    kind: str, decoding: Decoding
+) -> None:
+    live = ready("llama", **DEEP)
+    assert live.draft is not None
+    live.draft = replace(live.draft, model=live.model)
+    for layer in live.model.model.layers[2:]:  # which then change nothing: the first ones say what all say
+        torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
+        torch.nn.init.zeros_(layer.mlp.down_proj.weight)
+    unruled = decode(live).tokens
+    live.decoding = decoding
+    expected = decode(live).tokens
+    assert expected != unruled
+    live.loop = Loop(speculation=kind, draft_length=3)
+    decoded = decode(live)
+    assert decoded.tokens == expected
+    assert sum(step.accepted for step in decoded.steps) == sum(step.drafted for step in decoded.steps) > 0
+
+
+def two_reaches(reach: int) -> PreTrainedModel:
+    """A model whose positions turn at other frequencies once a text has more than so many tokens."""
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 10_000.0,
+        "short_factor": [1.0] * 4,
+        "long_factor": [4.0] * 4,
+        "original_max_position_embeddings": reach,
+    }
+    return build("phi3", num_hidden_layers=4, original_max_position_embeddings=reach, rope_parameters=rope)
+
+
+@pytest.mark.parametrize("reach", [20, 21, 22, 36, 37, 38])
+@pytest.mark.parametrize("length", [3, 7])
+def test_a_short_reach_is_outgrown_with_the_same_tokens(reach: int, length: int) -> None:
+    live = small_live(model=two_reaches(reach))
+    live.tokenizer = byte_tokenizer()
+    expected = reference(live)
+    assert decode(live).tokens == expected
+    for kind, draft in (
+        ("lookup", None),
+        ("exit", None),
+        ("draft", two_reaches(reach)),
+        ("draft", two_reaches(30)),
+    ):
+        live.draft = Draft("other", draft, 256) if draft is not None else None
+        live.loop = Loop(speculation=kind, draft_length=length)
+        decoded = decode(live)
+        assert decoded.tokens == expected
+        assert [step.kind for step in decoded.steps].count(StepKind.PREFILL) == 2
+        live.cache_kind = "none" if kind != "exit" else "dynamic"
+        assert decode(live).tokens == expected
+        live.cache_kind = "dynamic"
+        if draft is not None and draft.config.rope_parameters == live.model.config.rope_parameters:
+            assert sum(step.accepted for step in decoded.steps) == sum(s.drafted for s in decoded.steps) > 20
+
+
 def test_nothing_follows_an_end_token_or_exceeds_the_length() -> None:
     live = ready("llama")
     assert live.draft is not None
@@ -156,7 +229,7 @@ def test_an_adaptive_length_grows_while_all_is_right_and_shrinks_otherwise() -> 
     ]
 
     class Wrong:
-        def propose(self, ids: Sequence[int], count: int) -> list[int]:
+        def propose(self, ids: Sequence[int], count: int, rules: LogitsProcessorList) -> list[int]:
             return [0] * count
 
     generation = Generation(live, PROMPT_IDS[0].tolist(), Limits(10))
@@ -249,6 +322,65 @@ def test_a_draft_needs_a_name_and_the_same_tokens() -> None:
             setting("draft_model").apply(live, name)
         assert str(refusal.value).endswith(".")
     assert (live.draft, live.draft_name, live.loop) == (None, "", Loop())
+
+
+def test_loading_a_draft_says_how_far_it_is_and_can_be_given_up_in_mid_generation(tmp_path: Path) -> None:
+    bench = Bench(save_checkpoint(build("llama"), tmp_path / "large"))
+    small = str(save_checkpoint(build("llama"), tmp_path / "small"))
+    live, heard, weights_when_given_up = bench.workbench.live, list[Progress](), list[int]()
+
+    def new_report(impatient: bool) -> LoadReport:
+        def is_given_up() -> bool:
+            given_up = impatient and bool(heard) and heard[-1].activity == "reading weights"
+            if given_up:
+                weights_when_given_up.append(tensor_bytes())
+            return given_up
+
+        return LoadReport(heard.append, is_given_up, itertools.count(0, TELL_EVERY_NS).__next__)
+
+    expected = bench.reference(tokens=12)
+    run = bench.start(tokens=12)
+    run.step(False)
+    before = tensor_bytes()
+    live.new_report = lambda: new_report(impatient=True)
+    bench.workbench.change((("draft_model", small), ("speculation", "draft")))
+    changes = bench.trace.marks[-1].event.changes
+    assert [change.effective for change in changes] == ["", "off"]
+    assert all(is_sentence(change.reason) for change in changes)
+    assert "was given up" in changes[0].reason
+    assert live.draft is None
+    assert weights_when_given_up
+    assert tensor_bytes() == before
+
+    live.new_report = lambda: new_report(impatient=False)
+    heard.clear()
+    bench.workbench.change((("draft_model", small), ("speculation", "draft")))
+    assert [change.reason for change in bench.trace.marks[-1].event.changes] == ["", ""]
+    assert {progress.stage for progress in heard} == {"read weights"}
+    assert max(progress.fraction or 0.0 for progress in heard) == 1.0
+    assert tensor_bytes() > before
+    while not run.step(False):
+        pass
+    assert bench.trace.tokens.id.tolist() == expected
+    assert bench.trace.steps.accepted.sum() > 0
+    bench.close()
+
+
+def test_a_load_that_is_given_up_while_its_draft_is_read_is_given_up_whole(tmp_path: Path) -> None:
+    large = save_checkpoint(build("llama"), tmp_path / "large")
+    small = save_checkpoint(build("llama"), tmp_path / "small")
+    events: list[Event] = []
+
+    def is_given_up() -> bool:  # the draft is the second model that is read
+        begun = [
+            event for event in events if isinstance(event, Progress) and "the configuration" in event.activity
+        ]
+        return len(begun) == 2
+
+    load = Load(str(large), "cpu", (("draft_model", str(small)), ("speculation", "draft")))
+    with pytest.raises(LoadGivenUp):
+        Workbench(load, "thread", events.append, lambda: None, is_given_up)
+    assert not any(isinstance(event, ModelLoaded) for event in events)
 
 
 def test_the_demo_model_has_a_draft_of_its_own() -> None:
