@@ -138,7 +138,7 @@ class CompiledStep:
             self._filled = weakref.ref(cache)
         return tokens
 
-    def _lengths(self) -> tuple[int, ...]:
+    def lengths(self) -> tuple[int, ...]:
         """The numbers of tokens of steps that are compiled for."""
         loop = self._live.loop
         checks = loop.speculation != "off" and loop.draft_length > 0

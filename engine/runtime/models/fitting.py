@@ -12,7 +12,7 @@ from engine.runtime.models.memory import (
     accelerators,
     allocated_bytes,
     available_bytes,
-    gigabytes,
+    gibibytes,
     required_bytes,
 )
 from engine.runtime.models.weights import DTYPE_WIDTHS, Weights
@@ -70,11 +70,11 @@ def fits(
 def _shortage(device: str, free: int, needed: int, roomy: Iterable[str]) -> str:
     ways = ["split it over all devices" if other == SPLIT else f"run it on {other}" for other in roomy]
     has = (
-        f"all devices together have {gigabytes(free)}"
+        f"all devices together have {gibibytes(free)}"
         if device == SPLIT
-        else f"{device} has {gigabytes(free)}"
+        else f"{device} has {gibibytes(free)}"
     )
-    return f"It needs {gigabytes(needed)}, and {has} free: {' or '.join([*ways, 'choose a smaller model'])}."
+    return f"It needs {gibibytes(needed)}, and {has} free: {' or '.join([*ways, 'choose a smaller model'])}."
 
 
 def _precision_remark(device: str, free: int, own_bytes: int, least_bytes: int) -> str:

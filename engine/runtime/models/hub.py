@@ -24,7 +24,7 @@ from engine.runtime.models.background import Background, Silence
 from engine.runtime.models.demo import DEMOS
 from engine.runtime.models.errors import HubUnavailable, IncompleteModel, ModelError, first_line, listed
 from engine.runtime.models.kinds import kind_of
-from engine.runtime.models.memory import gigabytes
+from engine.runtime.models.memory import gibibytes
 from engine.runtime.models.presets import PRESETS
 from engine.runtime.models.progress import Downloads, LoadReport
 from engine.runtime.models.transfer import Source, partial_bytes, receive
@@ -319,7 +319,7 @@ def check_disk(model: str, missing: list[RemoteFile]) -> None:
     free = shutil.disk_usage(place).free
     if needed > free:
         raise ModelError(
-            f"Downloading model '{model}' needs {gigabytes(needed)} of disk, but {place} has {gigabytes(free)} free:"
+            f"Downloading model '{model}' needs {gibibytes(needed)} of disk, but {place} has {gibibytes(free)} free:"
             " free disk space or choose a smaller model."
         )
 
@@ -364,7 +364,7 @@ def _broken_off(model: str, file: RemoteFile, error: Exception) -> ModelError:
             reason = f"the hub sent nothing for {error.seconds:g} s"
         case _ if _is_disk_full(error):
             return ModelError(
-                f"The disk became full while '{file.name}' ({gigabytes(file.size)}) of model '{model}' was downloaded"
+                f"The disk became full while '{file.name}' ({gibibytes(file.size)}) of model '{model}' was downloaded"
                 f" to {cache_directory()}: free disk space and load it again, what has come is kept.",
                 repr(error),
             )

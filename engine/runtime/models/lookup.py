@@ -21,7 +21,7 @@ from engine.runtime.models.catalogue import broken_entry, entry_of_checkpoint, e
 from engine.runtime.models.errors import HubUnavailable, ModelError
 from engine.runtime.models.fitting import Room
 from engine.runtime.models.loading import local_directory
-from engine.runtime.models.memory import gigabytes
+from engine.runtime.models.memory import gibibytes
 from engine.runtime.models.weights import Weights, read_json
 
 _utils: Any = huggingface_hub.utils  # its bar has no types
@@ -90,4 +90,4 @@ def _of_hub(remote: hub.RemoteModel, place: Path, room: Room) -> CatalogueEntry:
     missing = [file for file in wanted if not hub.is_cached(remote, file)]
     hub.check_disk(remote.name, missing)
     size = sum(file.size for file in missing)
-    return replace(entry, remark=f"{gigabytes(size)} to download" if missing else "in the local cache")
+    return replace(entry, remark=f"{gibibytes(size)} to download" if missing else "in the local cache")

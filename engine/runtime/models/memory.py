@@ -84,8 +84,8 @@ def refusal(name: str, parameters: int, weight_bytes: int, dtype: str, device: s
     place = "all devices together" if device == SPLIT else device
     return (
         f"Model '{name}' is too large for {place} now: {count(parameters)} parameters in {dtype} take"
-        f" {gigabytes(weight_bytes)}, with {gigabytes(needed - weight_bytes)} to run in that is {gigabytes(needed)},"
-        f" and {gigabytes(available)} are free; choose {' or '.join([*ways, 'a smaller model'])}, or free memory."
+        f" {gibibytes(weight_bytes)}, with {gibibytes(needed - weight_bytes)} to run in that is {gibibytes(needed)},"
+        f" and {gibibytes(available)} are free; choose {' or '.join([*ways, 'a smaller model'])}, or free memory."
     )
 
 
@@ -106,6 +106,7 @@ def count(number: int) -> str:
     return f"{number / 1e9:.2f} billion" if number >= 1e9 else f"{number / 1e6:.1f} million"
 
 
-def gigabytes(number: int) -> str:
-    """Bytes for people, in GB of 10⁹."""
-    return f"{number / 1e9:.2f} GB" if number < 10e9 else f"{number / 1e9:.1f} GB"
+def gibibytes(number: int) -> str:
+    """Bytes for people, in GiB of 2³⁰, as tools for memory count."""
+    size = number / 2**30
+    return f"{size:.2f} GiB" if size < 10 else f"{size:.1f} GiB"

@@ -5,7 +5,8 @@ loading the model anew; both are settings all the same, so that they are listed,
 """
 
 from engine.protocol import Choice, Configuration, SettingChange, SettingFacts, SettingValue
-from engine.runtime.models.devices import SPLIT, accelerators
+from engine.runtime.models.memory import SPLIT as SPLIT
+from engine.runtime.models.memory import accelerators
 
 ENGINE, MODEL = "engine_place", "placement"
 KEYS = (ENGINE, MODEL)

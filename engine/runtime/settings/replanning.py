@@ -61,7 +61,7 @@ def dtype_in_force(live: LiveModel) -> torch.dtype:
 
 
 def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+    return f"{count / 2**30:.1f} GiB" if count >= 2**27 else f"{count / 2**20:.1f} MiB"
 
 
 # ---------------------------------------------------------------- the context

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSi
 
 CPU = DeviceFacts("cpu", "a processor", 16 * 2**30, 13 * 2**30)
 GPU = DeviceFacts("cuda:0", "an accelerator", 80 * 2**30, 78 * 2**30)
-TOO_BIG = "It needs 17.7 GB, and cpu has 13.1 GB free: run it on cuda:0 or choose a smaller model."
+TOO_BIG = "It needs 17.7 GiB, and cpu has 13.1 GiB free: run it on cuda:0 or choose a smaller model."
 BIG_FITS = (
     Fit("cpu", 32 * 10**9, TOO_BIG),
     Fit("cuda:0", 16 * 10**9, "", "a tight fit"),
@@ -210,7 +210,7 @@ def test_a_hub_id_is_looked_up_and_its_row_says_so_and_then_what_was_found(
     assert row is not None
     assert row.verdict == "asking the hub …"
     assert picker.choice == "org/large", "who is in a hurry need not wait"
-    entry = replace(ENTRIES[2], name="org/large", kind="hub", remark="16 GB to download")
+    entry = replace(ENTRIES[2], name="org/large", kind="hub", remark="16 GiB to download")
     picker.show_answer(LookedUp(0, asked[0].request, entry))
     assert (picker.hint, picker.choice) == (TOO_BIG, "")
     row = picker.table.current_row
@@ -218,7 +218,7 @@ def test_a_hub_id_is_looked_up_and_its_row_says_so_and_then_what_was_found(
     assert (row.group, row.what, row.verdict) == (Group.TYPED, "Llama · decoder", TOO_BIG.partition(": ")[0])
     picker.devices.setCurrentIndex(picker.devices.findData("cuda:0"))
     assert picker.choice == "org/large"
-    assert "16 GB to download" in picker._remark.text()
+    assert "16 GiB to download" in picker._remark.text()
 
 
 def test_only_the_last_text_is_asked_about_and_an_older_answer_is_dropped(

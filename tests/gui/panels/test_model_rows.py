@@ -69,9 +69,9 @@ def test_what_is_not_known_is_absent_and_never_zero() -> None:
 
 
 def test_a_refusal_is_short_in_the_table_and_whole_beside_it() -> None:
-    reason = "It needs 17.7 GB, and cpu has 13.1 GB free: choose a smaller model."
+    reason = "It needs 17.7 GiB, and cpu has 13.1 GiB free: choose a smaller model."
     row = row_of(CatalogueEntry("big", "preset", "LlamaForCausalLM", 1, 1, 1, reason=reason), NOW_S)
-    assert row.cells[-1] == "✗ It needs 17.7 GB, and cpu has 13.1 GB free"
+    assert row.cells[-1] == "✗ It needs 17.7 GiB, and cpu has 13.1 GiB free"
     assert row.reason == reason
 
 

@@ -54,7 +54,7 @@ def test_what_does_not_fit_a_device_says_so() -> None:
     assert [fit.reason for fit in entries["llama-30m"]] == [""]
     assert [fit.remark for fit in entries["llama-3.2-1b"]] == ["fits cpu only in bfloat16"]
     assert [fit.reason for fit in entries["llama-3.1-8b"]] == [
-        "It needs 16.9 GB, and cpu has 3.00 GB free: choose a smaller model."
+        "It needs 15.8 GiB, and cpu has 2.79 GiB free: choose a smaller model."
     ]
 
 
@@ -63,9 +63,9 @@ def test_each_device_has_a_verdict_of_its_own_and_says_where_it_would_fit() -> N
     entries = {entry.name: entry for entry in catalogue(**room)}
     (on_device, on_cpu, split) = entries["llama-3.1-8b"].fits
     assert on_device.reason == (
-        "It needs 16.9 GB, and cuda:0 has 2.00 GB free: split it over all devices or choose a smaller model."
+        "It needs 15.8 GiB, and cuda:0 has 1.86 GiB free: split it over all devices or choose a smaller model."
     )
-    assert on_cpu.reason.startswith("It needs 16.9 GB, and cpu has 15.0 GB free: split it")
+    assert on_cpu.reason.startswith("It needs 15.8 GiB, and cpu has 14.0 GiB free: split it")
     assert split.reason == ""
     small = entries["llama-3.2-1b"].fits
     assert "run it on cpu or split it over all devices or choose" in small[0].reason

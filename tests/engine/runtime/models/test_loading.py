@@ -455,7 +455,7 @@ def test_too_little_memory_for_the_file(
     sentence = refusal(checkpoint)
     parameters = sum(tensor.numel() for tensor in load_file(checkpoint / "model.safetensors").values())
     assert f"{parameters / 1e6:.1f} million parameters in float32" in sentence
-    assert "0.00 GB are free; choose bfloat16 or a smaller model" in sentence
+    assert "0.00 GiB are free; choose bfloat16 or a smaller model" in sentence
 
 
 def test_too_little_memory_for_what_the_configuration_declares(refusal: Refusal, model: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_model_that_is_too_large_says_so_of_each_device(served: Hub, checkpoin
     served.models["someone/large"] = checkpoint
     entry = found("someone/large", Room((("cuda:0", 10**6), ("cpu", 10**9), ("split", 10**9))))
     assert entry.reason == ""
-    assert "cuda:0 has 0.00 GB free: run it on cpu" in entry.fits[0].reason
+    assert "cuda:0 has 0.00 GiB free: run it on cpu" in entry.fits[0].reason
     assert entry.fits[1].reason == ""
 
 

@@ -134,8 +134,8 @@ def test_too_little_memory_is_told_before_anything_is_made(
     monkeypatch.setattr(memory, "available_bytes", lambda device: 10_000_000_000)
     monkeypatch.setattr("engine.runtime.models.loading.build_preset", lambda *_: pytest.fail("it was made"))
     sentence = refusal("llama-3.1-8b", "bfloat16")
-    assert "8.03 billion parameters in bfloat16 take 16.1 GB" in sentence
-    assert "10.0 GB are free" in sentence
+    assert "8.03 billion parameters in bfloat16 take 15.0 GiB" in sentence
+    assert "9.31 GiB are free" in sentence
     assert "choose a smaller model" in sentence
     assert "choose bfloat16 or a smaller model" in refusal("llama-3.1-8b", "float32")
 

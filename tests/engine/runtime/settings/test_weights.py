@@ -303,7 +303,7 @@ def test_running_out_of_memory_on_the_way_leaves_everything_as_it_was(
 def test_too_little_memory_is_told_with_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
     live = small_live("llama")
     monkeypatch.setattr("engine.runtime.weights.realizing.available_bytes", lambda device: 10_000)
-    with pytest.raises(SettingRefused, match=r"to run quantized needs 0\.0 MB, but only 0\.0 MB are free"):
+    with pytest.raises(SettingRefused, match=r"to run quantized needs 0\.0 MiB, but only 0\.0 MiB are free"):
         put(live, quantization="int8")
     assert setting("quantization").current(live) == "none"
 
