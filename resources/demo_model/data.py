@@ -3,7 +3,7 @@
 import json
 import lzma
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from resources.demo_model.vocabulary import train_tokenizer
 
 #: Share of the words that are written as a space and the word: whoever writes a prompt may end it with a space.
 LONE_SPACES = 0.02
+#: Files to begin lessons with, in bytes: neither lists of names nor generated tables; and how much of them.
+UNSEEN_FILE, UNSEEN_TOKENS = (3_000, 200_000), 3_500_000
 HELD_OUT_FILE = Path(__file__).parent / "held_out.json.xz"
 
 
@@ -87,6 +89,27 @@ def write_text(work: Path, corpus: Corpus) -> None:
         rows += [np.array([*ids, 0], np.uint16) for ids in taken]
     HELD_OUT_FILE.write_bytes(lzma.compress(json.dumps(corpus.held_out).encode(), preset=9))
     np.save(work / "train.npy", with_lone_spaces(np.concatenate(rows), space, words, generator))
+
+
+def unseen_text(work: Path, tokenizer: Any, sources: Sequence[Path]) -> Text:
+    """Some Python files below other directories than the text is from, in random order; kept in `work` once read."""
+    kept = work / "unseen.npy"
+    if not kept.exists():
+        files = [
+            file
+            for source in sources
+            for file in sorted(source.rglob("*.py"))
+            if "test" not in str(file.relative_to(source))
+        ]
+        files = [file for file in files if UNSEEN_FILE[0] < file.stat().st_size < UNSEEN_FILE[1]]
+        np.random.default_rng(SEED).shuffle(files)  # type: ignore[arg-type]
+        rows: list[int] = []
+        for file in files:
+            if len(rows) > UNSEEN_TOKENS:
+                break
+            rows += [*plain_ids(tokenizer, file.read_text(errors="ignore")), 0]
+        np.save(kept, np.array(rows, np.uint16))
+    return Text(np.load(kept))
 
 
 def words_after_space(tokenizer: Any) -> tuple[int, npt.NDArray[np.int64]]:

@@ -13,7 +13,7 @@ import json
 import math
 import sysconfig
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,8 +25,17 @@ from torch.nn import functional
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from resources.demo_model.corpus import read_corpus
-from resources.demo_model.data import HeldOut, Text, held_out_text, write_text
-from resources.demo_model.distil import Forward, Lessons, distillation_loss, lessons
+from resources.demo_model.data import HeldOut, Text, held_out_text, unseen_text, write_text
+from resources.demo_model.distil import (
+    KNOWN,
+    LONG,
+    UNSEEN,
+    Forward,
+    Kind,
+    Lessons,
+    distillation_loss,
+    lessons,
+)
 from resources.demo_model.muon import Muon
 from resources.demo_model.settings import CONTEXT, DRAFT, LARGE, SEED, Size, llama_config
 
@@ -38,7 +47,11 @@ LONG_FROM = 0.85  # share of the steps after which sequences are as long as the 
 MUON_LR, ADAM_LR = 0.02, 0.004
 WARM_UP = 0.02  # share of the steps
 DECAY_FROM = 0.35  # share of the steps after which the rate falls, to 0 at the end
-LONG_LESSONS = 0.32  # share of what a draft model learns from that is as long as the context
+AGAIN = 0.7  # of its full value the rate has at most in a second go
+#: Of what the large model writes for the draft model, how much is of each kind; and what the draft model learns from in
+#: steps that follow each other, over and over.
+WRITTEN = {KNOWN: 0.45, UNSEEN: 0.35, LONG: 0.2}
+CYCLE = (*(UNSEEN, KNOWN, UNSEEN) * 3, UNSEEN, KNOWN, LONG)
 SAVE_EVERY_S = 120.0
 REPETITION_PENALTY = 1.2  # that a model asks for when it writes: small ones soon repeat themselves otherwise
 LOG_EVERY = 20
@@ -48,35 +61,49 @@ MEASURED_WINDOWS = 24
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to train, and how long: steps of `batch` tokens."""
+    """What to train, and how long: steps of `batch` tokens. A second go begins with what the first one made."""
 
     name: str
     size: Size
     steps: int
     batch: int
+    go: int = 1
+
+    @property
+    def peak(self) -> float:
+        """The highest learning rate, as a share of its full value."""
+        return 1.0 if self.go == 1 else AGAIN
 
 
-#: What is learned in a step, given its number, its tokens and the length of its sequences: equal parts of the batch,
-#: and of each its mean loss on a model, nats a token.
-Course = Callable[[int, int, int], Sequence[Callable[[Forward], torch.Tensor]]]
+#: What is learned in a step, given its number: equal parts of the batch, and of each its mean loss on a model, nats a
+#: token.
+Course = Callable[[int], Sequence[Callable[[Forward], torch.Tensor]]]
 
 
-def reading(text: Text) -> Course:
-    """To foresee the next token of a text."""
+def reading(text: Text, plan: Plan) -> Course:
+    """To foresee the next token of a text; in sequences as long as the context in the end."""
 
-    def parts(step: int, tokens: int, length: int) -> Sequence[Callable[[Forward], torch.Tensor]]:
-        batch = text.batch(step, tokens, length)
+    def parts(step: int) -> Sequence[Callable[[Forward], torch.Tensor]]:
+        length = CONTEXT if step >= LONG_FROM * plan.steps else SHORT
+        batch = text.batch(step, plan.batch, length)
         return [partial(next_token_loss, ids=part) for part in batch.split(max(1, PART_TOKENS // length))]
 
     return parts
 
 
-def following(taught: dict[int, Lessons]) -> Course:
-    """To foresee what a teacher thinks; its lessons by the length of their sequences."""
+def following(taught: Mapping[Kind, Lessons], plan: Plan) -> Course:
+    """To foresee what a teacher thinks, by lessons of several kinds in turn."""
 
-    def parts(step: int, tokens: int, length: int) -> Sequence[Callable[[Forward], torch.Tensor]]:
-        rows = np.array_split(taught[length].batch(step, tokens // length), max(1, tokens // PART_TOKENS))
-        return [partial(distillation_loss, lessons=taught[length], rows=part) for part in rows]
+    def parts(step: int) -> Sequence[Callable[[Forward], torch.Tensor]]:
+        turn, place = divmod(step, len(CYCLE))
+        kind = CYCLE[place]
+        before = turn * CYCLE.count(kind) + CYCLE[:place].count(kind)  # steps of this kind
+        rows = taught[kind].batch(before, plan.batch // kind.length)
+        count = max(1, plan.batch // PART_TOKENS)
+        return [
+            partial(distillation_loss, lessons=taught[kind], rows=part)
+            for part in np.array_split(rows, count)
+        ]
 
     return parts
 
@@ -91,7 +118,7 @@ class Training:
         self.plan, self.course, self.held_out = plan, course, held_out
         self.model = LlamaForCausalLM(llama_config(plan.size))
         self._mixed = mixed  # matrix products in bfloat16, twice as fast where the processor has instructions
-        self.state_file = work / f"{plan.name}.pt"
+        self.state_file = work / f"{plan.name}-{plan.go}.pt"
         self.log_file = work / f"{plan.name}.jsonl"
         layers = [p for n, p in self.model.named_parameters() if p.ndim == 2 and "layers" in n]
         others = [p for n, p in self.model.named_parameters() if p.ndim != 2 or "layers" not in n]
@@ -100,10 +127,13 @@ class Training:
             torch.optim.AdamW(others, ADAM_LR, betas=(0.9, 0.95), weight_decay=0.0),
         ]
         self._rates = [optimizer.param_groups[0]["lr"] for optimizer in self.optimizers]
-        self.step = 0
+        self.step = self.tokens = 0
         self.seconds = 0.0
         if self.state_file.exists():
-            self._resume()
+            self._resume(self.state_file)
+        elif plan.go > 1:
+            self._resume(work / f"{plan.name}-{plan.go - 1}.pt")
+            self.step = 0
 
     def run(self, until: int | None = None) -> None:
         """Train to the end of the plan, or to step `until`."""
@@ -123,13 +153,12 @@ class Training:
 
     def _one_step(self) -> float:
         share = self.step / self.plan.steps
-        length = CONTEXT if share >= LONG_FROM else SHORT
-        factor = rate(share)
+        factor = self.plan.peak * rate(share)
         for optimizer, full in zip(self.optimizers, self._rates, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = full * factor
             optimizer.zero_grad(set_to_none=True)
-        parts = self.course(self.step, self.plan.batch, length)
+        parts = self.course(self.step)
         total = 0.0
         for part in parts:
             with torch.autocast("cpu", torch.bfloat16, enabled=self._mixed):
@@ -140,13 +169,15 @@ class Training:
         for optimizer in self.optimizers:
             optimizer.step()
         self.step += 1
+        self.tokens += self.plan.batch
         return total
 
     def _log(self, losses: Sequence[float]) -> None:
         row: dict[str, Any] = {
+            "go": self.plan.go,
             "step": self.step,
             "seconds": round(self.seconds, 1),
-            "tokens": self.step * self.plan.batch,
+            "tokens": self.tokens,
             "loss": round(sum(losses) / len(losses), 4),
         }
         if self.step % MEASURE_EVERY == 0:
@@ -162,21 +193,22 @@ class Training:
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "step": self.step,
+            "tokens": self.tokens,
             "seconds": self.seconds,
         }
         new = self.state_file.with_suffix(".new")
         torch.save(state, new)
         new.replace(self.state_file)
 
-    def _resume(self) -> None:
-        state = torch.load(self.state_file)
+    def _resume(self, file: Path) -> None:
+        state = torch.load(file)
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        self.step, self.seconds = state["step"], state["seconds"]
+        self.step, self.tokens, self.seconds = state["step"], state["tokens"], state["seconds"]
         # what was logged after the state had been saved is logged once more
         rows = self.log_file.read_text().splitlines(keepends=True) if self.log_file.exists() else []
-        self.log_file.write_text("".join(row for row in rows if json.loads(row)["step"] <= self.step))
+        self.log_file.write_text("".join(row for row in rows if json.loads(row)["tokens"] <= self.tokens))
 
 
 def rate(share: float) -> float:
@@ -218,38 +250,44 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, required=True, help="how many tokens to train on")
     parser.add_argument("--library", type=Path, action="append", help="standard libraries, the newest first")
     parser.add_argument("--manual", type=Path, help="the sources of Python's manual (reStructuredText)")
+    parser.add_argument(
+        "--unseen", type=Path, action="append", help="sources that the large model did not learn from"
+    )
     parser.add_argument("--mixed", action="store_true", help="matrix products in bfloat16")
     parser.add_argument(
-        "--written",
-        type=int,
-        default=2_780_000,
-        help="tokens that the large model writes for the draft model",
+        "--written", type=int, default=4_200_000, help="tokens of lessons that the large model writes"
     )
+    parser.add_argument("--go", type=int, default=1, choices=(1, 2), help="2: go on with what 1 has made")
     parser.add_argument("--export-only", action="store_true", help="write the model as it is now")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    libraries = options.library or [Path(sysconfig.get_path("stdlib"))]
-    if not (options.work / "train.npy").exists():
-        write_text(options.work, read_corpus(libraries, options.manual))
-    tokenizer = AutoTokenizer.from_pretrained(options.work / "tokenizer")
-    text, held_out = Text(np.load(options.work / "train.npy")), held_out_text(tokenizer)
-    batch = BATCH_TOKENS[options.model]
-    steps = math.ceil(options.tokens / batch)
-    if options.model == "large":
-        plan = Plan("large", LARGE, steps, batch)
-        training = Training(plan, options.work, reading(text), held_out, options.mixed)
-    else:
-        teacher = LlamaForCausalLM.from_pretrained(HERE / "large", dtype=torch.float32).eval()
-        taught = {
-            length: lessons(teacher, text, options.work, length, int(options.written * share))
-            for length, share in ((SHORT, 1 - LONG_LESSONS), (CONTEXT, LONG_LESSONS))
-        }
-        plan = Plan("draft", DRAFT, steps, batch)
-        training = Training(plan, options.work, following(taught), held_out, options.mixed)
+    training, tokenizer = _training(options)
     if not options.export_only:
         training.run()
     export(training, tokenizer, HERE / options.model)
     write_log(options.work, HERE / "training.jsonl")
+
+
+def _training(options: argparse.Namespace) -> tuple[Training, Any]:
+    """What the command line asks for, and the tokenizer."""
+    work: Path = options.work
+    if not (work / "train.npy").exists():
+        libraries = options.library or [Path(sysconfig.get_path("stdlib"))]
+        write_text(work, read_corpus(libraries, options.manual))
+    tokenizer = AutoTokenizer.from_pretrained(work / "tokenizer")
+    text, held_out = Text(np.load(work / "train.npy")), held_out_text(tokenizer)
+    batch = BATCH_TOKENS[options.model]
+    size = LARGE if options.model == "large" else DRAFT
+    plan = Plan(options.model, size, math.ceil(options.tokens / batch), batch, options.go)
+    if options.model == "large":
+        return Training(plan, work, reading(text, plan), held_out, options.mixed), tokenizer
+    teacher = LlamaForCausalLM.from_pretrained(HERE / "large", dtype=torch.float32).eval()
+    unseen = unseen_text(work, tokenizer, options.unseen or [Path(sysconfig.get_path("purelib"))])
+    taught = {
+        kind: lessons(teacher, unseen if kind is UNSEEN else text, work, kind, int(options.written * share))
+        for kind, share in WRITTEN.items()
+    }
+    return Training(plan, work, following(taught, plan), held_out, options.mixed), tokenizer
 
 
 if __name__ == "__main__":

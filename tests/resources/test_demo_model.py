@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,17 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.modeling_outputs import CausalLMOutput
 
-from resources.demo_model import corpus, distil, train
+from resources.demo_model import corpus, distil
 from resources.demo_model.data import (
     HeldOut,
     Text,
     held_out_documents,
     plain_ids,
+    unseen_text,
     with_lone_spaces,
     words_after_space,
 )
-from resources.demo_model.distil import Lessons
+from resources.demo_model.distil import KNOWN, LONG, UNSEEN, Lessons
 from resources.demo_model.evaluate import (
     BEGIN_OF_TABLE,
     CARD,
@@ -39,6 +40,7 @@ from resources.demo_model.evaluate import (
 from resources.demo_model.muon import Muon
 from resources.demo_model.settings import CONTEXT, END, VOCABULARY, Size
 from resources.demo_model.train import (
+    CYCLE,
     Plan,
     Training,
     following,
@@ -244,7 +246,8 @@ def test_an_epoch_sees_every_place_once() -> None:
 def tiny_training(work: Path) -> Training:
     work.mkdir(exist_ok=True)
     held_out = HeldOut([[1, 2, 3]], 9)
-    return Training(Plan("tiny", TINY, 7, batch=8192), work, reading(text_of_numbers(20_000)), held_out)
+    plan = Plan("tiny", TINY, 7, batch=8192)
+    return Training(plan, work, reading(text_of_numbers(20_000), plan), held_out)
 
 
 def test_a_training_that_was_interrupted_ends_as_one_that_was_not(tmp_path: Path) -> None:
@@ -263,9 +266,22 @@ def test_a_training_that_was_interrupted_ends_as_one_that_was_not(tmp_path: Path
 
 def test_what_was_logged_after_the_last_state_is_logged_once(tmp_path: Path) -> None:
     tiny_training(tmp_path).run(2)
-    (tmp_path / "tiny.jsonl").write_text('{"step": 2}\n{"step": 4}\n')
+    (tmp_path / "tiny.jsonl").write_text('{"tokens": 16384}\n{"tokens": 32768}\n')
     tiny_training(tmp_path)
-    assert (tmp_path / "tiny.jsonl").read_text() == '{"step": 2}\n'
+    assert (tmp_path / "tiny.jsonl").read_text() == '{"tokens": 16384}\n'
+
+
+def test_a_second_go_begins_with_what_the_first_has_made(tmp_path: Path) -> None:
+    first = tiny_training(tmp_path)
+    first.run()
+    plan = Plan("tiny", TINY, 3, batch=8192, go=2)
+    again = Training(plan, tmp_path, reading(text_of_numbers(20_000), plan), first.held_out)
+    assert (again.step, again.tokens) == (0, 7 * 8192)
+    for name, weights in first.model.state_dict().items():
+        assert torch.equal(weights, again.model.state_dict()[name]), name
+    again.run(1)
+    assert Training(plan, tmp_path, again.course, again.held_out).step == 1  # and resumes as the first does
+    assert again.tokens == 8 * 8192
 
 
 def test_the_log_names_the_model_of_each_row(tmp_path: Path) -> None:
@@ -280,13 +296,14 @@ def test_the_rate_warms_up_and_falls_to_nothing() -> None:
     assert rates[35] > rates[60] > rates[99] > rates[100] == 0.0
 
 
+TINY_KIND = distil.Kind("tiny", length=24, given=18, rows=2, ways=(distil.GREEDY, distil.BY_CHANCE))
+
+
 @pytest.fixture
-def taught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Text, Lessons]:
+def taught(tmp_path: Path) -> tuple[Any, Text, Lessons]:
     """A teacher, the text that it knows, and lessons of 24 tokens, the last 6 of each written by it."""
-    monkeypatch.setattr(distil, "ROWS", {24: 2})
-    monkeypatch.setattr(distil, "WRITTEN", 6)
     teacher, text = tiny_training(tmp_path).model.eval(), text_of_numbers(900)
-    return teacher, text, distil.lessons(teacher, text, tmp_path, 24, tokens=400)
+    return teacher, text, distil.lessons(teacher, text, tmp_path, TINY_KIND, tokens=400)
 
 
 def test_a_lesson_is_what_the_large_model_makes_of_a_piece_of_the_text(
@@ -306,7 +323,7 @@ def test_a_lesson_is_what_the_large_model_makes_of_a_piece_of_the_text(
     thought = logits.gather(-1, torch.from_numpy(lessons.likeliest.astype(np.int64))).detach()
     assert np.allclose(lessons.logits, thought, atol=1e-2)
     assert np.allclose(lessons.logits, logits.topk(distil.KEPT).values.detach(), atol=1e-2)
-    again = distil.lessons(None, text, tmp_path, 24, tokens=400)  # kept, not written again
+    again = distil.lessons(None, text, tmp_path, TINY_KIND, tokens=400)  # kept, not written again
     assert np.array_equal(again.ids, lessons.ids)
 
 
@@ -315,11 +332,23 @@ def test_a_model_is_at_no_distance_from_itself_but_for_what_is_left_out(
 ) -> None:
     teacher, text, few = taught
     monkeypatch.setattr(distil, "KEPT", VOCABULARY)
-    (tmp_path / "lessons-24.npz").unlink()
-    whole = distil.lessons(teacher, text, tmp_path, 24, tokens=400)
+    whole = distil.lessons(teacher, text, tmp_path, replace(TINY_KIND, name="whole"), tokens=400)
     rows = whole.batch(0, 4)
     assert distil.distillation_loss(teacher, whole, rows).item() == pytest.approx(0.0, abs=1e-4)
     assert distil.distillation_loss(teacher, few, rows).item() > 1.0  # an untrained one spreads over all
+
+
+def test_places_in_a_given_beginning_weigh_less(taught: tuple[Any, Text, Lessons]) -> None:
+    teacher, _, lessons = taught
+    rows = np.arange(2)
+    inside = replace(lessons, logits=lessons.logits.copy())
+    inside.logits[:, 3] += np.linspace(0, 3, distil.KEPT, dtype=np.float16)  # the teacher thought otherwise
+    behind = replace(lessons, logits=lessons.logits.copy())
+    behind.logits[:, 20] += np.linspace(0, 3, distil.KEPT, dtype=np.float16)
+    plain, less, more = (
+        distil.distillation_loss(teacher, each, rows).item() for each in (lessons, inside, behind)
+    )
+    assert less - plain == pytest.approx((more - plain) * distil.GIVEN_WEIGHT, rel=0.2)
 
 
 def test_an_epoch_sees_every_lesson_once(taught: tuple[Any, Text, Lessons]) -> None:
@@ -329,18 +358,44 @@ def test_an_epoch_sees_every_lesson_once(taught: tuple[Any, Text, Lessons]) -> N
     assert lessons.batch(0, 18).tolist() != lessons.batch(1, 18).tolist()
 
 
-def test_following_a_teacher_comes_nearer_to_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taught: tuple[Any, Text, Lessons]
-) -> None:
-    monkeypatch.setattr(train, "SHORT", 24)
-    monkeypatch.setattr(train, "LONG_FROM", 2.0)
+def test_following_a_teacher_comes_nearer_to_it(tmp_path: Path, taught: tuple[Any, Text, Lessons]) -> None:
     lessons, rows = taught[2], np.arange(18)
-    (tmp_path / "student").mkdir()
-    plan = Plan("student", TINY, 40, batch=96)
-    student = Training(plan, tmp_path / "student", following({24: lessons}), HeldOut([[1, 2]], 9))
+    plan = Plan("student", TINY, 40, batch=1024)
+    course = following({KNOWN: lessons, UNSEEN: lessons, LONG: lessons}, plan)
+    student = Training(plan, tmp_path, course, HeldOut([[1, 2]], 9))
     before = distil.distillation_loss(student.model, lessons, rows).item()
     student.run()
     assert distil.distillation_loss(student.model, lessons, rows).item() < before - 0.5
+
+
+def test_lessons_of_all_kinds_take_turns_and_none_is_left_out(taught: tuple[Any, Text, Lessons]) -> None:
+    lessons = taught[2]
+    kinds = {kind: replace(lessons, ids=lessons.ids.copy()) for kind in (KNOWN, UNSEEN, LONG)}
+    course = following(kinds, Plan("student", TINY, 99, batch=1024))
+    seen: dict[distil.Kind, list[int]] = {kind: [] for kind in kinds}
+    for step in range(5 * len(CYCLE)):
+        for part in course(step):
+            kind = next(k for k, each in kinds.items() if each is part.keywords["lessons"])  # type: ignore[attr-defined]
+            seen[kind] += part.keywords["rows"].tolist()  # type: ignore[attr-defined]
+    assert [len(rows) for rows in seen.values()] == [4 * 20, 4 * 35, 5]
+    assert (
+        set(seen[KNOWN][:16]) == set(range(16)) or len(set(seen[KNOWN][:16])) == 16
+    )  # an epoch has no double
+
+
+def test_unseen_text_is_of_other_sources_and_read_once(tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(HERE / "large")
+    source = tmp_path / "package"
+    (source / "tests").mkdir(parents=True)
+    for name, text in (
+        ("one.py", "x = 1\n" * 900),
+        ("tests/two.py", "y = 2\n" * 900),
+        ("three.py", "z = 3\n"),
+    ):
+        (source / name).write_text(text)
+    text = unseen_text(tmp_path, tokenizer, [source])
+    assert tokenizer.decode(text.ids, skip_special_tokens=True) == "x = 1\n" * 900
+    assert np.array_equal(unseen_text(tmp_path, tokenizer, []).ids, text.ids)
 
 
 @pytest.mark.parametrize("shape", [(24, 24), (16, 40), (40, 16)])
