@@ -71,7 +71,7 @@ class Batch:
         for _ in range(self._joining):
             number = writing.new_number()
             self._strands.append(first.branch(number, writing.new_chooser(number)))
-        choose_rows(writing.context, rows, writing.live.device)
+        choose_rows(writing.live, writing.context, rows)
         self._joining = 0
         return scores[torch.tensor(rows, device=scores.device)]
 
@@ -103,7 +103,7 @@ class Batch:
         """Only these rows go on."""
         writing = self._writing
         self._strands = [self._strands[row] for row in rows]
-        choose_rows(writing.context, rows, writing.live.device)
+        choose_rows(writing.live, writing.context, rows)
         if writing.context.padding:
             writing.context.padding = tuple(writing.context.padding[row] for row in rows)
         if writing.chosen is not None:

@@ -143,7 +143,7 @@ class Beams:
         came_from = search.advance(self._weigh(logits[:, -1]))
         if not search.over:
             rows = came_from if logits.shape[0] > 1 else torch.zeros_like(came_from)
-            choose_rows(writing.context, rows.tolist(), writing.live.device)
+            choose_rows(writing.live, writing.context, rows.tolist())
         writing.chosen = search.running[0, :, search.length - 1]
         recorder.end()
         recorder.begin(writing.transfer_code)
@@ -224,7 +224,7 @@ class Beams:
         if not search.length:
             return
         writing.strand.backlog.extend(writing.strand.ids[self._begin + self._agreed :])
-        choose_rows(writing.context, [0], writing.live.device)
+        choose_rows(writing.live, writing.context, [0])
         writing.chosen = search.running[0, :1, search.length - 1]
 
     def tail(self) -> str:

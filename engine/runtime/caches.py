@@ -268,7 +268,6 @@ def cast(cache: Cache | None, dtype: torch.dtype) -> bool:
     return True
 
 
-@torch.inference_mode()
 def cast_encoded(encoded: ModelOutput | None, dtype: torch.dtype) -> ModelOutput | None:
     """What an encoder made of the prompt, in another dtype."""
     if encoded is None:

@@ -21,10 +21,12 @@ from engine.runtime.replaying import ReplayedStep
 from engine.runtime.weights.plan import WeightState
 from engine.trace.phases import Detail
 
+#: The mode of all that a step does. With gradients only the forward pass itself records (see `LiveModel.run`): what
+#: keeps caches, proposes and chooses works in place, and nobody would differentiate it.
 GRAD_MODES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "inference": torch.inference_mode,
     "no_grad": torch.no_grad,
-    "grad": torch.enable_grad,
+    "grad": torch.no_grad,
 }
 
 
@@ -183,7 +185,7 @@ class LiveModel:
         return self.weights.nbytes or self.facts.weight_bytes
 
     def forward_mode(self) -> AbstractContextManager[Any]:
-        """The mode in which the model runs and caches are made, as a context."""
+        """The mode in which steps are made and caches are kept, as a context; `run` records inside of it."""
         return GRAD_MODES[self.grad_mode]()
 
     def uncompiled(self) -> AbstractContextManager[None]:
@@ -195,16 +197,29 @@ class LiveModel:
         whole = self.detail is Detail.STEP
         if whole:
             self.recorder.begin(code)
-        output = module(**arguments)
+        if self.grad_mode == "grad" and not torch.is_grad_enabled():
+            output = _recorded(module, arguments, arguments.get(self.cache_argument))
+        else:
+            output = module(**arguments)
         if whole:
             self.recorder.end()
-        if self.grad_mode == "grad":
-            detach(arguments.get(self.cache_argument))
         return output
 
 
+def _recorded(module: nn.Module, arguments: dict[str, Any], cache: Any) -> ModelOutput:
+    """The output of a forward pass that records a graph for a backward pass; the graph is dropped with it."""
+    # ids that were chosen before the mode changed cannot be kept for a backward pass, their copies can
+    given = {name: value.clone() if _is_inference(value) else value for name, value in arguments.items()}
+    with torch.enable_grad():
+        output: ModelOutput = module(**given)
+    detach(cache)
+    for name, value in output.items():
+        output[name] = _detached(value)
+    return output
+
+
 def detach(cache: Any) -> None:
-    """Cut a cache (or a list of states) from the graph that made it: else a step would keep all steps before it."""
+    """Cut a cache from the graph that made it: else a step would keep all steps before it."""
     layers = cache.layers if hasattr(cache, "layers") else ()
     for part in (getattr(cache, "self_attention_cache", None), getattr(cache, "cross_attention_cache", None)):
         layers = (*layers, *(part.layers if part is not None else ()))
@@ -213,9 +228,15 @@ def detach(cache: Any) -> None:
             setattr(layer, name, _detached(value))
 
 
+def _is_inference(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.is_inference()
+
+
 def _detached(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return value.detach()
     if isinstance(value, dict):
         return {key: _detached(inner) for key, inner in value.items()}
-    return tuple(_detached(inner) for inner in value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple | list):
+        return type(value)(_detached(inner) for inner in value)
+    return value

@@ -10,21 +10,21 @@ import torch
 from transformers import Cache
 from transformers.utils.generic import ModelOutput
 
-from engine.runtime.live import Context
+from engine.runtime.live import Context, LiveModel
 
 
-@torch.inference_mode()
-def choose_rows(context: Context, rows: Sequence[int], device: torch.device) -> None:
+def choose_rows(live: LiveModel, context: Context, rows: Sequence[int]) -> None:
     """Make row i of the context's cache, where there is one, what row `rows[i]` was."""
     context.rows = len(rows)
     cache = context.cache
     if cache is None or not context.cached:
         return
-    index = torch.tensor(rows, dtype=torch.long, device=device)
-    if isinstance(cache, Cache):
-        cache.reorder_cache(index)  # type: ignore[arg-type]
-    else:  # RWKV's list of states
-        context.cache = [state.index_select(0, index) for state in cache]
+    with live.forward_mode():  # in which the next step will write to what is made here
+        index = torch.tensor(rows, dtype=torch.long, device=live.device)
+        if isinstance(cache, Cache):
+            cache.reorder_cache(index)  # type: ignore[arg-type]
+        else:  # RWKV's list of states
+            context.cache = [state.index_select(0, index) for state in cache]
 
 
 def filled_up(prompts: Sequence[list[int]]) -> tuple[list[list[int]], tuple[int, ...]]:

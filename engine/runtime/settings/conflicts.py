@@ -169,6 +169,22 @@ CONFLICTS: tuple[Conflict, ...] = (
         " compiled: set draft_length to a number, or compile to off.",
     ),
     Conflict(
+        "attention",
+        one_of("flex"),
+        "grad_mode",
+        one_of("grad"),
+        "FlexAttention has no backward pass on every device to record for: choose another attention kernel, or another"
+        " autograd mode.",
+    ),
+    Conflict(
+        "grad_mode",
+        one_of("grad"),
+        "quantization",
+        all_but("none"),
+        "Products of quantized weights have no derivative to record: set quantization to none, or choose another"
+        " autograd mode.",
+    ),
+    Conflict(
         "cuda_graphs",
         one_of("on"),
         "kv_cache",

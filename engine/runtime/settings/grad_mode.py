@@ -11,7 +11,7 @@ _LABELS = {"inference": "Inference mode", "no_grad": "No gradients", "grad": "Wi
 _EXPECTED = {
     "inference": "Tensors carry no version counters and no history: the least overhead of an operation.",
     "no_grad": "Keeps no history, but counts versions: a little slower where a step is mostly Python.",
-    "grad": "Records a graph for a backward pass that never comes, and drops it after the step: slower, more memory.",
+    "grad": "Records a graph for a backward pass that never comes, then drops it: slower, more memory.",
 }
 
 
@@ -46,7 +46,7 @@ class GradMode:
         except Exception:
             live.grad_mode = before
             raise
-        for parameter in live.model.parameters():
+        for parameter in (*live.model.parameters(), *live.weights.parameters.values()):
             parameter.requires_grad_(live.grad_mode == "grad" and parameter.is_floating_point())
 
 

@@ -67,7 +67,6 @@ def _size(count: int) -> str:
 # ---------------------------------------------------------------- the context
 
 
-@torch.inference_mode()
 def bring_along(live: LiveModel, old: Made, new: Made, recast: bool) -> None:
     """Make the context of a running generation fit: cast it, drop the heads and layers that are gone.
 
@@ -79,9 +78,11 @@ def bring_along(live: LiveModel, old: Made, new: Made, recast: bool) -> None:
     if context is None:
         return
     try:
-        encoded = cast_encoded(context.encoded, dtype)
-        fits = cast(context.cache, dtype) if recast else True
-        if not fits or not _without(live, context, old, new):
+        with live.forward_mode():  # in which the next step will write to what is made here
+            encoded = cast_encoded(context.encoded, dtype)
+            fits = cast(context.cache, dtype) if recast else True
+            fits = fits and _without(live, context, old, new)
+        if not fits:
             restart(live, context, live.cache_kind)
         context.encoded = encoded
     except Exception:

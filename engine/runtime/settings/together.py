@@ -82,7 +82,7 @@ def _trial(live: LiveModel, rows: int) -> torch.Tensor:
     context = Context([], 6, new_cache(live, "dynamic", live.facts.context_limit))
     feeding = Feeding(live, context)
     feeding.count(live.model(**feeding.arguments(ids[:, :5], "dynamic")), ids[:, :5], "dynamic")
-    choose_rows(context, [0] * rows, live.device)
+    choose_rows(live, context, [0] * rows)
     output = live.model(**feeding.arguments(ids[:, 5:].expand(rows, 1), "dynamic"))
     logits: torch.Tensor = output.logits[:, -1].float()
     return logits

@@ -278,33 +278,3 @@ def test_a_quantized_cache_survives_numbers_larger_than_the_first_ones() -> None
     layer.crop(-1)
     assert layer.get_seq_length() == 2
     assert layer._quantized_keys[0].shape[2] == 2
-
-
-@pytest.mark.parametrize("kind", ["dynamic", "static", "quantized", "sliding"])
-@pytest.mark.parametrize("mode", ["no_grad", "grad"])
-def test_the_autograd_mode_changes_in_mid_generation_with_every_kind_of_cache(kind: str, mode: str) -> None:
-    live = small_live("llama")
-    live.kv_window = 16
-    expected = generate(live, 14, {0: {"kv_cache": kind}})
-    live = small_live("llama")
-    live.kv_window = 16
-    changes = {0: {"kv_cache": kind}, 4: {"grad_mode": mode}, 10: {"grad_mode": "inference"}}
-    assert generate(live, 14, changes) == expected
-
-
-def test_gradients_record_a_graph_that_ends_with_the_step() -> None:
-    live = small_live("llama")
-    live.model.requires_grad_(False)  # as loading leaves it
-    setting("grad_mode").apply(live, "grad")
-    begin(live)
-    context = live.context
-    assert context is not None
-    with live.forward_mode():
-        output = live.run(
-            live.model, 1, input_ids=prompt_ids(4), past_key_values=context.cache, use_cache=True
-        )
-    assert output.logits.grad_fn is not None
-    assert context.cache is not None
-    assert all(layer.keys.grad_fn is None and not layer.keys.requires_grad for layer in context.cache.layers)
-    setting("grad_mode").apply(live, "inference")
-    assert not any(parameter.requires_grad for parameter in live.model.parameters())

@@ -30,9 +30,8 @@ from tests.engine.runtime.test_session import of, play
 
 TOKENS = 120
 NONSENSE: tuple[SettingValue, ...] = ("nonsense", -1, 10**9, float("nan"), "", True)
-#: Compiling takes minutes for each shape: it has tests of its own. The engine does not move itself. Gradients do not go
-#: through every kernel and strategy yet: a step may fail then, with a sentence.
-LEFT_OUT = ("compile", "cuda_graphs", "engine_place", "placement", "grad_mode")
+#: Compiling takes minutes for each shape: it has tests of its own. The engine does not move itself.
+LEFT_OUT = ("compile", "cuda_graphs", "engine_place", "placement")
 #: They keep the tokens that one sequence gets, but not how many there are of them.
 NOT_ALONE = ("batch", "beams")
 
