@@ -35,7 +35,7 @@ from engine.protocol import (
 )
 from engine.report import JsonReport, Report, TextReport, print_catalogue, print_settings, print_walk
 from engine.trace.store import Trace
-from engine.walk import Walk
+from engine.walk import SHORTEST, Walk
 
 Answer = TypeVar("Answer")
 
@@ -147,7 +147,7 @@ def _add_walk(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     parser.add_argument("--prompt", default="def ", help="text to continue, or @FILE (default: %(default)r)")
     parser.add_argument(
-        "--tokens", type=int, default=32, metavar="N", help="tokens of each stretch (default: %(default)s)"
+        "--tokens", type=int, default=64, metavar="N", help="tokens of each stretch (default: %(default)s)"
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="in force throughout")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -304,8 +304,10 @@ def make_prompt(options: argparse.Namespace) -> Prompt:
 
 def walk(options: argparse.Namespace) -> int:
     """Visit every setting in one session, and print what each did."""
-    if options.tokens < 16:
-        raise BadInput(f"A stretch of {options.tokens} tokens is too short to compare: use 16 or more.")
+    if options.tokens < SHORTEST:
+        raise BadInput(
+            f"A stretch of {options.tokens} tokens is too short to compare: use {SHORTEST} or more."
+        )
     walked = Walk(options.tokens, lambda name: print(f"{name} …", file=sys.stderr, flush=True))
     load = Load(options.model, options.device, parse_settings(options.set))
     rows = walked.run(load, Generate(Prompt(given_prompt(options))))

@@ -32,11 +32,12 @@ from engine.protocol import (
     StepEnded,
     Stop,
 )
-from engine.trace.ledger import Int64
+from engine.trace.comparison import comparable_rows
+from engine.trace.effects import effect_of_stretch
 from engine.trace.phases import StepKind
 from engine.trace.sameness import Sameness
-from engine.trace.statistics import Float, Verdict, bootstrap_ratio, verdict_of
-from engine.trace.store import KINDS, Trace
+from engine.trace.statistics import BLOCK, FEWEST_BLOCKS
+from engine.trace.store import Trace
 
 #: Values to try of settings that are numbers; others go one increment up, or to their other end.
 EXAMPLES: dict[str, SettingValue] = {
@@ -57,12 +58,12 @@ COMPANIONS: dict[str, Configuration] = {
     "draft_model": (("speculation", "draft"),),
     "cuda_graphs": (("kv_cache", "static"),),
 }
+SHORTEST = (
+    2 * FEWEST_BLOCKS * BLOCK
+)  # tokens of a stretch: enough blocks are left, even if half of it is warm-up
 LEFT_OUT = ("engine_place", "placement")  # restart the engine, load the model anew
 #: Choose among tokens, or how many are made at once: the distribution of the next one is the same.
 SAME_DISTRIBUTION = ("decoding", "speculation", "batch", "measurement")
-BLOCK = 4  # neighbouring steps that are resampled together
-SETTLING = 4  # steps left out after a switch
-DECODING = [KINDS.index(StepKind.DECODE), KINDS.index(StepKind.VERIFY)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,29 +288,14 @@ def row_of(trace: Trace, visit: Visit) -> Row:
     row = Row(visit.station.name, visit.switch_ns, sameness=visit.sameness, reason=visit.refused)
     if visit.refused or not visit.under[1]:
         return row
-    under = _rows(trace, *visit.under)
-    around = np.concatenate((_rows(trace, *visit.before), _rows(trace, visit.under[1], visit.after_end)))
-    tokens = trace.steps.token_count[under]
-    row = replace(row, tokens_per_step=float(tokens.mean()) if len(tokens) else None)
-    sides = [_blocks(_token_ns(trace, rows)) for rows in (around, under)]
-    contexts = [_blocks(trace.steps.context_length[rows].astype(np.float64)) for rows in (around, under)]
-    if min(map(len, sides)) < 2:
-        return replace(row, verdict=str(Verdict.UNCLEAR))
-    ratio, low, high = bootstrap_ratio(sides[0], sides[1], (contexts[0], contexts[1]))
-    return replace(row, ratio=ratio, low=low, high=high, verdict=str(verdict_of(low, high)))
-
-
-def _rows(trace: Trace, begin: int, end: int) -> Int64:
-    """Steps of a stretch that yielded tokens, without the first ones, which a switch may have disturbed."""
-    kinds, counts = trace.steps.kind[begin:end], trace.steps.token_count[begin:end]
-    found: Int64 = begin + np.flatnonzero(np.isin(kinds, DECODING) & (counts > 0))
-    return found[SETTLING:] if len(found) > 2 * SETTLING else found
-
-
-def _token_ns(trace: Trace, rows: Int64) -> Float:
-    return np.asarray(trace.steps.wall_ns[rows] / trace.steps.token_count[rows], np.float64)
-
-
-def _blocks(values: Float) -> Float:
-    count = len(values) // BLOCK
-    return values[: count * BLOCK].reshape(count, BLOCK)
+    found = effect_of_stretch(trace, visit.before, visit.under, (visit.under[1], visit.after_end))
+    steps = np.unique(comparable_rows(trace, *visit.under))
+    per_step = float(trace.steps.token_count[steps].mean()) if len(steps) else None
+    return replace(
+        row,
+        ratio=found.ratio,
+        low=found.low,
+        high=found.high,
+        verdict=str(found.verdict),
+        tokens_per_step=per_step,
+    )

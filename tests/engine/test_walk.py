@@ -1,12 +1,14 @@
 """A walk through the settings: which stations there are, and what the table says of each."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 
 from engine.commands import main
 from engine.protocol import Choice, SettingFacts
+from engine.trace.phases import StepKind
 from engine.trace.store import Trace
 from engine.walk import Station, Visit, row_of, stations
 from tests.engine.runtime.live_models import family_checkpoint
@@ -35,15 +37,15 @@ def test_every_value_but_the_one_in_force_is_visited_and_the_impossible_named() 
     ]
 
 
-def trace_of_stretches(under: float, tokens: int = 1) -> tuple[Trace, Visit]:
-    """32 steps, 32 that take `under` times as long and yield `tokens`, 32 more; the context makes all a bit slower."""
+def trace_of_stretches(under: float, **others: Any) -> tuple[Trace, Visit]:
+    """32 steps, 32 that take `under` times as long and are otherwise different, 32 more; all get a bit slower."""
     trace = building.trace_of(building.started())
     generator = np.random.default_rng(0)
     for index in range(96):
         inside = 32 <= index < 64
         wall = int(1e6 * (1 + index / 10000) * generator.normal(1, 0.002) * (under if inside else 1.0))
-        arrivals = [wall] * (tokens if inside else 1)
-        trace.append(building.step(arrivals, stamps=(0,) * 7 + (wall,), context_length=index))
+        what = {"arrivals_ns": [wall]} | (others if inside else {})
+        trace.append(building.step(stamps=(0,) * 7 + (wall,), context_length=index, **what))
     return trace, Visit(Station("x = 1", (("x", 1),)), (0, 32), (32, 64), 96, switch_ns=5)
 
 
@@ -56,9 +58,21 @@ def test_the_effect_is_against_the_tokens_on_both_sides(under: float, verdict: s
 
 
 def test_several_tokens_a_step_count_each() -> None:
-    row = row_of(*trace_of_stretches(1.5, tokens=3))
+    row = row_of(*trace_of_stretches(1.5, arrivals_ns=[1, 1, 1], kind=StepKind.VERIFY))
     assert row.ratio == pytest.approx(0.5, rel=0.01)
     assert row.tokens_per_step == 3.0
+
+
+def test_the_time_of_a_token_is_that_of_one_sequence_of_a_batch() -> None:
+    row = row_of(*trace_of_stretches(1.5, batch=4, sequences=range(4)))
+    assert row.ratio == pytest.approx(1.5, rel=0.01)
+    assert row.tokens_per_step == 4.0
+
+
+def test_steps_on_which_beams_do_not_agree_count_too() -> None:
+    row = row_of(*trace_of_stretches(1.5, arrivals_ns=[], batch=2))
+    assert row.ratio == pytest.approx(1.5, rel=0.01)
+    assert row.tokens_per_step == 0.0
 
 
 def test_what_was_refused_or_too_short_has_no_figure() -> None:
@@ -77,7 +91,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_a_walk_visits_everything_in_one_session_and_ends_where_it_began(
     llama: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["walk", "--model", llama, "--tokens", "16", "--json", "--set", "prefill_chunk=0"]) == 0
+    assert main(["walk", "--model", llama, "--tokens", "32", "--json", "--set", "prefill_chunk=0"]) == 0
     rows = {row["station"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
     assert rows["nothing (control)"]["sameness"]["kl_mean"] == 0.0
     for name in ("attention = eager", "kv_cache = static", "kv_cache = none"):
@@ -91,7 +105,7 @@ def test_a_walk_visits_everything_in_one_session_and_ends_where_it_began(
 
 def test_a_walk_for_people_is_a_table(llama: str, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     monkeypatch.setattr("engine.walk.stations", lambda *_: stations(FACTS[:1], IN_FORCE))
-    assert main(["walk", "--model", llama, "--tokens", "16"]) == 0
+    assert main(["walk", "--model", llama, "--tokens", "32"]) == 0
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
     assert lines[0].split()[:2] == ["setting", "switch"]
