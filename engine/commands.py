@@ -5,12 +5,12 @@ that is printed is read off that trace.
 """
 
 import argparse
-import queue
 import sys
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from engine import __version__
+from engine.front import Front
 from engine.prompt_files import prompt_text
 from engine.protocol import (
     CatalogueListed,
@@ -34,7 +34,6 @@ from engine.protocol import (
     Turn,
 )
 from engine.report import JsonReport, Report, TextReport, print_catalogue, print_settings, print_walk
-from engine.trace.store import Trace
 from engine.walk import SHORTEST, Walk
 
 Answer = TypeVar("Answer")
@@ -168,57 +167,50 @@ def run(options: argparse.Namespace) -> int:
     probes = {}
     if options.training_step is not None:
         probes[options.training_step] = ProbeTraining(options.mixed, options.accumulate)
-    front = Front(report, script, probes)
+    front = Running(report, script, probes)
     generate = Generate(
         prompt, options.max_new_tokens, not options.ignore_end_token, batch=options.batch, lines=options.lines
     )
     return front.run(Load(options.model, options.device, settings), generate)
 
 
-class Front:
-    """A front end without a window: it answers events with the next command, and reports as they come."""
+class Running(Front):
+    """One generation: changes come before their steps, and everything is reported as it comes."""
 
     def __init__(
         self, report: Report, script: dict[int, Configuration], probes: dict[int, ProbeTraining] | None = None
     ) -> None:
+        super().__init__()
         self._report = report
         self._script = dict(script)
         self._probes = dict(probes or {})
-        self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
-        self._trace = Trace()
         self._generate: Generate | None = None
-        self._problem = ""
 
     def run(self, load: Load, generate: Generate) -> int:
         """Load, generate, report; returns the exit code."""
-        from engine.runtime.session import run_session
-
         self._generate = generate
-        self._commands.put(load)
         interrupted = False
         try:
-            run_session(self._commands, self._take, place="thread")
+            self.converse(load)
         except KeyboardInterrupt:
             interrupted = True
-        if len(self._trace.steps) and not self._problem:
+        if len(self.trace.steps) and not self.problem:
             for step, settings in sorted(self._script.items()):
                 self._report.problem(f"The settings {settings} for step {step} were never reached.")
             for step in self._probes:
                 self._report.problem(f"Step {step}, before which to make a training step, was never reached.")
-        if len(self._trace.steps):
-            self._report.summary(self._trace)
-        if self._problem:
-            raise BadInput(self._problem)
+        if len(self.trace.steps):
+            self._report.summary(self.trace)
+        if self.problem:
+            raise BadInput(self.problem)
         return INTERRUPTED if interrupted else 0
 
-    def _take(self, event: Event) -> None:
-        """Called between two steps, on the session's thread: a command put here comes before the next step."""
-        if isinstance(event, ModelLoaded):
-            self._trace = Trace(event)
-            self._check_script(event)
-        self._trace.append(event)
-        self._report.event(event, self._trace)
+    def answer(self, event: Event) -> None:
+        """Report; then the next command, where it is time for one."""
+        self._report.event(event, self.trace)
         match event:
+            case ModelLoaded():
+                self._check_script(event)
             case StateChanged(state=EngineState.READY):
                 self._go_on()
             case StepEnded():
@@ -226,36 +218,32 @@ class Front:
             case SettingsChanged():
                 reasons = [f"{c.key}={c.requested}: {c.reason}" for c in event.changes if c.reason]
                 if reasons:  # nobody would see the mark
-                    self._give_up("; ".join(reasons))
+                    self.give_up("; ".join(reasons))
             case Failed():
-                self._give_up(event.sentence)
+                self.give_up(event.sentence)
             case _:
                 pass
 
     def _go_on(self) -> None:
         """The engine is ready: generate once, then end."""
-        if self._generate is None or self._problem:
-            self._commands.put(Shutdown())
+        if self._generate is None or self.problem:
+            self.send(Shutdown())
             return
         self._change_before(0)
-        self._commands.put(self._generate)
+        self.send(self._generate)
         self._generate = None
-
-    def _give_up(self, sentence: str) -> None:
-        self._problem = self._problem or sentence
-        self._commands.put(Shutdown())
 
     def _change_before(self, step: int) -> None:
         if step in self._script:
-            self._commands.put(Change(self._script.pop(step)))
+            self.send(Change(self._script.pop(step)))
         if step in self._probes and step:  # before step 0 there is no text
-            self._commands.put(self._probes.pop(step))
+            self.send(self._probes.pop(step))
 
     def _check_script(self, loaded: ModelLoaded) -> None:
         known = {facts.key for facts in loaded.settings}
         unknown = [key for settings in self._script.values() for key, _ in settings if key not in known]
         if unknown:
-            self._give_up(f"There is no setting '{unknown[0]}'; there are: {', '.join(sorted(known))}.")
+            self.give_up(f"There is no setting '{unknown[0]}'; there are: {', '.join(sorted(known))}.")
 
 
 def parse_settings(pairs: Sequence[str]) -> Configuration:
@@ -341,29 +329,30 @@ def ask(command: Command, kind: type[Answer], seen: list[Event] | None = None) -
 
     Raises BadInput where the command fails.
     """
-    from engine.runtime.session import run_session
+    asking = Asking(kind, seen)
+    asking.converse(command)
+    if asking.found is None:
+        raise BadInput(asking.problem or "The engine gave no answer; run it again with the same command.")
+    return asking.found
 
-    commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
-    answers: list[Answer] = []
-    problems: list[str] = []
 
-    def take(event: Event) -> None:
-        if seen is not None:
-            seen.append(event)
-        if isinstance(event, kind):
-            answers.append(event)
+class Asking(Front, Generic[Answer]):
+    """One command, until an event answers it: `found`, None where it fails."""
+
+    def __init__(self, kind: type[Answer], seen: list[Event] | None) -> None:
+        super().__init__()
+        self.found: Answer | None = None
+        self._kind, self._seen = kind, seen
+
+    def answer(self, event: Event) -> None:
+        """Keep it; end where it is the answer, or says that there is none."""
+        if self._seen is not None:
+            self._seen.append(event)
+        if isinstance(event, self._kind):
+            self.found = self.found or event
+            self.send(Shutdown())
         elif isinstance(event, Failed):
-            problems.append(event.sentence)
-        if isinstance(event, kind | Failed):
-            commands.put(Shutdown())
-
-    commands.put(command)
-    run_session(commands, take, place="thread")
-    if not answers:
-        raise BadInput(
-            problems[0] if problems else "The engine gave no answer; run it again with the same command."
-        )
-    return answers[0]
+            self.give_up(event.sentence)
 
 
 def serve(_: argparse.Namespace) -> int:

@@ -5,15 +5,14 @@ effect is the time of a token under the value over that of the tokens before and
 context taken out; the first station changes nothing and shows what the machine makes of that.
 """
 
-import queue
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from engine.front import Front
 from engine.protocol import (
     Change,
-    Command,
     Configuration,
     EngineState,
     Event,
@@ -137,41 +136,34 @@ def _example(setting: SettingFacts, now: SettingValue) -> SettingValue:
     return int(value) if setting.kind == "integer" else float(value)
 
 
-@dataclass
-class Walk:
-    """A front end that visits stations. `told` hears of each visit that is over, and of what is being done."""
+class Walk(Front):
+    """Visits stations. `told` hears of each as it is set out for; `tokens`: of each stretch."""
 
-    tokens: int
-    told: Callable[[str], None]
-    commands: "queue.SimpleQueue[Command]" = field(default_factory=queue.SimpleQueue)
-    problem: str = ""
-    visits: list[Visit] = field(default_factory=list)
-    impossible: list[Station] = field(default_factory=list)
-    trace: Trace = field(default_factory=Trace)
-    _effective: Configuration = ()
-    _waiting: list[Station] = field(default_factory=list)
-    _generate: Generate | None = None
-    _stage: str = "load"
-    _rows_left: int = 0
-    _stretch: int = 0  # the row at which the stretch that runs began
+    def __init__(self, tokens: int, told: Callable[[str], None]) -> None:
+        super().__init__()
+        self._tokens = tokens
+        self._told = told
+        self._visits: list[Visit] = []
+        self._impossible: list[Station] = []
+        self._effective: Configuration = ()
+        self._waiting: list[Station] = []
+        self._generate: Generate | None = None
+        self._stage = "load"
+        self._tokens_left = 0
+        self._stretch = 0  # the row at which the stretch that runs began
 
     def run(self, load: Load, generate: Generate) -> list[Row]:
         """Load, walk, and return the table. `problem` says what went wrong, if anything did."""
-        from engine.runtime.session import run_session
-
         self._generate = replace(generate, max_new_tokens=1_000_000, stop_at_end_token=False)
-        self.commands.put(load)
-        run_session(self.commands, self.take, place="thread")
-        rows = [row_of(self.trace, visit) for visit in self.visits]
-        return rows + [Row(station.name, reason=station.reason) for station in self.impossible]
+        self.converse(load)
+        rows = [row_of(self.trace, visit) for visit in self._visits]
+        return rows + [Row(station.name, reason=station.reason) for station in self._impossible]
 
-    def take(self, event: Event) -> None:
-        """Called between two steps: a command put here comes before the next step."""
-        if isinstance(event, ModelLoaded):
-            self.trace = Trace(event)
-            self._effective = event.effective
-        self.trace.append(event)
+    def answer(self, event: Event) -> None:
+        """Where a stretch or a switch is over, the next command."""
         match event:
+            case ModelLoaded():
+                self._effective = event.effective
             case SettingsProbed() if self._stage == "load":
                 self._begin(event.settings)
             case StateChanged(state=EngineState.READY) if self._stage not in ("load", "end"):
@@ -181,7 +173,7 @@ class Walk:
             case SettingsChanged():
                 self._changed(event)
             case SamenessMeasured():
-                self.visits[-1].sameness = event.sameness
+                self._visits[-1].sameness = event.sameness
             case Failed():
                 self._failed(event)
             case _:
@@ -190,7 +182,7 @@ class Walk:
     def _begin(self, settings: Sequence[SettingFacts]) -> None:
         found = stations(settings, self._effective)
         self._waiting = [station for station in found if not station.reason]
-        self.impossible = [station for station in found if station.reason]
+        self._impossible = [station for station in found if station.reason]
         self._generate_again()
 
     def _generate_again(self) -> None:
@@ -198,23 +190,23 @@ class Walk:
         if not self._waiting and self._stage != "under":
             self._end()
             return
-        self.commands.put(self._generate)
+        self.send(self._generate)
         self._count("before")
 
     def _count(self, stage: str) -> None:
         """From here on, as many tokens as asked for, then on to what follows the stage."""
-        self._stage, self._rows_left, self._stretch = stage, self.tokens, len(self.trace.steps)
+        self._stage, self._tokens_left, self._stretch = stage, self._tokens, len(self.trace.steps)
 
     def _stepped(self, event: StepEnded) -> None:
         if self._stage not in ("before", "under"):
             return
-        self._rows_left -= max(1, len(event.tokens) // max(1, event.batch))
-        if self._rows_left > 0:
+        self._tokens_left -= max(1, len(event.tokens) // max(1, event.batch))
+        if self._tokens_left > 0:
             return
         stretch = (self._stretch, len(self.trace.steps))
         if self._stage == "before":
-            if self.visits and not self.visits[-1].after_end:
-                self.visits[-1].after_end = stretch[1]
+            if self._visits and not self._visits[-1].after_end:
+                self._visits[-1].after_end = stretch[1]
             self._depart(stretch)
         else:
             self._return(stretch)
@@ -223,25 +215,25 @@ class Walk:
         """The stretch before a station is over: put its value into force."""
         if not self._waiting:
             self._stage = "end"
-            self.commands.put(Stop())
+            self.send(Stop())
             self._end()
         elif self._is_full():
             self._stage = "again"  # the next READY begins another generation
-            self.commands.put(Stop())
+            self.send(Stop())
         else:
             station = self._waiting.pop(0)
-            self.told(station.name)
-            self.visits.append(Visit(station, before))
+            self._told(station.name)
+            self._visits.append(Visit(station, before))
             self._stage = "change"
-            self.commands.put(Change(station.changes))
+            self.send(Change(station.changes))
 
     def _is_full(self) -> bool:
         model = self.trace.model
         room = model.context_limit - int(self.trace.steps.context_length[-1]) if model else 0
-        return room < 3 * self.tokens
+        return room < 3 * self._tokens
 
     def _changed(self, event: SettingsChanged) -> None:
-        visit = self.visits[-1] if self.visits else None
+        visit = self._visits[-1] if self._visits else None
         if visit is None or self._stage not in ("change", "back"):
             return
         if self._stage == "back":
@@ -255,32 +247,32 @@ class Walk:
         self._count("under")
 
     def _return(self, under: tuple[int, int]) -> None:
-        visit = self.visits[-1]
+        visit = self._visits[-1]
         visit.under = under
         if visit.station.compares:
             keys = [key for key, _ in visit.station.changes]
             before = tuple((key, value) for key, value in self._effective if key in keys)
-            self.commands.put(MeasureSameness(before))
+            self.send(MeasureSameness(before))
         self._go_back(visit)
 
     def _go_back(self, visit: Visit) -> None:
         keys = [key for key, _ in visit.station.changes]
         self._stage = "back"
-        self.commands.put(Change(tuple((k, v) for k, v in self._effective if k in keys)))
+        self.send(Change(tuple((k, v) for k, v in self._effective if k in keys)))
 
     def _failed(self, event: Failed) -> None:
         if event.command in ("sameness",):
             return  # the table has no figure then
-        if self.visits and self._stage == "under":
-            self.visits[-1].refused = event.sentence
-            self._go_back(self.visits[-1])
+        if self._visits and self._stage == "under":
+            self._visits[-1].refused = event.sentence
+            self._go_back(self._visits[-1])
             return
-        self.problem = self.problem or event.sentence
-        self._end()
+        self._stage = "end"
+        self.give_up(event.sentence)
 
     def _end(self) -> None:
         self._stage = "end"
-        self.commands.put(Shutdown())
+        self.send(Shutdown())
 
 
 def row_of(trace: Trace, visit: Visit) -> Row:
