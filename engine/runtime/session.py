@@ -8,6 +8,8 @@ torch and transformers are imported when the session runs, so that a front end h
 import gc
 import queue
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
@@ -240,43 +242,51 @@ class Session:
         self._workbench.change(command.settings)
 
     def _alternate(self, command: Alternate) -> None:
-        if self._workbench is None or self._run is None:
-            self._fail("Values take turns between steps: start a generation first.", command="alternate")
+        run = self._running("Values take turns between steps: start a generation first.", "alternate")
+        if run is None or self._workbench is None:
             return
         from engine.runtime.alternating import Alternation, AlternationRefused
 
         self._end_alternation()
-        try:
-            self._run.alternation = Alternation(self._workbench, command)
-        except AlternationRefused as refusal:
-            self._fail(str(refusal), command="alternate")
+        with self._refusing(AlternationRefused, "alternate"):
+            run.alternation = Alternation(self._workbench, command)
 
     def _measure_sameness(self, command: MeasureSameness) -> None:
-        if self._run is None:
-            self._fail("Outputs are compared on a text: start a generation first.", command="sameness")
+        run = self._running("Outputs are compared on a text: start a generation first.", "sameness")
+        if run is None:
             return
         from engine.runtime.sameness import SamenessRefused
 
-        try:
-            self._run.measure_sameness(command.reference)
-        except SamenessRefused as refusal:
-            self._fail(str(refusal), command="sameness")
-        except Exception as error:
-            self._fail(
-                f"The outputs could not be compared: {first_line(error)}.", traceback.format_exc(), "sameness"
-            )
+        with self._refusing(SamenessRefused, "sameness", "The outputs could not be compared"):
+            run.measure_sameness(command.reference)
 
     def _probe_training(self, command: ProbeTraining) -> None:
-        if self._run is None:
-            self._fail("A training step is made on a text: start a generation first.", command="training")
+        run = self._running("A training step is made on a text: start a generation first.", "training")
+        if run is None:
             return
         from engine.runtime.training_probe import ProbeRefused
 
-        try:
-            self._run.probe_training(command)
-        except ProbeRefused as refusal:
-            self._fail(str(refusal), command="training")
+        with self._refusing(ProbeRefused, "training", "The training step failed"):
+            run.probe_training(command)
         self._held = True  # what it took is in no latency of the generation
+
+    def _running(self, sentence: str, command: str) -> "Run | None":
+        """The generation that a command needs; without one, the sentence is told."""
+        if self._run is None:
+            self._fail(sentence, command=command)
+        return self._run
+
+    @contextmanager
+    def _refusing(self, refusal: type[Exception], command: str, failed: str = "") -> Iterator[None]:
+        """Inside, a refusal becomes its sentence; any other error one that says what `failed`, where that is given."""
+        try:
+            yield
+        except refusal as error:
+            self._fail(str(error), command=command)
+        except Exception as error:
+            if not failed:
+                raise
+            self._fail(f"{failed}: {first_line(error)}.", traceback.format_exc(), command)
 
     def _end_alternation(self) -> None:
         if self._run is not None:

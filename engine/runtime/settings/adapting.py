@@ -6,7 +6,8 @@ from engine.protocol import SettingChange
 from engine.runtime.live import LiveModel
 from engine.runtime.replaying import why_not_cache
 from engine.runtime.settings import compilation, cuda_graphs
-from engine.runtime.settings.trial import first_sentence
+
+_AS_NOW = "As things are now, the step cannot be captured"
 
 
 def has_missed(live: LiveModel) -> bool:
@@ -25,7 +26,7 @@ def _made_for_missed(live: LiveModel) -> Iterator[SettingChange]:
         reason = compilation.compile_missed(live)
         yield SettingChange("compile", mode, compilation.OFF if reason else mode, reason)
     if live.replayed is not None and live.replayed.missed is not None:
-        reason = _capture(live)
+        reason = cuda_graphs.captured_or_off(live, _AS_NOW)
         yield SettingChange("cuda_graphs", "on", "off" if reason else "on", reason)
 
 
@@ -45,15 +46,7 @@ def _adapted(live: LiveModel) -> Iterator[SettingChange]:
     if live.replayed is not None:
         live.replayed.forget()
         live.replayed.missed = None
-        if live.context is not None and not why_not_cache(live.context.cache) and (reason := _capture(live)):
+        if live.context is None or why_not_cache(live.context.cache):
+            return
+        if reason := cuda_graphs.captured_or_off(live, _AS_NOW):
             yield SettingChange("cuda_graphs", "on", "off", reason)
-
-
-def _capture(live: LiveModel) -> str:
-    """Capture; why it had to be switched off, or ""."""
-    try:
-        cuda_graphs.capture_now(live)
-    except Exception as error:  # whatever the device raises is the reason
-        cuda_graphs.exchange(live, False)
-        return f"As things are now, the step cannot be captured: {first_sentence(error)}."
-    return ""

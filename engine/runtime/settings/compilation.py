@@ -16,7 +16,7 @@ from engine.runtime.feeding import Feeding, next_step
 from engine.runtime.live import Context, LiveModel
 from engine.runtime.settings.base import SettingRefused
 from engine.runtime.settings.instrumentation import without_probes
-from engine.runtime.settings.trial import first_sentence
+from engine.runtime.settings.trial import first_sentence, made_or_undone
 
 OFF = "off"
 #: Tokens of a prompt that is only there to fill a throwaway cache, and all that the cache has room for.
@@ -75,11 +75,8 @@ class Compile:
         exchange(live, mode)
         if mode == OFF:
             return
-        try:
-            compile_now(live)
-        except Exception as error:  # whatever the compiler raises is the reason
-            exchange(live, before)
-            raise SettingRefused(f"This model's step cannot be compiled here: {said(error)}.") from error
+        if reason := _compiled_or(live, before, "This model's step cannot be compiled here"):
+            raise SettingRefused(reason)
 
 
 def exchange(live: LiveModel, mode: str) -> None:
@@ -139,12 +136,12 @@ def recompile(live: LiveModel) -> str:
 
 def compile_missed(live: LiveModel) -> str:
     """Compile for the step that the compiled code did not fit. Returns why that had to be switched off, or ""."""
-    try:
-        compile_now(live)
-    except Exception as error:  # whatever the compiler raises is the reason
-        exchange(live, OFF)
-        return f"As things are now, the step cannot be compiled: {said(error)}."
-    return ""
+    return _compiled_or(live, OFF, "As things are now, the step cannot be compiled")
+
+
+def _compiled_or(live: LiveModel, instead: str, what: str) -> str:
+    """Compile; where that fails, the other mode is in force, and why: a sentence that begins with `what`."""
+    return made_or_undone(lambda: compile_now(live), lambda: exchange(live, instead), what, said)
 
 
 def said(error: BaseException) -> str:

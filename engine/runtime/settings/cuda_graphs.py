@@ -7,7 +7,7 @@ from engine.runtime.replaying import ReplayedStep, why_not_cache
 from engine.runtime.settings.base import SettingRefused
 from engine.runtime.settings.instrumentation import without_probes
 from engine.runtime.settings.kv_cache import why_not as why_no_cache
-from engine.runtime.settings.trial import first_sentence
+from engine.runtime.settings.trial import made_or_undone
 
 _VALUES = ("off", "on")
 
@@ -46,11 +46,8 @@ class CudaGraphs:
         exchange(live, value == "on")
         if live.replayed is None or live.context is None or why_not_cache(live.context.cache):
             return
-        try:
-            capture_now(live)
-        except Exception as error:  # whatever the device raises is the reason
-            exchange(live, False)
-            raise SettingRefused(f"This model's step cannot be captured: {first_sentence(error)}.") from error
+        if reason := captured_or_off(live, "This model's step cannot be captured"):
+            raise SettingRefused(reason)
 
 
 def exchange(live: LiveModel, on: bool) -> None:
@@ -73,6 +70,11 @@ def capture_now(live: LiveModel) -> None:
     live.tell("capturing the decode step")
     with live.forward_mode():
         step.capture_for(step.missed or next_step(live, live.context))
+
+
+def captured_or_off(live: LiveModel, what: str) -> str:
+    """Capture; where that fails, nothing is replayed any more, and why: a sentence that begins with `what`."""
+    return made_or_undone(lambda: capture_now(live), lambda: exchange(live, False), what)
 
 
 def why_not(live: LiveModel) -> str:

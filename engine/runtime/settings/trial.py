@@ -2,7 +2,7 @@
 here."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -92,6 +92,21 @@ def agree(live: LiveModel, left: torch.Tensor, right: torch.Tensor) -> bool:
     spread = float(left.std()) or 1.0
     allowed = TOLERANCE.get(live.model.dtype, 0.5) * spread
     return bool(((left - right).abs() <= allowed).all())  # NaN does not agree with anything
+
+
+def made_or_undone(
+    make: Callable[[], None],
+    undo: Callable[[], None],
+    what: str,
+    said: Callable[[BaseException], str] | None = None,
+) -> str:
+    """Make something; "". Where that raises, whatever it is: undo, and why, as a sentence that begins with `what`."""
+    try:
+        make()
+    except Exception as error:
+        undo()
+        return f"{what}: {(said or first_sentence)(error)}."
+    return ""
 
 
 def first_sentence(error: BaseException) -> str:
