@@ -123,10 +123,9 @@ class GraphWrappers(Wrappers):
         """A shared function: what is compiled here is the probed model."""
         return _both(function, super().guarded(function, code), lambda: [code], _one_end)
 
-    def interface(self, get_interface: Function, codes: dict[nn.Module, int | Turns]) -> Function:
+    def interface(self, get_interface: Function, codes: dict[int, int | Turns]) -> Function:
         """`AttentionInterface.get_interface`, handing out timed functions inside of the probed model."""
         eager = super().interface(get_interface, codes)
-        by_name = {id(module): code for module, code in codes.items()}
 
         @wraps(get_interface)
         def both(*args: Any, **kwargs: Any) -> Any:
@@ -135,7 +134,7 @@ class GraphWrappers(Wrappers):
             function = get_interface(*args, **kwargs)
 
             def timed(module: nn.Module, *inner: Any, **named: Any) -> Any:
-                code = by_name.get(id(module))
+                code = codes.get(id(module))
                 if code is None:
                     return function(module, *inner, **named)
                 place = _tensor(inner)

@@ -13,6 +13,7 @@ pass and a decoder's are two passes, each with its own first and last layer, whe
 within one call of the model.
 """
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,7 @@ from transformers.modeling_utils import AttentionInterface
 from engine.runtime.anatomy import Anatomy, Block, Part, asks_attention_interface
 from engine.runtime.clocks import StampRecorder
 from engine.runtime.graph_marks import GraphWrappers
+from engine.runtime.shared import wrap_shared
 from engine.runtime.wrappers import Course, Function, Turns, Wrappers
 from engine.trace.phases import Detail, Phase
 
@@ -36,18 +38,24 @@ class Probes:
     `core_available`: whether the attention core is told apart; if not, `why` says why.
     """
 
-    def __init__(self, core_available: bool, why: str) -> None:
+    def __init__(self, model: PreTrainedModel, core_available: bool, why: str) -> None:
+        self._model = weakref.ref(model)
         self.mark_count = 0
         self.core_available = core_available
         self.why = why
         self._replaced: list[tuple[Any, str, bool, Any]] = []
+        self._shared: list[Callable[[], Any]] = []  # how to take out what is not the model's own
 
     def replace(self, holder: Any, name: str, make: Callable[[Function], Function], marks: int = 2) -> None:
-        """Replace attribute `name` of `holder` by `make(what was there)` until `remove`."""
+        """Replace attribute `name` of `holder` by `make(what was there)` until `remove`, or until the model goes."""
+        self.mark_count += marks
+        model = self._model()
+        if not isinstance(holder, nn.Module) and model is not None:
+            self._shared.append(wrap_shared(model, holder, name, make))
+            return
         before = getattr(holder, name)
         self._replaced.append((holder, name, name in vars(holder), vars(holder).get(name)))
         setattr(holder, name, make(before))
-        self.mark_count += marks
 
     def remove(self) -> None:
         """Restore everything exactly as it was; a second call does nothing."""
@@ -57,6 +65,8 @@ class Probes:
                 setattr(holder, name, before)
             else:
                 delattr(holder, name)
+        while self._shared:
+            self._shared.pop()()
 
 
 def install(
@@ -79,7 +89,7 @@ def install(
             "This model is already being measured: remove its probes before installing new ones."
         )
     why = anatomy.core_missing if detail is Detail.CORE else f"not told apart at detail level {detail}"
-    probes = Probes(not why, why)
+    probes = Probes(model, not why, why)
     if detail is not Detail.STEP:
         wrappers = GraphWrappers(recorder) if compiled else Wrappers(recorder)
         _Installer(probes, recorder, wrappers).install(model, anatomy, detail)
@@ -103,7 +113,7 @@ class _Installer:
         if anatomy.encoder is not None:
             passes.append(_Pass(anatomy.encoder, anatomy.blocks[: anatomy.encoder_layers], Course()))
         passes.append(_Pass(model, anatomy.blocks[anatomy.encoder_layers :], Course()))
-        cores: dict[nn.Module, int | Turns] = {}
+        cores: dict[int, int | Turns] = {}
         for each in passes:
             self._pass(each, anatomy.complete, detail)
             if self.probes.core_available:
@@ -186,8 +196,8 @@ class _Installer:
         replace(each.runner, "forward", whole, marks=0)
         self.probes.mark_count += 2 * sum(code is not None for code in (before, stack, after))
 
-    def _cores(self, each: "_Pass") -> "dict[nn.Module, int | Turns]":
-        """The code of each module that asks for its attention core; cross-attention's core stays in its phase."""
+    def _cores(self, each: "_Pass") -> "dict[int, int | Turns]":
+        """By its id, the code of each module that asks for its attention core; cross-attention's stays in its phase."""
         codes: dict[nn.Module, list[int]] = {}
         for block in each.blocks:
             for phase, parts in (
@@ -199,7 +209,7 @@ class _Installer:
                     for module in filter(asks_attention_interface, part.module.modules()):
                         codes.setdefault(module, []).append(code)
         self.probes.mark_count += 2 * sum(map(len, codes.values()))
-        return {module: self._code(own, each.course) for module, own in codes.items()}
+        return {id(module): self._code(own, each.course) for module, own in codes.items()}
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from functools import wraps
 from threading import get_ident
 from typing import Any
 
+import torch
 from torch import nn
 
 from engine.runtime.clocks import StampRecorder
@@ -162,15 +163,18 @@ class Wrappers:
 
         return guarded
 
-    def interface(self, get_interface: Function, codes: dict[nn.Module, int | Turns]) -> Function:
-        """`AttentionInterface.get_interface`, handing out timed functions inside of the probed model."""
+    def interface(self, get_interface: Function, codes: dict[int, int | Turns]) -> Function:
+        """`AttentionInterface.get_interface`, handing out timed functions inside of the probed model.
+
+        `codes`: by id of the module, since the interface is not to keep a model alive.
+        """
         gate = self.gate
         memory: dict[Function, Function] = {}
 
         @wraps(get_interface)
         def guarded(*args: Any, **kwargs: Any) -> Any:
             function = get_interface(*args, **kwargs)
-            if gate.thread != get_ident():
+            if torch.compiler.is_dynamo_compiling() or gate.thread != get_ident():  # compiled: another model
                 return function
             if function not in memory:
                 memory[function] = self._timed_core(function, codes)
@@ -178,12 +182,12 @@ class Wrappers:
 
         return guarded
 
-    def _timed_core(self, function: Function, codes: dict[nn.Module, int | Turns]) -> Function:
+    def _timed_core(self, function: Function, codes: dict[int, int | Turns]) -> Function:
         begin, end = self.recorder.begin, self.recorder.end
 
         @wraps(function)
         def timed(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            code = codes.get(module)
+            code = codes.get(id(module))
             if code is None:  # attention outside of the layers that were found
                 return function(module, *args, **kwargs)
             begin(code.next() if isinstance(code, Turns) else code)

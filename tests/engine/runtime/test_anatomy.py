@@ -1,8 +1,10 @@
 """The parts of every architecture family are found; probes on them stamp properly and change nothing."""
 
+import gc
 import inspect
 import sys
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -363,6 +365,8 @@ def test_the_norms_that_bert_keeps_in_its_parts_are_measured_as_norms() -> None:
 @pytest.mark.parametrize("detail", MEASURED)
 @pytest.mark.parametrize("family", families())
 def test_probes_stamp_every_part_and_change_nothing(family: str, detail: Detail) -> None:
+    if hasattr(AttentionInterface.get_interface, "__wrapped__"):
+        gc.collect()  # of models that went, and are about to take their wrappers with them
     model, recorder = FAMILIES[family](), StampRecorder()
     anatomy = find_anatomy(model)
     expected, _ = _steps(model)
@@ -380,6 +384,33 @@ def test_probes_stamp_every_part_and_change_nothing(family: str, detail: Detail)
     assert _own_forwards(model) == forwards
     assert _shared_functions(anatomy) == functions
     assert AttentionInterface.get_interface is interface
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_model_that_goes_with_its_probes_leaves_nothing_behind(compiled: bool) -> None:
+    gc.collect()
+    interface = AttentionInterface.get_interface
+    assert not hasattr(interface, "__wrapped__")
+    models = [build("llama") for _ in range(3)]
+    anatomies = [find_anatomy(model) for model in models]
+    functions = _shared_functions(anatomies[0])
+    for model, anatomy in zip(models, anatomies, strict=True):
+        install(model, anatomy, StampRecorder(), Detail.CORE, compiled=compiled)
+    assert AttentionInterface.get_interface is not interface
+    gone = [weakref.ref(model) for model in models]
+
+    del models[1], anatomies[1], model, anatomy  # the one in the middle
+    gc.collect()
+    assert [each() is None for each in gone] == [False, True, False]
+    _steps(models[0])
+    assert AttentionInterface.get_interface is not interface
+
+    del models[:], anatomies[:]
+    gc.collect()
+    assert [each() for each in gone] == [None] * 3
+    assert AttentionInterface.get_interface is interface
+    again = find_anatomy(build("llama"))
+    assert _shared_functions(again) == functions
 
 
 def _check_spans(spans: list[Span], anatomy: Anatomy, detail: Detail, core: bool) -> None:

@@ -1,6 +1,5 @@
 """Compiled decode steps: the same tokens and phases, compiled between steps and never inside of one."""
 
-import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from torch._dynamo.utils import counters
-from transformers.modeling_utils import AttentionInterface
 
 from engine.protocol import Progress, SettingsChanged
 from engine.runtime.compiling import CompiledStep, cache_directory
@@ -44,12 +42,6 @@ def graphs() -> int:
     return int(counters["stats"]["unique_graphs"])
 
 
-@pytest.fixture(autouse=True)
-def attention_interface_without_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What all models of the process share is as transformers has it, whatever other tests measured."""
-    monkeypatch.setattr(AttentionInterface, "get_interface", inspect.unwrap(AttentionInterface.get_interface))
-
-
 def step_by_step(
     bench: Bench, changes: dict[int, tuple[tuple[str, object], ...]]
 ) -> tuple[list[int], list[int]]:
@@ -70,6 +62,8 @@ def step_by_step(
 def test_a_compiled_step_has_the_same_tokens_and_phases_and_its_compilation_is_in_no_step(
     bench: Bench,
 ) -> None:
+    other = small_live("llama")  # it is being measured too, by the same attention interface
+    setting("detail").apply(other, "core")
     expected = bench.reference(tokens=TOKENS)
     before = graphs()
     tokens, compiled = step_by_step(
