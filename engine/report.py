@@ -1,6 +1,7 @@
 """What a run without a window prints: JSON lines for programs, text for people. Everything is read off the trace."""
 
 import json
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol, TextIO
@@ -24,6 +25,7 @@ from engine.protocol import (
     SequencesEncoded,
     SettingFacts,
     SettingsChanged,
+    SettingValue,
     StepEnded,
 )
 from engine.trace.generation_view import writes
@@ -32,6 +34,8 @@ from engine.trace.phases import LABELS, PHASE_COUNT, Phase, Role, StepKind
 from engine.trace.sameness import Sameness
 from engine.trace.store import KINDS, NO_LATENCY, Trace
 from engine.walk import Row
+
+_COLUMNS = 120
 
 
 class Report(Protocol):
@@ -315,24 +319,42 @@ def catalogue_line(entry: CatalogueEntry) -> str:
 def print_settings(
     settings: Iterable[SettingFacts], configuration: Configuration, as_lines: bool, out: TextIO
 ) -> None:
-    """What can be switched: JSON lines, or a text with the reasons for what cannot."""
-    effective = dict(configuration)
+    """What can be switched: JSON lines, or a text by family with the reasons for what cannot; `*`: in force."""
+    effective, family = dict(configuration), ""
     for facts in settings:
         if as_lines:
             print(
                 json.dumps({**asdict(facts), "effective": effective[facts.key]}, ensure_ascii=False), file=out
             )
             continue
-        print(f"{facts.key} = {effective[facts.key]}   ({facts.label}; {facts.family})", file=out)
-        if facts.expected:
-            print(f"    {facts.expected}", file=out)
-        if facts.reason:
-            print(f"    impossible here: {facts.reason}", file=out)
-        if facts.kind in ("integer", "number"):
-            print(f"    from {facts.minimum:g} to {facts.maximum:g} {facts.unit}".rstrip(), file=out)
-        for choice in facts.choices:
-            state = f"impossible here: {choice.reason}" if choice.reason else choice.expected or "possible"
-            print(f"    {choice.value!s:<16} {state}", file=out)
+        if facts.family != family:
+            family = facts.family
+            print(f"--- {family}", file=out)
+        print("\n".join(settings_lines(facts, effective[facts.key])), file=out)
+    if not as_lines:
+        print(
+            "\nPut one into force with --set KEY=VALUE, or from a step on with --at STEP:KEY=VALUE.", file=out
+        )
+
+
+def settings_lines(facts: SettingFacts, now: SettingValue) -> list[str]:
+    """A setting as lines of text: what is in force, what it does, and its values."""
+    lines = [f"{facts.key} = {now}   ({facts.label})"]
+    if facts.expected:
+        lines += _wrapped(facts.expected, "    ")
+    if facts.reason:
+        lines += _wrapped(f"impossible here: {facts.reason}", "    ")
+    if facts.kind in ("integer", "number"):
+        lines.append(f"    from {facts.minimum:,.10g} to {facts.maximum:,.10g} {facts.unit}".rstrip())
+    for choice in facts.choices:
+        state = f"impossible here: {choice.reason}" if choice.reason else choice.expected or "possible"
+        mark = "*" if choice.value == now else " "
+        lines += _wrapped(state, f"  {mark} {choice.value!s:<16} ")
+    return lines
+
+
+def _wrapped(text: str, begin: str) -> list[str]:
+    return textwrap.wrap(text, _COLUMNS, initial_indent=begin, subsequent_indent=" " * len(begin))
 
 
 def print_walk(rows: Iterable[Row], as_lines: bool, out: TextIO) -> None:
@@ -347,6 +369,11 @@ def print_walk(rows: Iterable[Row], as_lines: bool, out: TextIO) -> None:
     for row in rows:
         if not row.reason:
             print(_walk_line(_walk_cells(row)), file=out)
+    print(
+        "time a token: of each sequence, under the setting over that of the tokens before and after it;"
+        " below 1 is faster.",
+        file=out,
+    )
     for row in rows:
         if row.reason:
             print(f"{row.station}: not possible here. {row.reason}", file=out)
