@@ -24,6 +24,10 @@ class Gate:
     def __init__(self) -> None:
         self.thread = 0
 
+    def is_open(self) -> bool:
+        """Whether what runs here is the probed model; what is being compiled here is another one."""
+        return not torch.compiler.is_dynamo_compiling() and self.thread == get_ident()
+
 
 class Course:
     """How far a pass through one stack of layers has come: an encoder–decoder has two."""
@@ -159,7 +163,7 @@ class Wrappers:
 
         @wraps(function)
         def guarded(*args: Any, **kwargs: Any) -> Any:
-            return (timed if gate.thread == get_ident() else function)(*args, **kwargs)
+            return (timed if gate.is_open() else function)(*args, **kwargs)
 
         return guarded
 
@@ -174,7 +178,7 @@ class Wrappers:
         @wraps(get_interface)
         def guarded(*args: Any, **kwargs: Any) -> Any:
             function = get_interface(*args, **kwargs)
-            if torch.compiler.is_dynamo_compiling() or gate.thread != get_ident():  # compiled: another model
+            if not gate.is_open():
                 return function
             if function not in memory:
                 memory[function] = self._timed_core(function, codes)
