@@ -21,6 +21,7 @@ from engine.protocol import (
     Event,
     Failed,
     Generate,
+    Join,
     ListModels,
     Load,
     ModelLoaded,
@@ -128,6 +129,13 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         help="a setting from step STEP on (0 is the first)",
     )
     parser.add_argument(
+        "--join",
+        action="append",
+        default=[],
+        metavar="STEP:TEXT",
+        help="a prompt (or @FILE) whose sequence joins the others before step STEP",
+    )
+    parser.add_argument(
         "--training-step",
         type=int,
         metavar="STEP",
@@ -162,12 +170,13 @@ def run(options: argparse.Namespace) -> int:
     if options.detail:
         settings = (*settings, ("detail", options.detail))
     script = parse_script(options.at)
-    prompt = make_prompt(options)
+    prompt = make_prompt(options, options.prompt)
+    joins = parse_joins(options)
     report: Report = JsonReport(sys.stdout) if options.json else TextReport(sys.stdout, sys.stderr)
     probes = {}
     if options.training_step is not None:
         probes[options.training_step] = ProbeTraining(options.mixed, options.accumulate)
-    front = Running(report, script, probes)
+    front = Running(report, script, probes, joins)
     generate = Generate(
         prompt, options.max_new_tokens, not options.ignore_end_token, batch=options.batch, lines=options.lines
     )
@@ -178,12 +187,17 @@ class Running(Front):
     """One generation: changes come before their steps, and everything is reported as it comes."""
 
     def __init__(
-        self, report: Report, script: dict[int, Configuration], probes: dict[int, ProbeTraining] | None = None
+        self,
+        report: Report,
+        script: dict[int, Configuration],
+        probes: dict[int, ProbeTraining] | None = None,
+        joins: dict[int, tuple[Join, ...]] | None = None,
     ) -> None:
         super().__init__()
         self._report = report
         self._script = dict(script)
         self._probes = dict(probes or {})
+        self._joins = dict(joins or {})
         self._generate: Generate | None = None
 
     def run(self, load: Load, generate: Generate) -> int:
@@ -199,6 +213,8 @@ class Running(Front):
                 self._report.problem(f"The settings {settings} for step {step} were never reached.")
             for step in self._probes:
                 self._report.problem(f"Step {step}, before which to make a training step, was never reached.")
+            for step in sorted(self._joins):
+                self._report.problem(f"Step {step}, before which a sequence was to join, was never reached.")
         if len(self.trace.steps):
             self._report.summary(self.trace)
         if self.problem:
@@ -238,6 +254,8 @@ class Running(Front):
             self.send(Change(self._script.pop(step)))
         if step in self._probes and step:  # before step 0 there is no text
             self.send(self._probes.pop(step))
+        for join in self._joins.pop(step, ()):
+            self.send(join)
 
     def _check_script(self, loaded: ModelLoaded) -> None:
         known = {facts.key for facts in loaded.settings}
@@ -270,17 +288,31 @@ def parse_script(entries: Sequence[str]) -> dict[int, Configuration]:
     return script
 
 
-def given_prompt(options: argparse.Namespace) -> str:
-    """The text that --prompt gives or names. Raises BadInput."""
+def parse_joins(options: argparse.Namespace) -> dict[int, tuple[Join, ...]]:
+    """The sequences that --join asks for, by the step before which they join. Raises BadInput."""
+    joins: dict[int, tuple[Join, ...]] = {}
+    for entry in options.join:
+        step, colon, text = entry.partition(":")
+        if not colon or not step.strip().isdecimal() or not text:
+            raise BadInput(f"'{entry}' does not say when: write step:text, for example '16:def main'.")
+        if not int(step):
+            raise BadInput("Before step 0 there is nothing to join: give the prompts by --lines, or a later step.")
+        join = Join(make_prompt(options, text), options.max_new_tokens, not options.ignore_end_token)
+        joins[int(step)] = (*joins.get(int(step), ()), join)
+    return joins
+
+
+def read_prompt(given: str) -> str:
+    """A text, or that of the file that @FILE names. Raises BadInput."""
     try:
-        return prompt_text(options.prompt)
+        return prompt_text(given)
     except ValueError as problem:
         raise BadInput(str(problem)) from problem
 
 
-def make_prompt(options: argparse.Namespace) -> Prompt:
-    """The prompt that the options ask for. Raises BadInput."""
-    text = given_prompt(options)
+def make_prompt(options: argparse.Namespace, given: str) -> Prompt:
+    """The prompt that the options ask for, of a text or the file that @FILE names. Raises BadInput."""
+    text = read_prompt(given)
     if not options.chat:
         if options.system is not None or options.thinking is not None:
             raise BadInput("--system and --thinking belong to a chat: add --chat.")
@@ -298,7 +330,7 @@ def walk(options: argparse.Namespace) -> int:
         )
     walked = Walk(options.tokens, lambda name: print(f"{name} …", file=sys.stderr, flush=True))
     load = Load(options.model, options.device, parse_settings(options.set))
-    rows = walked.run(load, Generate(Prompt(given_prompt(options))))
+    rows = walked.run(load, Generate(Prompt(read_prompt(options.prompt))))
     print_walk(rows, options.json, sys.stdout)
     if walked.problem:
         raise BadInput(walked.problem)

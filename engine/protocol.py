@@ -82,6 +82,19 @@ class Generate:
 
 
 @dataclass(frozen=True, slots=True)
+class Join:
+    """Add a sequence with a prompt of its own to the generation of a decoder, at the next step boundary.
+
+    Its prompt is prefilled in steps of its own while the others wait; then all go on together. Answered by
+    SequenceJoined, or by Failed with the command "join": nothing else changes then.
+    """
+
+    prompt: Prompt
+    max_new_tokens: int = 128
+    stop_at_end_token: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class CountTokens:
     """Ask how many tokens a prompt has; answered by TokensCounted, between steps of nothing: never while one runs.
 
@@ -183,6 +196,7 @@ Command = (
     Load
     | CancelLoad
     | Generate
+    | Join
     | CountTokens
     | Pause
     | Resume
@@ -366,7 +380,7 @@ class Token:
     """A token as it became available: its text is complete characters only ("" while one is incomplete).
 
     `sequence`: which of the sequences that are decoded together it continues; 0 is the one that was asked for. A
-    sequence that branches off later gets a number of its own, which is never used again in that generation.
+    sequence that branches off or joins later gets a number of its own, which is never used again in that generation.
     """
 
     id: int
@@ -531,6 +545,26 @@ class GenerationStarted:
     """
 
     generation: int
+    submitted_ns: int
+    tokenize_ns: int
+    prompt: str
+    prompt_ids: tuple[int, ...]
+    max_new_tokens: int
+    dropped_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceJoined:
+    """A sequence with a prompt of its own joins a generation: from step `step` on its prompt is prefilled.
+
+    `submitted_ns`: the t0 of its own latencies, when the engine took it between two steps. `max_new_tokens`: as many as
+    were asked for, or as the context has room for. Else as in GenerationStarted.
+    """
+
+    at_ns: int
+    step: int
+    generation: int
+    sequence: int
     submitted_ns: int
     tokenize_ns: int
     prompt: str
@@ -721,6 +755,7 @@ Event = (
     | TokensCounted
     | LayoutDefined
     | GenerationStarted
+    | SequenceJoined
     | StepEnded
     | SequencesEncoded
     | BeamsRanked

@@ -21,6 +21,7 @@ from engine.protocol import (
     ModelLoaded,
     ObserverReport,
     Progress,
+    SequenceJoined,
     SequenceResult,
     SequencesEncoded,
     SettingFacts,
@@ -55,7 +56,7 @@ class Report(Protocol):
 
 
 class JsonReport:
-    """One JSON object a line: model, generation, step, sequences, beams, mark, memory, observer, end, and a summary."""
+    """One JSON object a line: model, generation, step, sequences, beams, mark, joined, memory, observer, end, summary."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -86,6 +87,18 @@ class JsonReport:
                     submitted_ns=event.submitted_ns,
                     tokenize_ns=event.tokenize_ns,
                     prompt_tokens=len(ids),
+                    max_new_tokens=event.max_new_tokens,
+                    dropped_tokens=event.dropped_tokens,
+                )
+            case SequenceJoined():
+                self._line(
+                    "joined",
+                    generation=event.generation,
+                    sequence=event.sequence,
+                    step=event.step,
+                    submitted_ns=event.submitted_ns,
+                    tokenize_ns=event.tokenize_ns,
+                    prompt_tokens=len(event.prompt_ids),
                     max_new_tokens=event.max_new_tokens,
                     dropped_tokens=event.dropped_tokens,
                 )
@@ -201,6 +214,8 @@ class TextReport:
                 self._note(
                     f"\n[step {event.step}: {trace.marks[-1].text}; switch {event.switch_ns / 1e6:.1f} ms]"
                 )
+            case SequenceJoined():
+                self._note(f"\n[step {event.step}: sequence {event.sequence} {trace.joins[-1].text}]")
             case GenerationEnded():
                 if writes(trace):
                     print(event.tail, file=self._out, flush=True)

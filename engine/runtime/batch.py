@@ -3,6 +3,7 @@
 They branch off from one: the step that makes a batch computes a single row still, chooses a token for each sequence by
 the same logits, and repeats the row in the cache. With sampling each goes its own way, by random numbers of its own;
 the first goes on as it would have alone. A sequence that ends leaves: its row is dropped, and later steps are smaller.
+Others may begin with a prompt of their own, or join later with one (see `joining`).
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from engine.protocol import Token
+from engine.runtime.joining import Newcomer, seat
 from engine.runtime.live import Loop
 from engine.runtime.rows import choose_rows
 from engine.runtime.writing import Strand, Taken, Writing
@@ -24,6 +26,11 @@ class Batch:
         self._strands = [writing.strand, *others]
         self._one_prompt = not others
         self._joining = writing.live.loop.batch - 1  # sequences that branch off with the next token
+
+    @property
+    def strands(self) -> Sequence[Strand]:
+        """Those that go on."""
+        return self._strands
 
     def propose(self) -> list[int]:
         """Nothing."""
@@ -104,12 +111,20 @@ class Batch:
         writing = self._writing
         self._strands = [self._strands[row] for row in rows]
         choose_rows(writing.live, writing.context, rows)
-        if writing.context.padding:
-            writing.context.padding = tuple(writing.context.padding[row] for row in rows)
         if writing.chosen is not None:
             writing.chosen = writing.chosen[torch.tensor(rows, device=writing.chosen.device)]
         if self._strands[0] is not writing.strand:
             writing.lead(self._strands[0])
+
+    def join(self, newcomer: Newcomer) -> None:
+        """Another sequence goes on with these. Raises what `seat` does, with nothing changed."""
+        writing, strand, kind = self._writing, newcomer.strand, self._writing.live.cache_kind
+        assert writing.chosen is not None
+        assert newcomer.chosen is not None
+        seat(writing.live, writing.context, self.rows(), newcomer.context, kind, writing.wanted(strand))
+        writing.chosen = torch.cat((writing.chosen, newcomer.chosen))
+        self._strands.append(strand)
+        self._one_prompt = False
 
     def follow(self, loop: Loop) -> bool:
         """More sequences branch off from the first; of fewer, the first ones stay. ValueError where prompts differ."""

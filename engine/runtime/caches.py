@@ -125,14 +125,14 @@ def _carry_all(source: Cache, target: Cache) -> bool:
         return _carry_all(source.self_attention_cache, target.self_attention_cache)
     # as many layers as the source has: a model may cache fewer than are configured
     pairs = list(zip(source.layers, target.layers[: len(source.layers)], strict=True))
-    _bring_back(source)
+    bring_back(source)
     if not all(_carry(old, new) for old, new in pairs):
         return False
     target.layers = [old if _stays(old, new) else new for old, new in pairs]
     return True
 
 
-def _bring_back(cache: Cache) -> None:
+def bring_back(cache: Cache) -> None:
     """Layers that were moved to main memory come back to their device."""
     if getattr(cache, "offloading", False):
         layers: list[Any] = cache.layers
@@ -142,7 +142,7 @@ def _bring_back(cache: Cache) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class Held:
     """What a layer holds: keys and values (batch, heads, n, width) of the last n of the `count` tokens it has seen."""
 
     keys: torch.Tensor
@@ -154,6 +154,12 @@ class _Held:
         begin = self.keys.shape[-2] - count
         return self.keys[:, :, begin:].clone(), self.values[:, :, begin:].clone()
 
+    def without_first(self, count: int) -> "Held":
+        """As if the first `count` tokens had never been seen."""
+        seen = self.count - count
+        begin = max(0, self.keys.shape[-2] - seen)
+        return Held(self.keys[:, :, begin:], self.values[:, :, begin:], seen)
+
 
 def _stays(old: Any, new: Any) -> bool:
     """Whether a layer is already what it is to become."""
@@ -164,22 +170,22 @@ def _carry(old: Any, new: Any) -> bool:
     """Fill the empty layer `new` with what `old` holds, unless it is of that kind. False: no exact way."""
     if _stays(old, new) or not getattr(old, "is_initialized", True):
         return True
-    held = _held(old)
+    held = held_by(old)
     if held is None or held.keys.shape[-2] < _needed(new, held.count):
         return False
-    _fill(new, held)
+    fill(new, held)
     return True
 
 
-def _held(old: Any) -> _Held | None:
+def held_by(old: Any) -> Held | None:
     """What can be taken out of a layer exactly; None for one that keeps something else than keys and values."""
     if type(old) in _GROWING:
-        return _Held(old.keys, old.values, old.get_seq_length())
+        return Held(old.keys, old.values, old.get_seq_length())
     if type(old) not in _RESERVED:
         return None
     count = int(old.get_seq_length())
     end = min(count, old.max_cache_len)
-    return _Held(old.keys[:, :, :end], old.values[:, :, :end], count)
+    return Held(old.keys[:, :, :end], old.values[:, :, :end], count)
 
 
 def _needed(new: Any, count: int) -> int:
@@ -191,7 +197,8 @@ def _needed(new: Any, count: int) -> int:
     return count
 
 
-def _fill(new: Any, held: _Held) -> None:
+def fill(new: Any, held: Held) -> None:
+    """Give an empty layer what another held; it must be enough for it."""
     if type(new) in _RESERVED:
         _reserve(new, held)
         return
@@ -205,7 +212,7 @@ def _fill(new: Any, held: _Held) -> None:
         new.cumulative_length = held.count
 
 
-def _reserve(new: Any, held: _Held) -> None:
+def _reserve(new: Any, held: Held) -> None:
     """A sliding layer that is full holds window - 1 tokens when dynamic and window when static: one is
     padded.
 
@@ -238,7 +245,7 @@ def window_mask(live: LiveModel, cache: Cache | None, count: int) -> dict[str, t
     distance = torch.arange(held, held + count).unsqueeze(1) - torch.arange(held + count)
     forbidden = (distance < 0) | (distance >= width)
     dtype = live.model.dtype
-    mask = torch.zeros(forbidden.shape, dtype=dtype).masked_fill(forbidden, torch.finfo(dtype).min)
+    mask = torch.zeros(forbidden.shape, dtype=dtype).maskedfill(forbidden, torch.finfo(dtype).min)
     name = "attention_mask" if live.anatomy.encoder is None else "decoder_attention_mask"
     return {name: mask[None, None].to(live.device)}
 

@@ -5,11 +5,14 @@ One rule drives it: the tokens that are not in the cache yet are pending. Many p
 prompt again, after the cache was dropped) and are prefilled in chunks; one pending token is a decode step. The step
 that leaves nothing pending chooses the next token.
 
+A sequence that is to join (see `joining`) is prefilled as soon as no other has more than its newest token pending.
+
 An encoder–decoder reads the prompt in a step of its own, once; after that the tokens are the decoder's, which begin
 with its start tokens: context, cache and pending tokens are all the decoder's.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -21,13 +24,14 @@ from engine.runtime.beams import Beams
 from engine.runtime.caches import restart
 from engine.runtime.clocks import wait_for_device
 from engine.runtime.feeding import Feeding
+from engine.runtime.joining import JoinRefused, Newcomer, why_never
 from engine.runtime.live import Context, LiveModel
 from engine.runtime.pipelining import PIPELINED, Pipelined
 from engine.runtime.rows import filled_up
 from engine.runtime.speculation import Speculation
 from engine.runtime.text import TextStream
 from engine.runtime.writing import Limits as Limits
-from engine.runtime.writing import Plain, Strategy, Taken, Writing
+from engine.runtime.writing import Plain, Strand, Strategy, Taken, Writing
 from engine.trace.phases import Phase, StepKind
 
 NOTHING = Taken(())
@@ -77,6 +81,8 @@ class Generation:
         self._writing = Writing(live, self.context, limits, context_limit, self._answer, stream)
         self._strategy = _strategy(self._writing) if not others else self._together(prompt_ids, others)
         self._forward_code = live.recorder.define(Phase.FORWARD, name="forward")
+        self._join_code = live.recorder.define(Phase.STOP, name="join the others")
+        self._newcomers: list[Newcomer] = []
         self._feeding = Feeding(live, self.context)
         live.context = self.context
 
@@ -96,6 +102,53 @@ class Generation:
             writing, [writing.new_strand(row, ids) for row, ids in zip(rows[1:], others, strict=True)]
         )
 
+    def join(self, prompt_ids: list[int], limits: Limits) -> Newcomer:
+        """A sequence with a prompt of its own is to join, as soon as the others have no prompt left to be read.
+
+        It gets at most as many tokens as the context has room for. Raises JoinRefused.
+        """
+        if reason := why_never(self._live):
+            raise JoinRefused(reason)
+        most = self._room_beside(len(prompt_ids), limits.max_new_tokens)
+        own = replace(limits, max_new_tokens=min(most, limits.max_new_tokens))
+        strand = self._writing.new_strand(list(prompt_ids), prompt_ids, own)
+        self._newcomers.append(Newcomer(self._live, strand))
+        self.context.beside = self._newcomers[0].context
+        return self._newcomers[-1]
+
+    def _room_beside(self, prompt_tokens: int, wanted: int) -> int:
+        """How many tokens a prompt may get beside the others. Raises JoinRefused where that is none, or cuts theirs."""
+        context, limit = self.context, self._writing.context_limit
+        waiting = [each.strand for each in self._newcomers]
+        length = context.length - min(context.padding, default=0)
+        before = max([length, *(1 + len(strand.ids) for strand in waiting)])
+        width = max(before, 1 + prompt_tokens)
+        for strand in (*self._strands, *waiting):
+            if min(self._writing.wanted(strand), limit - before) > limit - width:
+                raise JoinRefused(
+                    f"The others would be filled up to the {prompt_tokens:,} tokens of this prompt, and then the context"
+                    " would not hold what they are still to write: give a shorter prompt, or start it by itself."
+                )
+        if width >= limit and wanted > 1:
+            raise JoinRefused(
+                f"The context is full: the longest sequence has {width:,} of the {limit:,} tokens that it holds. Wait"
+                " until that one has ended, or start a generation anew."
+            )
+        return 1 + limit - width  # the first comes with the prompt
+
+    @property
+    def _strands(self) -> Sequence[Strand]:
+        strategy = self._strategy
+        return strategy.strands if isinstance(strategy, Batch) else (self._writing.strand,)
+
+    @property
+    def newcomer(self) -> Newcomer | None:
+        """The sequence whose prompt the next step reads; None where that step is another."""
+        if not self._newcomers or self._writing.chosen is None or self._writing.is_outgrown:
+            return None
+        reads_all = self._live.cache_kind == "none"
+        return self._newcomers[0] if reads_all or self.context.pending == 1 else None
+
     def tail(self) -> str:
         """The text of an incomplete last character, as replacement characters, and what no token has said yet."""
         return self._strategy.tail()
@@ -111,7 +164,8 @@ class Generation:
         if self._answer is not None:
             yield self._encode()
         while not end_reason:
-            step = self._step()
+            newcomer = self.newcomer
+            step = self._step() if newcomer is None else self._read(newcomer)
             end_reason = step.end_reason
             yield step
 
@@ -141,6 +195,42 @@ class Generation:
                 self._await_device()
         prompt_tokens = ids.numel() - padding if kind is StepKind.PREFILL else 0
         return self._stepped(kind, taken, prompt_tokens, ids.shape[0], padding + taken.surplus)
+
+    def _read(self, newcomer: Newcomer) -> Stepped:
+        """A chunk of the prompt of a sequence that is to join; with the last one it does, unless it ends with that."""
+        live, recorder = self._live, self._live.recorder
+        recorder.begin_step()
+        with live.forward_mode():
+            ids = self._tensor([newcomer.next_ids()])
+            logits = newcomer.feed(ids, self._forward_code)
+            if logits is None:
+                taken = NOTHING
+                self._await_device()
+            else:
+                taken = self._first_of(newcomer, logits)
+        return self._stepped(StepKind.PREFILL, taken, ids.numel())
+
+    def _first_of(self, newcomer: Newcomer, logits: torch.Tensor) -> Taken:
+        """The first token of a sequence, which joins the others with it, unless it ends with it."""
+        writing, recorder, strand = self._writing, self._live.recorder, newcomer.strand
+        recorder.begin(writing.sample_code)
+        newcomer.chosen = writing.chooser(strand).choose(logits[:, -1], strand.ids)
+        recorder.end()
+        recorder.begin(writing.transfer_code)
+        id = int(newcomer.chosen.item())
+        recorder.end()
+        tokens, end_reason = writing.deliver((id,), strand)
+        recorder.begin(self._join_code)
+        self._newcomers.pop(0)
+        self.context.beside = self._newcomers[0].context if self._newcomers else None
+        if not end_reason:
+            if not isinstance(self._strategy, Batch):
+                self._strategy = Batch(writing)
+            self._strategy.join(newcomer)
+            self._feeding = Feeding(self._live, self.context)  # for the room that there is now
+            wait_for_device(self._live.device)
+        recorder.end()
+        return Taken(tokens)
 
     def _padding_in(self, ids: torch.Tensor) -> int:
         """How many of the ids that are about to be fed, (rows, n), only fill up."""

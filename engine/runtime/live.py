@@ -84,7 +84,8 @@ class Context:
 
     Where several sequences or beams are computed together, the cache has a row for each, all of them equally long;
     `rows` of them; `ids` are the first one's. `padding`: how many ids at the beginning of each row only fill it up, ()
-    for none.
+    for none. `beside`: the context of a sequence that is to join these, or is just being prefilled for that: until it
+    has joined, no setting changes.
     `follow`: brings a running generation into line with `LiveModel.loop` once that changed.
 
     `unread`: tokens behind `ids` that were chosen and are not on the host yet (see `pipelining`). `awaited`: whether
@@ -100,6 +101,7 @@ class Context:
     follow: Callable[[], None] | None = None
     padding: tuple[int, ...] = ()
     rows: int = 1
+    beside: "Context | None" = None
     unread: int = 0
     awaited: Callable[[], bool] = lambda: True
 
@@ -112,6 +114,11 @@ class Context:
     def pending(self) -> int:
         """Those that are not in the cache."""
         return self.length - self.cached
+
+    @property
+    def text_ids(self) -> list[int]:
+        """The first row's ids without what only fills it up."""
+        return self.ids[self.padding[0] if self.padding else 0 :]
 
 
 @dataclass

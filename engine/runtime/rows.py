@@ -16,6 +16,8 @@ from engine.runtime.live import Context, LiveModel
 def choose_rows(live: LiveModel, context: Context, rows: Sequence[int]) -> None:
     """Make row i of the context's cache, where there is one, what row `rows[i]` was."""
     context.rows = len(rows)
+    if context.padding:
+        context.padding = tuple(context.padding[row] for row in rows)
     cache = context.cache
     if cache is None or not context.cached:
         return

@@ -40,7 +40,7 @@ def measure_sameness(
     live = bench.live
     if live.context is None or len(live.context.ids) < 2:
         raise SamenessRefused("There is too little text to compare outputs on: generate some tokens first.")
-    ids = list(live.context.ids)
+    ids = live.context.text_ids
     split = max(1, len(ids) - TEXT_TOKENS)
     now = dict(bench.effective())
     forced = _Forced(ids[:split], ids[split:], prompt)

@@ -25,6 +25,7 @@ from engine.protocol import (
     Failed,
     Flush,
     Generate,
+    Join,
     ListModels,
     Load,
     LoadCancelled,
@@ -87,8 +88,10 @@ class Session:
                 self._step()
                 if self._is_ahead or not self._inbox.has_orders:
                     continue
-                self._held = True
-            self._take(self._next_command())
+            command = self._next_command()
+            if self._run is not None and self._state is EngineState.RUNNING and not isinstance(command, Join):
+                self._held = True  # reading another prompt is work, and everything else is the user's time
+            self._take(command)
         self._lookups.close()
         self._unload()
         self._flush()
@@ -141,6 +144,8 @@ class Session:
                 pass  # it ended the load, where one ran
             case Generate():
                 self._generate(command)
+            case Join():
+                self._join(command)
             case CountTokens():
                 self._inbox.ask(command)
             case Pause():
@@ -312,6 +317,21 @@ class Session:
             return
         self._held = False
         self._enter(EngineState.PAUSED if command.paused else EngineState.RUNNING)
+
+    def _join(self, command: Join) -> None:
+        submitted_ns = perf_counter_ns()
+        if self._run is None:
+            self._fail("A sequence joins others that are written: start a generation first.", command="join")
+            return
+        from engine.runtime.joining import JoinRefused
+        from engine.runtime.prompts import PromptRefused
+
+        try:
+            self._run.join(command, submitted_ns)
+        except (JoinRefused, PromptRefused) as refusal:
+            self._fail(str(refusal), command="join")
+        except Exception as error:
+            self._fail(f"The prompt could not join: {first_line(error)}.", traceback.format_exc(), "join")
 
     def _step(self) -> None:
         assert self._run is not None

@@ -16,17 +16,20 @@ from engine.protocol import (
     Configuration,
     CountTokens,
     Emit,
+    Failed,
     Family,
     Flush,
     Generate,
     GenerationEnded,
     GenerationStarted,
+    Join,
     LayoutDefined,
     Load,
     ModelLoaded,
     ProbeTraining,
     Progress,
     SamenessMeasured,
+    SequenceJoined,
     SequencesEncoded,
     SettingChange,
     SettingFacts,
@@ -42,6 +45,7 @@ from engine.runtime.caches import cache_bytes, new_cache
 from engine.runtime.clocks import StampRecorder
 from engine.runtime.encoding import Encoding, encode_inputs
 from engine.runtime.generation import Generation, Limits, Stepped
+from engine.runtime.joining import JoinRefused, Newcomer, why_never
 from engine.runtime.live import LiveModel
 from engine.runtime.models.errors import LoadGivenUp
 from engine.runtime.models.loading import load_model
@@ -65,11 +69,12 @@ from engine.runtime.settings.decoding import own_decoding
 from engine.runtime.settings.execution import default_threads
 from engine.runtime.settings.resolve import apply_changes, apply_defaults
 from engine.runtime.settings.suited import suited
-from engine.runtime.settings.together import why_not_padded
+from engine.runtime.settings.together import why_not_joined, why_not_padded
 from engine.runtime.telemetry import MemorySampler, Observer
 from engine.runtime.training_probe import ProbeRefused, training_step
 from engine.trace.phases import StepKind
 
+_ENDED_BEFORE = "The generation ended before another sequence could join it: run that prompt by itself."
 CACHE_ARGUMENTS = ("past_key_values", "cache_params", "state")
 
 
@@ -268,7 +273,7 @@ class Workbench:
         prompt, *others = self._prompts(command)
         tokenize_ns = perf_counter_ns() - begin_ns
         room = answer_limit(self.live, max(len(each.ids) for each in (prompt, *others)))
-        limits = Limits(min(command.max_new_tokens, room), self._end_tokens(command))
+        limits = Limits(min(command.max_new_tokens, room), self.end_tokens(command.stop_at_end_token))
         try:
             generation = Generation(self.live, prompt.ids, limits, [other.ids for other in others])
         except ValueError as error:  # an encoder–decoder that does not say how its answers begin
@@ -318,8 +323,20 @@ class Workbench:
         return prompts
 
     def _check_padding(self) -> None:
+<<<<<<< HEAD
         excluded = why_excluded(dict(self.effective()) | {PROMPTS: UNEQUAL})
         if reason := excluded or why_not_padded(self.live):
+=======
+        if self.live.cache_kind == "sliding":
+            raise PromptRefused(
+                "A sliding cache would take the padding of shorter prompts for their text: set kv_cache to dynamic."
+            )
+        if self.live.replayed is not None:
+            raise PromptRefused(
+                "A captured step leaves no padding out, which shorter prompts need: set cuda_graphs to off."
+            )
+        if reason := why_not_padded(self.live):
+>>>>>>> 5f902e9 (A sequence with a prompt of its own joins a running generation between two steps)
             raise PromptRefused(reason)
 
     def _start_encoding(self, command: Generate, submitted_ns: int) -> "Run":
@@ -346,8 +363,9 @@ class Workbench:
         self.emit(started)
         return Run(self, work, started.generation)
 
-    def _end_tokens(self, command: Generate) -> frozenset[int]:
-        ids = self.live.model.generation_config.eos_token_id if command.stop_at_end_token else None
+    def end_tokens(self, stop: bool) -> frozenset[int]:
+        """The ids with which a sequence ends; none where it is not to `stop` there."""
+        ids = self.live.model.generation_config.eos_token_id if stop else None
         if ids is None:
             return frozenset()
         return frozenset([ids] if isinstance(ids, int) else ids)
@@ -379,6 +397,8 @@ class Run:
         self._steps: Iterator[Stepped] = iter(work)
         self._number = number
         self._last_end_ns = perf_counter_ns()
+        self._told_of: dict[int, SequenceJoined] = {}  # sequences that are to join, by number
+        self._aside_ns = 0  # since the last step, for trials that belong to no latency
         self.alternation: Alternation | None = None
         work.context.awaited = self._is_awaited
 
@@ -395,11 +415,13 @@ class Run:
         """Do one step and emit it; why the generation ended, or "". `held`: the user held the engine before it."""
         held = self._take_turn() or held
         held = self._workbench.make_missed() or held
-        held_ns = perf_counter_ns() - self._last_end_ns if held else 0
+        held_ns = perf_counter_ns() - self._last_end_ns if held else self._aside_ns
+        self._aside_ns = 0
+        self._tell_newcomer()
         stepped = next(self._steps)
         end_ns = perf_counter_ns()
         if self.alternation is not None:
-            self.alternation.after_step(bool(stepped.tokens))
+            self.alternation.after_step(bool(stepped.tokens) and stepped.kind is not StepKind.PREFILL)
         bench = self._workbench
         bench.emit(self._event(stepped, held_ns))
         if stepped.results:
@@ -412,9 +434,54 @@ class Run:
         self._last_end_ns = end_ns
         return stepped.end_reason
 
+    def join(self, command: Join, submitted_ns: int) -> None:
+        """Another sequence is to join at the next step boundary. Raises JoinRefused or PromptRefused."""
+        live, work = self._workbench.live, self._work
+        if not isinstance(work, Generation):
+            raise JoinRefused("A sequence joins others that are written, and this model writes none.")
+        if command.max_new_tokens < 1:
+            raise JoinRefused(
+                f"A sequence needs at least one new token, not {command.max_new_tokens}: raise the number."
+            )
+        if reason := why_never(live):
+            raise JoinRefused(reason)
+        begin_ns = perf_counter_ns()
+        prompt = fitted(live, command.prompt, command.max_new_tokens)
+        tokenize_ns = perf_counter_ns() - begin_ns
+        self._try_to_join()
+        end_tokens = self._workbench.end_tokens(command.stop_at_end_token)
+        strand = work.join(prompt.ids, Limits(command.max_new_tokens, end_tokens)).strand
+        self._told_of[strand.number] = SequenceJoined(
+            perf_counter_ns(),
+            self._workbench.step_index,
+            self._number,
+            strand.number,
+            submitted_ns,
+            tokenize_ns,
+            prompt.text,
+            tuple(prompt.ids),
+            strand.limits.max_new_tokens,
+            prompt.dropped,
+        )
+
+    def _try_to_join(self) -> None:
+        begin_ns = perf_counter_ns()
+        reason = why_not_joined(self._workbench.live)
+        self._aside_ns += perf_counter_ns() - begin_ns
+        if reason:
+            raise JoinRefused(reason)
+
+    def _tell_newcomer(self) -> None:
+        """The next step is the first that reads the prompt of a sequence that is to join: say so."""
+        newcomer: Newcomer | None = self._work.newcomer if isinstance(self._work, Generation) else None
+        told = self._told_of.pop(newcomer.strand.number, None) if newcomer is not None else None
+        if told is not None:
+            bench = self._workbench
+            bench.emit(replace(told, at_ns=perf_counter_ns(), step=bench.step_index))
+
     def _take_turn(self) -> bool:
         """Whether an alternation switched its setting for the next step."""
-        if self.alternation is None:
+        if self.alternation is None or self._work.context.beside is not None:
             return False
         try:
             return self.alternation.before_step()
@@ -450,7 +517,7 @@ class Run:
         bench = self._workbench
         if not isinstance(self._work, Generation):
             raise ProbeRefused("A training step predicts next tokens, and this model predicts none.")
-        ids = list(self._work.context.ids)
+        ids = self._work.context.text_ids
         codes, stamps = training_step(bench.live, ids, self._work.prompt, command)
         bench.emit(self._event(Stepped(StepKind.BACKWARD, codes, stamps, (), len(ids), ""), 0))
         bench.step_index += 1
@@ -470,7 +537,8 @@ class Run:
                 context.length if stepped.tokens or stepped.beams or context.unread else context.cached
             )
             - min(context.padding, default=0),
-            cache_bytes=cache_bytes(context.cache),
+            cache_bytes=cache_bytes(context.cache)
+            + (cache_bytes(context.beside.cache) if context.beside is not None else 0),
             tokens=stepped.tokens,
             prompt_tokens=stepped.prompt_tokens,
             batch=stepped.batch,
@@ -485,3 +553,6 @@ class Run:
         self.end_alternation()
         bench.emit(GenerationEnded(self._number, perf_counter_ns(), reason, self._work.tail()))
         bench.live.context = None
+        if reason != "stopped":
+            for _ in self._told_of:
+                bench.emit(Failed(perf_counter_ns(), _ENDED_BEFORE, command="join"))

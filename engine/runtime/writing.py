@@ -42,6 +42,7 @@ class Taken(NamedTuple):  # a tuple is made several times faster than a frozen d
 class Strand:
     """One sequence that is being written. `ids`: all of them, the prompt's first; `produced` of them are new.
 
+    `limits`: when it ends.
     `backlog`: ids at the end of `ids` that have not become tokens yet; they do with the next that is chosen.
     """
 
@@ -49,14 +50,14 @@ class Strand:
     ids: list[int]
     stream: TextStream
     chooser: Chooser
+    limits: Limits
     produced: int = 0
     backlog: list[int] = field(default_factory=list)
 
     def branch(self, number: int, chooser: Chooser) -> "Strand":
         """A sequence that goes on from here by itself."""
-        return Strand(
-            number, list(self.ids), self.stream.branch(), chooser, self.produced, list(self.backlog)
-        )
+        ids, stream = list(self.ids), self.stream.branch()
+        return Strand(number, ids, stream, chooser, self.limits, self.produced, list(self.backlog))
 
 
 class Writing:
@@ -78,9 +79,9 @@ class Writing:
         self.live = live
         self.context = context
         self.limits = limits
-        self._context_limit = context_limit
+        self.context_limit = context_limit
         self.answer = answer
-        self.strand = Strand(0, context.ids, stream, self.new_chooser(0))
+        self.strand = Strand(0, context.ids, stream, self.new_chooser(0), limits)
         self.chosen: torch.Tensor | None = None
         self._numbers = 1  # sequences so far
         self._short_reach = short_reach(live.model)
@@ -97,10 +98,11 @@ class Writing:
         self._numbers += 1
         return self._numbers - 1
 
-    def new_strand(self, row: list[int], prompt: Sequence[int]) -> Strand:
-        """A sequence with a prompt of its own; `row`: its ids, filled up."""
+    def new_strand(self, row: list[int], prompt: Sequence[int], limits: Limits | None = None) -> Strand:
+        """A sequence with a prompt of its own; `row`: its ids, filled up. `limits`: its own, or the generation's."""
         number = self.new_number()
-        return Strand(number, row, TextStream(self.live.tokenizer, prompt), self.new_chooser(number))
+        stream = TextStream(self.live.tokenizer, prompt)
+        return Strand(number, row, stream, self.new_chooser(number), limits or self.limits)
 
     def new_chooser(self, number: int) -> Chooser:
         """What chooses the tokens of a sequence, with random numbers of its own."""
@@ -121,9 +123,13 @@ class Writing:
         """Logits (rows, vocabulary) after the rules that an encoder–decoder's answers follow. `rows`: ids so far."""
         return logits if self.answer is None else self.answer.scores(logits, rows)
 
+    def wanted(self, strand: Strand) -> int:
+        """How many more tokens were asked for."""
+        return strand.limits.max_new_tokens - strand.produced
+
     def room(self, strand: Strand) -> int:
         """How many tokens a sequence may still get."""
-        return min(self.limits.max_new_tokens - strand.produced, self._context_limit - len(strand.ids))
+        return min(self.wanted(strand), self.context_limit - len(strand.ids))
 
     @property
     def is_outgrown(self) -> bool:
@@ -132,17 +138,19 @@ class Writing:
 
     def end_reason(self, strand: Strand) -> str:
         """Why a sequence ends with its newest token; "" where it does not."""
-        if strand.ids[-1] in self.limits.end_tokens:
+        if strand.ids[-1] in strand.limits.end_tokens:
             return "end token"
-        if strand.produced >= self.limits.max_new_tokens:
+        if strand.produced >= strand.limits.max_new_tokens:
             return "length"
-        if len(strand.ids) >= self._context_limit:
+        if len(strand.ids) >= self.context_limit:
             return "context full"
         return ""
 
-    def deliver(self, ids: Sequence[int]) -> tuple[tuple[Token, ...], str]:
-        """Ids that were chosen for the leading sequence become tokens that arrive together; why it ends, or ""."""
-        strand, recorder = self.strand, self.live.recorder
+    def deliver(self, ids: Sequence[int], strand: Strand | None = None) -> tuple[tuple[Token, ...], str]:
+        """Ids that were chosen for a sequence (the leading one, unless another is given) become tokens that arrive
+        together; why it ends, or "".
+        """
+        strand, recorder = strand or self.strand, self.live.recorder
         push, number = strand.stream.push, strand.number
         recorder.begin(self.detokenize_code)
         told = (*strand.backlog, *ids)

@@ -7,7 +7,7 @@ before it in its generation. Arrivals that coincided still coincide, and gaps be
 exactly what was held in them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,6 +21,7 @@ from engine.trace.phases import StepKind
 from engine.trace.store import KINDS, GenerationRecord, Trace
 
 DECODE, VERIFY = KINDS.index(StepKind.DECODE), KINDS.index(StepKind.VERIFY)
+NOT_JOINED = -1
 Bool = npt.NDArray[np.bool_]
 Rows = slice | Int64
 
@@ -38,10 +39,12 @@ class Gaps:
 @dataclass(frozen=True)
 class Sequences:
     """The sequences (q,) that got tokens, of every generation: its row, when their first and last token arrived (ns
-    since t0, without time held), and how many they got.
+    since t0, without time held), and how many they got. joined_ns: when one that joined later was submitted, on the same
+    clock; NOT_JOINED for the others.
     """
 
     generation: Int64
+    joined_ns: Int64
     first_ns: Int64
     last_ns: Int64
     tokens: Int64
@@ -59,8 +62,9 @@ class GenerationView:
     generation here. configuration (s,): the first configuration of the trace with the same settings, so that
     coming back to one is no new one. counted (s,): False for steps under another configuration than the one
     asked for. arrivals_ns (t,): since t0 of its generation, without time held. token_step (t,): the row of
-    the step that yielded it. token_sequence (t,): the sequence that it continues. writes: whether the model
-    writes tokens at all (an encoder alone does not).
+    the step that yielded it. token_sequence (t,): the sequence that it continues. joined_ns: when a sequence (row of its
+    generation, number) that joined later was submitted, since t0 of the generation and without time held. writes: whether
+    the model writes tokens at all (an encoder alone does not).
     """
 
     submitted_ns: Int64
@@ -86,18 +90,54 @@ class GenerationView:
     arrivals_ns: Int64
     token_step: Int64
     token_sequence: npt.NDArray[np.int32]
+    joined_ns: Mapping[tuple[int, int], int]
     writes: bool
 
     @cached_property
     def gaps(self) -> Gaps:
         """A gap for each arrival after the first of its generation, if its step counts; none between tokens
-        that share one.
+        that share one. Where sequences have joined, a step ends a gap for each time that one of them has waited since.
         """
+        if self.joined_ns:
+            return self._gaps_of_each()
         gap = np.diff(self.arrivals_ns)
         keep = (gap != 0) & self.counted[self.token_step[1:]]
         inside = (self.token_begin > 0) & (self.token_begin < len(self.arrivals_ns))
         keep[self.token_begin[inside] - 1] = False  # from one generation to the next
         return Gaps(gap[keep], self.token_step[1:][keep])
+
+    def _gaps_of_each(self) -> Gaps:
+        wait, is_first = self.waits
+        keep = ~is_first & (wait != 0) & self.counted[self.token_step]
+        apart = np.unique(np.stack((self.token_step[keep], wait[keep])), axis=1)
+        return Gaps(apart[1], apart[0])
+
+    @cached_property
+    def waits(self) -> tuple[Int64, Bool]:
+        """For each token (t,): how long since the one before of its sequence, and whether it is the first of one that
+        has a time of its own to its first token (of a generation, or joined): then since that was submitted.
+
+        The first token of a sequence that branched off waited as long as those with which it came.
+        """
+        among = 1 + int(self.token_sequence.max(initial=0))
+        owner = self.generation[self.token_step]
+        names = owner * among + self.token_sequence
+        order = np.argsort(names, kind="stable")
+        arrivals = self.arrivals_ns
+        wait, is_first = np.zeros(len(names), np.int64), np.zeros(len(names), np.bool_)
+        wait[order[1:]] = np.diff(arrivals[order])
+        begins = order[np.flatnonzero(np.diff(names[order], prepend=-1))]
+        for place in begins.tolist():
+            row, sequence = int(owner[place]), int(self.token_sequence[place])
+            first = int(self.token_begin[row])
+            joined = self.joined_ns.get((row, sequence))
+            if joined is not None:
+                wait[place], is_first[place] = arrivals[place] - joined, True
+            elif arrivals[place] == arrivals[first]:
+                wait[place], is_first[place] = arrivals[place], True
+            else:
+                wait[place] = wait[np.searchsorted(self.token_step, self.token_step[place])]
+        return wait, is_first
 
     @cached_property
     def whole(self) -> Bool:
@@ -115,12 +155,15 @@ class GenerationView:
         if among == 1:
             owner = np.flatnonzero(self.token_end > self.token_begin)
             begin, end = self.token_begin[owner], self.token_end[owner]
-            return Sequences(owner, self.arrivals_ns[begin], self.arrivals_ns[end - 1], end - begin)
+            joined = np.full(len(owner), NOT_JOINED)
+            return Sequences(owner, joined, self.arrivals_ns[begin], self.arrivals_ns[end - 1], end - begin)
         owner = self.generation[self.token_step]
         names = owner * among + self.token_sequence
         known, first, counts = np.unique(names, return_index=True, return_counts=True)
         last = len(names) - 1 - np.unique(names[::-1], return_index=True)[1]
-        return Sequences(known // among, self.arrivals_ns[first], self.arrivals_ns[last], counts)
+        numbers = zip((known // among).tolist(), (known % among).tolist(), strict=True)
+        joined = np.array([self.joined_ns.get(number, NOT_JOINED) for number in numbers], np.int64)
+        return Sequences(known // among, joined, self.arrivals_ns[first], self.arrivals_ns[last], counts)
 
 
 def view_generation(trace: Trace, generation: GenerationRecord) -> GenerationView:
@@ -173,8 +216,29 @@ def view_generations(
         arrivals_ns=trace.tokens.arrival_ns[token_rows] - shift[token_step],
         token_step=token_step,
         token_sequence=trace.tokens.sequence[token_rows],
+        joined_ns=_joined(trace, records),
         writes=writes(trace),
     )
+
+
+def _joined(trace: Trace, records: Sequence[GenerationRecord]) -> dict[tuple[int, int], int]:
+    """When sequences that joined were submitted, since t0 of their generation, without what was held until then.
+
+    What is held before a step is taken to lie right before it: so much of it as came behind the submission is in no
+    latency of the sequence.
+    """
+    places = {record.started.generation: place for place, record in enumerate(records)}
+    joined = {}
+    for mark in trace.joins:
+        place, event = places.get(mark.event.generation), mark.event
+        if place is None:
+            continue
+        record = records[place]
+        steps = slice(record.first_step, mark.step + 1)
+        begin, held = trace.steps.begin_ns[steps], trace.steps.held_ns[steps]
+        until = held - np.clip(np.minimum(held, begin - event.submitted_ns), 0, None)
+        joined[place, event.sequence] = event.submitted_ns - record.started.submitted_ns - int(until.sum())
+    return joined
 
 
 def growth(trace: Trace, rows: Rows) -> Int64:

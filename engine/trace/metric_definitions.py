@@ -100,7 +100,7 @@ _ALL = (
         "time to first token",
         "TTFT",
         "ns",
-        "a1 − t0",
+        "a1 − t0; of a sequence that joined, t0 is its own",
         LOADING,
         "a token",
         LOWER,

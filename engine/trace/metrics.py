@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
-from engine.trace.generation_view import DECODE, VERIFY, Bool, GenerationView, view_generations
+from engine.trace.generation_view import DECODE, NOT_JOINED, VERIFY, Bool, GenerationView, view_generations
 from engine.trace.generation_view import view_generation as view_generation
 from engine.trace.ledger import Int64
 from engine.trace.metric_definitions import CHAT as CHAT
@@ -85,8 +85,15 @@ def summary(
 
 
 def ttft(view: GenerationView) -> Measured:
-    """Time to first token: a1 - t0."""
-    return _median_of("ttft", view, view.arrivals_ns[view.token_begin[view.whole]])
+    """Time to first token: a1 - t0; of a sequence that joined since it was submitted."""
+    own = view.arrivals_ns[view.token_begin[view.whole]]
+    if not view.joined_ns:
+        return _median_of("ttft", view, own)
+    sequences = view.sequences
+    joined = view.whole[sequences.generation] & (sequences.joined_ns != NOT_JOINED)
+    values = np.concatenate((own, (sequences.first_ns - sequences.joined_ns)[joined]))
+    note = f"median of {len(values)}, {int(joined.sum())} of them of sequences that joined"
+    return Measured(METRICS["ttft"], _middle(values), len(values), note)
 
 
 def end_to_end(view: GenerationView) -> Measured:
@@ -284,8 +291,11 @@ def _share_of(flags: Bool) -> float | None:
 
 def _late_tokens(view: GenerationView, targets: Targets) -> Bool:
     """Tokens (t,) that came after their target: the first arrival of a generation by TTFT, the others by
-    their gap.
+    their gap. Where sequences have joined, each of them counts by itself.
     """
+    if view.joined_ns:
+        own, is_first = view.waits
+        return np.where(is_first, own > targets.ttft_limit, own > targets.itl_limit)
     begins = view.token_begin[view.token_end > view.token_begin]
     wait = np.diff(view.arrivals_ns, prepend=0)
     first = np.zeros(len(wait), np.bool_)

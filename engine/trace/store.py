@@ -24,6 +24,7 @@ from engine.protocol import (
     ModelFacts,
     ModelLoaded,
     SamenessMeasured,
+    SequenceJoined,
     SequencesEncoded,
     SettingsChanged,
     StepEnded,
@@ -178,6 +179,20 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class JoinMark:
+    """A sequence that joined a generation: from step `step` of the trace on its prompt was read."""
+
+    step: int
+    event: SequenceJoined
+
+    @property
+    def text(self) -> str:
+        """What it says on the trace."""
+        count = len(self.event.prompt_ids)
+        return f"joined: {count:,} token{'' if count == 1 else 's'}"
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationRecord:
     """A generation and where its steps lie: rows first_step ≤ i < end_step of `Steps`; `ended` None while it runs."""
 
@@ -211,6 +226,7 @@ class Trace:
         self.results: list[SequencesEncoded] = []
         self.beams: list[BeamsRanked] = []
         self.marks: list[Mark] = []
+        self.joins: list[JoinMark] = []
         self.alternations: list[AlternationRecord] = []
         self.sameness: list[SamenessMeasured] = []
         self.generations: list[GenerationRecord] = []
@@ -221,6 +237,8 @@ class Trace:
         self._layer_count = len(loaded.model.layer_names) if loaded else 0
         self._last_arrival_ns: int | None = None
         self._held_since_arrival_ns = 0
+        self._newcomers: set[int] = set()  # sequences that have joined and have no token yet
+        self._first_arrivals: dict[int, tuple[int, int]] = {}  # of those since: when, and what was held by then
 
     def emptied(self, loaded: ModelLoaded) -> "Trace":
         """A new trace of the same model that goes on where this one is: what steps refer to by number is known."""
@@ -253,6 +271,11 @@ class Trace:
                 row = len(self.steps)
                 self.generations.append(GenerationRecord(event, row, row))
                 self._last_arrival_ns, self._held_since_arrival_ns = None, 0
+                self._newcomers.clear()
+                self._first_arrivals.clear()
+            case SequenceJoined():
+                self.joins.append(JoinMark(len(self.steps), event))
+                self._newcomers.add(event.sequence)
             case GenerationEnded():
                 self._end_generation(event)
             case SequencesEncoded():
@@ -319,6 +342,12 @@ class Trace:
         numbers: list[int] = np.unique(self.tokens.sequence[rows.start : rows.stop]).tolist()
         return numbers
 
+    def join_of(self, generation: GenerationRecord, sequence: int) -> SequenceJoined | None:
+        """How a sequence joined a generation; None for one that was there from the beginning, or branched off."""
+        number = generation.started.generation
+        found = (join.event for join in self.joins if join.event.generation == number)
+        return next((event for event in found if event.sequence == sequence), None)
+
     def _append_step(self, event: StepEnded) -> None:
         layout = self.layouts[event.layout]
         stamps = np.frombuffer(event.stamps, np.int64)
@@ -363,9 +392,17 @@ class Trace:
         return layers
 
     def _inter_token_ns(self, event: StepEnded) -> int:
-        """METRICS: a gap between distinct arrivals; tokens that arrive together add none; held time is left out."""
+        """METRICS: a gap between distinct arrivals; tokens that arrive together add none; held time is left out.
+
+        The first token of a sequence that joined ends no gap: the others still wait for their next one.
+        """
         self._held_since_arrival_ns += event.held_ns
         if not event.tokens:
+            return NO_LATENCY
+        if self._newcomers and event.tokens[0].sequence in self._newcomers:
+            newest = event.tokens[-1]
+            self._newcomers.remove(newest.sequence)
+            self._first_arrivals[newest.sequence] = newest.arrival_ns, self._held_since_arrival_ns
             return NO_LATENCY
         arrival, before = event.tokens[-1].arrival_ns, self._last_arrival_ns
         own = [token.arrival_ns for token in event.tokens if token.arrival_ns < arrival]
@@ -373,8 +410,18 @@ class Trace:
             gap = arrival - own[-1]
         else:
             gap = NO_LATENCY if before is None else arrival - before - self._held_since_arrival_ns
+        if self._first_arrivals:
+            gap = self._without_others(event, gap)
         self._last_arrival_ns, self._held_since_arrival_ns = arrival, 0
         return gap
+
+    def _without_others(self, event: StepEnded, gap: int) -> int:
+        """The longest that one of a step's sequences has waited: `gap`, unless all of them have just joined."""
+        arrival, held = event.tokens[-1].arrival_ns, self._held_since_arrival_ns
+        firsts = [self._first_arrivals.get(token.sequence) for token in event.tokens]
+        self._first_arrivals.clear()
+        waits = [arrival - first[0] - (held - first[1]) for first in firsts if first is not None]
+        return max(waits) if len(waits) == len(firsts) else gap
 
     def _end_generation(self, event: GenerationEnded) -> None:
         for place in range(len(self.generations) - 1, -1, -1):

@@ -21,6 +21,9 @@ from engine.runtime.settings.trial import first_sentence
 from engine.runtime.settings.values import read_value
 
 
+_JOINING = "A sequence is just being read to join the others: change settings once it has."
+
+
 @dataclass(frozen=True, slots=True)
 class Resolution:
     """What a request comes to: the value of every known setting, and a reason for each request refused."""
@@ -98,6 +101,9 @@ def apply_changes(
     Only what differs is applied. A setting that the model or the machine refuses keeps its value, with the
     reason. An unknown setting has the effective value "".
     """
+    if live.context is not None and live.context.beside is not None:
+        now = current_values(live)
+        return tuple(SettingChange(key, value, now.get(key, ""), _JOINING) for key, value in requested.items())
     resolution = resolve(requested, facts, current_values(live), generating=generating(live))
     results = {
         key: SettingChange(key, value, resolution.effective.get(key, ""), resolution.reasons.get(key, ""))

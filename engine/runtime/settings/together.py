@@ -9,6 +9,7 @@ import torch
 from engine.protocol import Family, SettingFacts, SettingValue
 from engine.runtime.caches import new_cache
 from engine.runtime.feeding import Feeding
+from engine.runtime.joining import seat
 from engine.runtime.live import Context, LiveModel
 from engine.runtime.rows import choose_rows
 from engine.runtime.settings.base import SettingRefused
@@ -117,6 +118,51 @@ def _in_steps(live: LiveModel, rows: torch.Tensor, padding: tuple[int, ...]) -> 
         feeding.count(output, fed, kind)
     logits: torch.Tensor = output.logits[:, -1].float()
     return logits
+
+
+def why_not_joined(live: LiveModel) -> str:
+    """Why a sequence cannot join others on this model; "" when it can: tried with a shorter and a longer one."""
+    missed = [(step, step.missed) for step in (live.compiled, live.replayed) if step is not None]
+    try:
+        with first_layers(live):
+            return _why_not_seated(live) or why_not_padded(live)
+    finally:
+        for step, arguments in missed:
+            step.missed = arguments  # a trial is no step of the generation
+
+
+def _why_not_seated(live: LiveModel) -> str:
+    if not live.cache_argument:
+        return ""
+    ids = trial_ids(live, 11)
+    long, short = ids[:, :7], ids[:, 7:]
+    try:
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            alone = [live.model(input_ids=each).logits[0, -1].float() for each in (long, short)]
+            below, above = _seated(live, long, short), _seated(live, short, long)
+    except Exception as error:  # whatever a model raises is the reason
+        return f"A sequence cannot join others on this model: {first_sentence(error)}."
+    if agree(live, torch.stack(alone), below) and agree(live, torch.stack(alone[::-1]), above):
+        return ""
+    return "A sequence that joins others gets other results on this model than alone: start it by itself."
+
+
+def _seated(live: LiveModel, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Logits (2, vocabulary) of the last ids of two sequences that were read apart and are fed their last together."""
+    context, other = (_read(live, ids) for ids in (first, second))
+    seat(live, context, [context.ids], other, "dynamic", 0)
+    feeding, fed = Feeding(live, context), torch.cat((first[:, -1:], second[:, -1:]))
+    logits: torch.Tensor = live.model(**feeding.arguments(fed, "dynamic")).logits[:, -1].float()
+    return logits
+
+
+def _read(live: LiveModel, ids: torch.Tensor) -> Context:
+    """A sequence of which all but the last id are cached."""
+    context = Context(ids[0].tolist(), ids.shape[1], new_cache(live, "dynamic", live.facts.context_limit))
+    feeding, fed = Feeding(live, context), ids[:, :-1]
+    feeding.count(live.model(**feeding.arguments(fed, "dynamic")), fed, "dynamic")
+    return context
 
 
 BEAMS = Together(
