@@ -296,7 +296,9 @@ def parse_joins(options: argparse.Namespace) -> dict[int, tuple[Join, ...]]:
         if not colon or not step.strip().isdecimal() or not text:
             raise BadInput(f"'{entry}' does not say when: write step:text, for example '16:def main'.")
         if not int(step):
-            raise BadInput("Before step 0 there is nothing to join: give the prompts by --lines, or a later step.")
+            raise BadInput(
+                "Before step 0 there is nothing to join: give the prompts by --lines, or a later step."
+            )
         join = Join(make_prompt(options, text), options.max_new_tokens, not options.ignore_end_token)
         joins[int(step)] = (*joins.get(int(step), ()), join)
     return joins

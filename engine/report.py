@@ -56,7 +56,9 @@ class Report(Protocol):
 
 
 class JsonReport:
-    """One JSON object a line: model, generation, step, sequences, beams, mark, joined, memory, observer, end, summary."""
+    """One JSON object a line: model, generation, joined, step, sequences, beams, mark, memory, observer, end, and a last
+    summary.
+    """
 
     def __init__(self, out: TextIO) -> None:
         self._out = out

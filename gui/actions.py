@@ -31,6 +31,14 @@ ACTIONS = (
         "generate", "Run from the prompt", "Run", ("Ctrl+Return", "Ctrl+Enter"), "", "Begin a new generation"
     ),
     ActionFacts(
+        "join",
+        "Join the running generation with this prompt",
+        "Run",
+        ("J",),
+        "",
+        "Add the prompt as a sequence to the generation that runs; the others wait while it is read",
+    ),
+    ActionFacts(
         "clear", "Clear", "Run", ("L",), "clear", "Drop what was measured (a generation that runs is ended)"
     ),
     ActionFacts("follow", "Follow", "Charts", ("F",), "follow", "Keep the newest step on screen", True),

@@ -14,6 +14,7 @@ from engine.protocol import (
     EngineEnded,
     EngineState,
     Failed,
+    Family,
     Generate,
     GenerationEnded,
     GenerationStarted,
@@ -159,8 +160,14 @@ class Conductor(QObject):
         actions["generate"].setEnabled(ready)
         window.prompt.run_button.setEnabled(ready)
         actions["stop"].setEnabled(state in BUSY)
+        actions["join"].setEnabled(state in BUSY and self._writes_on())
         if not ready:
             window.model.show_hint(self._why_not_ready(state))
+
+    def _writes_on(self) -> bool:
+        """Whether the model continues prompts, so that another sequence can join."""
+        model = self.engine.trace.model
+        return model is not None and model.family is Family.DECODER
 
     def _begin_progress(self, state: EngineState | None) -> None:
         """The engine starts, or begins to load: nothing more is known yet."""
@@ -334,6 +341,7 @@ class Conductor(QObject):
             "step": self.single_step,
             "stop": self.engine.stop,
             "generate": self.generate,
+            "join": self.join,
             "clear": self.clear,
             "zoom_in": lambda: navigation.zoom(1 / 1.5, _middle(navigation.first, navigation.last)),
             "zoom_out": lambda: navigation.zoom(1.5, _middle(navigation.first, navigation.last)),
@@ -380,6 +388,11 @@ class Conductor(QObject):
         self.window.messages.withdraw("generate")
         self.window.navigation.set_follow(True)
         self._start(self.window.prompt.command(paused))
+
+    def join(self) -> None:
+        """Let the prompt of the panel join the generation that runs."""
+        self.window.messages.withdraw("join")
+        self.engine.join(self.window.prompt.join_command())
 
     def _start(self, command: Generate) -> None:
         self._chats = bool(command.prompt.turns)

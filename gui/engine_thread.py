@@ -29,6 +29,7 @@ from engine.protocol import (
     Generate,
     GenerationEnded,
     GenerationStarted,
+    Join,
     ListModels,
     Load,
     LoadCancelled,
@@ -200,6 +201,10 @@ class EngineThread(QObject):
     def generate(self, command: Generate) -> None:
         """Start a generation; one that runs is stopped first."""
         self._generate = command
+        self._send(command)
+
+    def join(self, command: Join) -> None:
+        """Add a sequence to the running generation at the next step boundary."""
         self._send(command)
 
     def pause(self) -> None:

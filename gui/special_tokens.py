@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 
-from engine.protocol import GenerationStarted, ModelFacts
+from engine.protocol import GenerationStarted, ModelFacts, SequenceJoined
 
 
 class SpecialTokens:
@@ -29,7 +29,7 @@ class SpecialTokens:
         if place < len(text):
             yield text[place:], False
 
-    def around(self, started: GenerationStarted) -> tuple[str, str]:
+    def around(self, started: GenerationStarted | SequenceJoined) -> tuple[str, str]:
         """The special tokens that the tokenizer put before and behind a prompt and that its text does not spell out."""
         begin = self._run(started.prompt_ids)
         end = self._run(started.prompt_ids[::-1])[::-1]

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from PySide6.QtGui import QColor, QFont, QTextCharFormat, QTextCursor, QTextDocument
 
-from engine.protocol import GenerationStarted, SequenceResult
+from engine.protocol import GenerationStarted, SequenceJoined, SequenceResult
 from engine.trace.statistics import RollingQuantiles
 from engine.trace.store import NO_LATENCY, GenerationRecord, Trace
 from gui import units
@@ -187,12 +187,13 @@ class TokenDocument:
                 self._tails += 1
             elif self._prompts < len(generations) and self._first_token(self._prompts) == row:
                 self._tails = max(self._tails, self._prompts)  # a generation whose end was never told
-                self._write_prompt(cursor, generations[self._prompts].started)
+                begun = generations[self._prompts]
+                self._write_prompt(cursor, self._trace.join_of(begun, self._sequence) or begun.started)
                 self._prompts += 1
             else:
                 return
 
-    def _write_prompt(self, cursor: QTextCursor, started: GenerationStarted) -> None:
+    def _write_prompt(self, cursor: QTextCursor, started: GenerationStarted | SequenceJoined) -> None:
         if self._prompts:
             cursor.insertText("\n\n", self._muted)
         if only_reads(self._trace):  # each input stands beside what was made of it

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from engine.protocol import Configuration, SettingsChanged
 from engine.trace.ledger import Span
 from engine.trace.phases import GROUPS, LABELS, Phase, StepKind
-from engine.trace.store import KINDS, NO_LATENCY, Trace
+from engine.trace.store import KINDS, NO_LATENCY, JoinMark, Mark, Trace
 from gui import units
 from gui.view_state import lengths, only_reads
 
@@ -101,6 +101,16 @@ def change_sentences(event: SettingsChanged) -> list[str]:
             line += f" (asked: {change.requested})"
         lines.append(line + (f": {change.reason}" if change.reason else ""))
     return [*lines, f"the switch took {units.duration(event.switch_ns)}"]
+
+
+def mark_sentences(mark: Mark | JoinMark) -> list[str]:
+    """What happened at a mark, a line each."""
+    if isinstance(mark, Mark):
+        return change_sentences(mark.event)
+    joined = mark.event
+    prompt = joined.prompt if len(joined.prompt) <= 60 else joined.prompt[:60] + "…"
+    read = f"sequence {joined.sequence} {mark.text}, “{units.visible(prompt)}”"
+    return [read, "the others wait while its prompt is read"]
 
 
 def configuration_labels(configurations: Sequence[Configuration]) -> list[str]:

@@ -245,7 +245,7 @@ def window_mask(live: LiveModel, cache: Cache | None, count: int) -> dict[str, t
     distance = torch.arange(held, held + count).unsqueeze(1) - torch.arange(held + count)
     forbidden = (distance < 0) | (distance >= width)
     dtype = live.model.dtype
-    mask = torch.zeros(forbidden.shape, dtype=dtype).maskedfill(forbidden, torch.finfo(dtype).min)
+    mask = torch.zeros(forbidden.shape, dtype=dtype).masked_fill(forbidden, torch.finfo(dtype).min)
     name = "attention_mask" if live.anatomy.encoder is None else "decoder_attention_mask"
     return {name: mask[None, None].to(live.device)}
 

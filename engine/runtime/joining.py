@@ -52,7 +52,8 @@ def why_never(live: LiveModel) -> str:
         )
     if live.cache_kind == "sliding":
         return (
-            "A sliding cache would take what fills up the shorter sequences for their text: set kv_cache to dynamic first."
+            "A sliding cache would take what fills up the shorter sequences for their text: set kv_cache to dynamic"
+            " first."
         )
     if live.cache_argument == "state":
         return "This model keeps a state instead of keys and values, and states cannot be filled up to one length."
@@ -101,8 +102,8 @@ def seat(
 ) -> None:
     """Give the one row of `other` a place below the rows of `context`, whose ids are `rows` (the first: its own).
 
-    In both, all ids but the newest are cached, or none is. `kind`: of the cache that this makes. `room`: how many tokens
-    the new row may still get. Leaves everything as it was when it raises: ValueError where the cache holds more than
+    In both, all ids but the newest are cached, or none is. `kind`: of the cache that this makes. `room`: how many
+    tokens the new row may still get. Leaves everything as it was when it raises: ValueError where the cache holds more than
     keys and values, RuntimeError without memory.
     """
     spare = min(context.padding, default=0)

@@ -323,20 +323,8 @@ class Workbench:
         return prompts
 
     def _check_padding(self) -> None:
-<<<<<<< HEAD
         excluded = why_excluded(dict(self.effective()) | {PROMPTS: UNEQUAL})
         if reason := excluded or why_not_padded(self.live):
-=======
-        if self.live.cache_kind == "sliding":
-            raise PromptRefused(
-                "A sliding cache would take the padding of shorter prompts for their text: set kv_cache to dynamic."
-            )
-        if self.live.replayed is not None:
-            raise PromptRefused(
-                "A captured step leaves no padding out, which shorter prompts need: set cuda_graphs to off."
-            )
-        if reason := why_not_padded(self.live):
->>>>>>> 5f902e9 (A sequence with a prompt of its own joins a running generation between two steps)
             raise PromptRefused(reason)
 
     def _start_encoding(self, command: Generate, submitted_ns: int) -> "Run":

@@ -39,8 +39,8 @@ class Gaps:
 @dataclass(frozen=True)
 class Sequences:
     """The sequences (q,) that got tokens, of every generation: its row, when their first and last token arrived (ns
-    since t0, without time held), and how many they got. joined_ns: when one that joined later was submitted, on the same
-    clock; NOT_JOINED for the others.
+    since t0, without time held), and how many they got. joined_ns: when one that joined later was submitted, on the
+    same clock; NOT_JOINED for the others.
     """
 
     generation: Int64
@@ -62,9 +62,9 @@ class GenerationView:
     generation here. configuration (s,): the first configuration of the trace with the same settings, so that
     coming back to one is no new one. counted (s,): False for steps under another configuration than the one
     asked for. arrivals_ns (t,): since t0 of its generation, without time held. token_step (t,): the row of
-    the step that yielded it. token_sequence (t,): the sequence that it continues. joined_ns: when a sequence (row of its
-    generation, number) that joined later was submitted, since t0 of the generation and without time held. writes: whether
-    the model writes tokens at all (an encoder alone does not).
+    the step that yielded it. token_sequence (t,): the sequence that it continues. joined_ns: when a sequence (row of
+    its generation, number) that joined later was submitted, since t0 of the generation and without time held. writes:
+    whether the model writes tokens at all (an encoder alone does not).
     """
 
     submitted_ns: Int64

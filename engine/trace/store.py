@@ -238,7 +238,9 @@ class Trace:
         self._last_arrival_ns: int | None = None
         self._held_since_arrival_ns = 0
         self._newcomers: set[int] = set()  # sequences that have joined and have no token yet
-        self._first_arrivals: dict[int, tuple[int, int]] = {}  # of those since: when, and what was held by then
+        self._first_arrivals: dict[
+            int, tuple[int, int]
+        ] = {}  # of those since: when, and what was held by then
 
     def emptied(self, loaded: ModelLoaded) -> "Trace":
         """A new trace of the same model that goes on where this one is: what steps refer to by number is known."""

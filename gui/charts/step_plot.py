@@ -4,12 +4,14 @@ map.
 All of them have the same margins, so that one above the other the same step lies on the same pixels.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from typing import TypeVar
 
 from PySide6.QtCore import QEvent, QPoint, QRect, Qt
 from PySide6.QtGui import QColor, QMouseEvent, QPainter, QPen, QWheelEvent
 
-from engine.trace.store import Mark
+from engine.trace.store import JoinMark, Mark
 from gui import theme as themes
 from gui import units
 from gui.charts.chart import Chart
@@ -21,6 +23,9 @@ from gui.view_texts import place_labels
 LEFT, RIGHT, BOTTOM, HEADER = 56, 16, 22, 30
 MARK_ROW = 16
 CLICK_DISTANCE = 4
+
+
+AnyMark = TypeVar("AnyMark", Mark, JoinMark)
 
 
 class StepPlot(Chart):
@@ -36,7 +41,7 @@ class StepPlot(Chart):
         self._ceiling = 0.0
         self._pressed: tuple[QPoint, float] | None = None
         self._dragging = False
-        self._marks: dict[int, list[Mark]] = {}  # those on screen, by their step
+        self._marks: dict[int, list[Mark | JoinMark]] = {}  # those on screen, by their step
         self._boundaries: list[int] = []  # first steps of generations on screen
         self.setMinimumHeight(110)
 
@@ -96,7 +101,8 @@ class StepPlot(Chart):
 
     def _frame_state(self) -> tuple[object, ...]:
         navigation = self._navigation
-        counts = len(self._trace.marks), len(self._trace.generations)
+        trace = self._trace
+        counts = len(trace.marks), len(trace.joins), len(trace.generations)
         return navigation.first, navigation.last, self._ceiling, *counts
 
     def _overlay_state(self) -> tuple[object, ...]:
@@ -199,9 +205,8 @@ class StepPlot(Chart):
     def _find_marks(self) -> None:
         first, last = self._navigation.first, self._navigation.last
         self._marks = {}
-        for mark in self._trace.marks[bisect_left(self._trace.marks, first, key=lambda m: m.step) :]:
-            if mark.step > last:
-                break
+        found = [*_between(self._trace.marks, first, last), *_between(self._trace.joins, first, last)]
+        for mark in sorted(found, key=lambda mark: mark.step):
             self._marks.setdefault(mark.step, []).append(mark)
         begins = (g.first_step for g in self._trace.generations)
         self._boundaries = [b for b in begins if b > 0 and first <= b <= last]
@@ -274,7 +279,7 @@ class StepPlot(Chart):
     def _mark_tip(self, at: QPoint) -> str:
         scale, plot = self.scale(), self.plot_rect()
         reach = 4 if at.y() >= plot.top() else 0
-        near: list[Mark] = []
+        near: list[Mark | JoinMark] = []
         for step, marks in self._marks.items():
             x = int(scale.x(step))
             if abs(at.x() - x) <= reach or (not reach and x <= at.x() <= x + 170):
@@ -338,3 +343,9 @@ class StepPlot(Chart):
     def leaveEvent(self, event: QEvent) -> None:
         """Nothing is under the pointer any more."""
         self._navigation.hover(None)
+
+
+def _between(marks: Sequence[AnyMark], first: float, last: float) -> Sequence[AnyMark]:
+    """Those of marks in order that lie on screen."""
+    begin = bisect_left(marks, first, key=lambda mark: mark.step)
+    return marks[begin : bisect_right(marks, last, key=lambda mark: mark.step)]

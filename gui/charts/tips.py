@@ -5,11 +5,11 @@ from html import escape
 
 from engine.trace.ledger import Span
 from engine.trace.phases import Role
-from engine.trace.store import Mark, Trace
+from engine.trace.store import JoinMark, Mark, Trace
 from gui import theme as themes
 from gui import units
 from gui.theme import Theme
-from gui.view_texts import change_sentences, latency_sentence, ledger, phase_label, step_sentence
+from gui.view_texts import latency_sentence, ledger, mark_sentences, phase_label, step_sentence
 
 
 def step_tip(trace: Trace, step: int, theme: Theme) -> str:
@@ -58,9 +58,9 @@ def span_tip(span: Span, wall_ns: int) -> str:
     return heading(layer + phase_label(span.name.phase)) + "<br>".join(lines)
 
 
-def mark_tip(marks: Sequence[Mark], theme: Theme) -> str:
+def mark_tip(marks: Sequence[Mark | JoinMark], theme: Theme) -> str:
     """Marks at one place, in full."""
-    lines = [escape(line) for mark in marks for line in change_sentences(mark.event)]
+    lines = [escape(line) for mark in marks for line in mark_sentences(mark)]
     where = f'<span style="color:{theme.muted}">before step {marks[0].step}</span>'
     return "<br>".join([where, *lines])
 

@@ -133,8 +133,10 @@ def prefill_progress(trace: Trace, now_ns: int) -> tuple[str, float | None] | No
     if not trace.generations or trace.generations[-1].ended is not None:
         return None
     generation = trace.generations[-1]
-    total = len(generation.started.prompt_ids)
+    joins = [join.event for join in trace.joins if join.event.generation == generation.started.generation]
+    prompts = [generation.started, *joins]
+    total = sum(len(prompt.prompt_ids) for prompt in prompts)
     done = int(trace.steps.prompt_tokens[generation.first_step : generation.end_step].sum())
-    if done >= total or now_ns - generation.started.submitted_ns < PREFILL_SHOWN_AFTER_NS:
+    if done >= total or now_ns - prompts[-1].submitted_ns < PREFILL_SHOWN_AFTER_NS:
         return None
     return f"prefill: {done:,} of {total:,} prompt tokens", done / total if done else None

@@ -14,7 +14,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from engine.protocol import Family, Generate, ModelFacts, Prompt, TokensCounted
+from engine.protocol import Family, Generate, Join, ModelFacts, Prompt, TokensCounted
 from gui.panels.chat_editor import ChatEditor
 from gui.panels.prompt_edit import PromptEdit, local_files
 from gui.panels.prompt_length import PromptLength
@@ -172,6 +172,10 @@ class PromptPanel(QWidget):
     def command(self, paused: bool = False) -> Generate:
         """The generation that is asked for."""
         return Generate(self.prompt, self._count.value(), self._stop.isChecked(), paused, self._batch.value())
+
+    def join_command(self) -> Join:
+        """The sequence that is to join what runs."""
+        return Join(self.prompt, self._count.value(), self._stop.isChecked())
 
     def set_limit(self, tokens: int, stop_at_end_token: bool) -> None:
         """Set how far a generation goes."""

@@ -20,7 +20,6 @@ from engine.runtime.settings.conflicts import CONFLICTS, EQUAL, PROMPTS, UNEQUAL
 from engine.runtime.settings.trial import first_sentence
 from engine.runtime.settings.values import read_value
 
-
 _JOINING = "A sequence is just being read to join the others: change settings once it has."
 
 
@@ -103,7 +102,9 @@ def apply_changes(
     """
     if live.context is not None and live.context.beside is not None:
         now = current_values(live)
-        return tuple(SettingChange(key, value, now.get(key, ""), _JOINING) for key, value in requested.items())
+        return tuple(
+            SettingChange(key, value, now.get(key, ""), _JOINING) for key, value in requested.items()
+        )
     resolution = resolve(requested, facts, current_values(live), generating=generating(live))
     results = {
         key: SettingChange(key, value, resolution.effective.get(key, ""), resolution.reasons.get(key, ""))
