@@ -56,8 +56,8 @@ class Report(Protocol):
 
 
 class JsonReport:
-    """One JSON object a line: model, generation, joined, step, sequences, beams, mark, memory, observer, end, and a last
-    summary.
+    """One JSON object a line: model, generation, joined, step, sequences, beams, mark, memory, observer, and end;
+    a summary is the last.
     """
 
     def __init__(self, out: TextIO) -> None:

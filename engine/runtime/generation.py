@@ -127,7 +127,8 @@ class Generation:
             if min(self._writing.wanted(strand), limit - before) > limit - width:
                 raise JoinRefused(
                     f"The others would be filled up to the {prompt_tokens:,} tokens of this prompt, and then the"
-                    " context would not hold what they are still to write: give a shorter prompt, or start it by itself."
+                    " context would not hold what they are still to write: give a shorter prompt, or start it by"
+                    " itself."
                 )
         if width >= limit and wanted > 1:
             raise JoinRefused(

@@ -103,8 +103,8 @@ def seat(
     """Give the one row of `other` a place below the rows of `context`, whose ids are `rows` (the first: its own).
 
     In both, all ids but the newest are cached, or none is. `kind`: of the cache that this makes. `room`: how many
-    tokens the new row may still get. Leaves everything as it was when it raises: ValueError where the cache holds more than
-    keys and values, RuntimeError without memory.
+    tokens the new row may still get. Leaves everything as it was when it raises: ValueError where the cache holds more
+    than keys and values, RuntimeError without memory.
     """
     spare = min(context.padding, default=0)
     length = context.length - spare

@@ -205,7 +205,10 @@ class StepPlot(Chart):
     def _find_marks(self) -> None:
         first, last = self._navigation.first, self._navigation.last
         self._marks = {}
-        found = [*_between(self._trace.marks, first, last), *_between(self._trace.joins, first, last)]
+        found: list[Mark | JoinMark] = [
+            *_between(self._trace.marks, first, last),
+            *_between(self._trace.joins, first, last),
+        ]
         for mark in sorted(found, key=lambda mark: mark.step):
             self._marks.setdefault(mark.step, []).append(mark)
         begins = (g.first_step for g in self._trace.generations)

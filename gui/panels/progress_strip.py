@@ -5,7 +5,7 @@ import math
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QProgressBar, QSizePolicy, QVBoxLayout
 
-from engine.protocol import Progress
+from engine.protocol import GenerationStarted, Progress, SequenceJoined
 from engine.trace.store import Trace
 from gui import units
 from gui.panels.widgets import button, label, row, set_text
@@ -134,7 +134,7 @@ def prefill_progress(trace: Trace, now_ns: int) -> tuple[str, float | None] | No
         return None
     generation = trace.generations[-1]
     joins = [join.event for join in trace.joins if join.event.generation == generation.started.generation]
-    prompts = [generation.started, *joins]
+    prompts: list[GenerationStarted | SequenceJoined] = [generation.started, *joins]
     total = sum(len(prompt.prompt_ids) for prompt in prompts)
     done = int(trace.steps.prompt_tokens[generation.first_step : generation.end_step].sum())
     if done >= total or now_ns - prompts[-1].submitted_ns < PREFILL_SHOWN_AFTER_NS:

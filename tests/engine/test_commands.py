@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -168,3 +169,26 @@ def test_speculation_beams_and_batches_run_without_a_window(
     assert "--- sequence 1" in capsys.readouterr().out
     assert main(["run", "--model", llama, "--prompt", "a\nb", "--lines", "--set", "beams=2"]) == 2
     assert "beams" in capsys.readouterr().err
+
+
+def test_sequences_join_without_a_window(
+    llama: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other.txt").write_text("hello")
+    run = ["run", "--model", llama, "--prompt", "abcabc", "--max-new-tokens", "12", "--ignore-end-token"]
+    joins = ["--join", f"4:@{tmp_path / 'other.txt'}", "--join", "6:x: y", "--join", "99:z"]
+    assert main([*run, *joins, "--json"]) == 0
+    records = lines(capsys.readouterr().out)
+    joined = [record for record in records if record["event"] == "joined"]
+    assert [(record["step"], record["prompt_tokens"]) for record in joined] == [(4, 5), (6, 4)]
+    assert "never reached" in next(record for record in records if record["event"] == "error")["sentence"]
+    assert records[-1]["metrics"]["ttft"]["count"] == 3
+    assert main([*run, *joins]) == 0
+    printed = capsys.readouterr()
+    assert "--- sequence 2" in printed.out
+    assert "sequence 1 joined: 5 tokens" in printed.err
+    for entry, words in (("x", "step:text"), ("0:x", "--lines"), ("3:@/nowhere", "cannot be read")):
+        assert main([*run, "--join", entry]) == 2
+        assert words in capsys.readouterr().err
+    assert main([*run, "--set", "speculation=lookup", "--join", "3:x"]) == 2
+    assert "speculation" in capsys.readouterr().err

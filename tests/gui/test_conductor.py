@@ -26,6 +26,7 @@ from engine.protocol import (
     Generate,
     GenerationEnded,
     GenerationStarted,
+    Join,
     LayoutDefined,
     ListModels,
     Load,
@@ -60,6 +61,8 @@ from gui.panels.model_picker import ModelPicker
 from gui.panels.training_probe import TrainingProbe
 from gui.settings_store import SettingsStore
 from gui.shortcuts import ShortcutSheet
+from gui.view_texts import mark_sentences
+from tests.engine.trace.building import APART, MS, T0, joined, started, step
 from tests.gui import synthetic
 from tests.gui.building import Hosts, ScriptedHost, build
 from tests.gui.conftest import settle
@@ -178,6 +181,44 @@ def test_actions_that_make_no_sense_are_off(conductor: Conductor, host: Scripted
     say(conductor, host, StateChanged(0, EngineState.RUNNING))
     actions["stop"].trigger()
     assert host.sent[-1] == Stop()
+
+
+def test_the_prompt_joins_what_runs_with_one_key(
+    conductor: Conductor, host: ScriptedHost, qtbot: QtBot
+) -> None:
+    join = conductor.window.actions_["join"]
+    assert not join.isEnabled()
+    ready(conductor, host)
+    assert not join.isEnabled()
+    say(conductor, host, StateChanged(0, EngineState.RUNNING))
+    conductor.window.prompt.set_text("another")
+    conductor.window.prompt.set_limit(7, False)
+    qtbot.keyClick(conductor.window, Qt.Key.Key_J)
+    assert host.sent[-1] == Join(Prompt("another"), 7, False)
+    say(conductor, host, StateChanged(0, EngineState.PAUSED))
+    assert join.isEnabled()
+    say(conductor, host, Failed(0, "The context is full.", command="join"))
+    assert "The context is full." in conductor.window.messages.text()
+    say(conductor, host, StateChanged(0, EngineState.READY))
+    assert not join.isEnabled()
+
+
+def test_a_join_is_a_mark_and_its_sequence_has_its_own_prompt(
+    conductor: Conductor, host: ScriptedHost
+) -> None:
+    ready(conductor, host, 0)
+    one = step([T0 + 100 * MS], kind=StepKind.PREFILL)
+    other = step([T0 + 200 * MS], kind=StepKind.PREFILL, sequences=(1,))
+    both = step([T0 + 300 * MS], sequences=(0, 1), batch=2)
+    say(conductor, host, APART, started(), one, joined(1, T0), other, both)
+    window = conductor.window
+    ((place, (mark,)),) = window.strip._marks.items()
+    assert (place, mark.text) == (1, "joined: 23 tokens")
+    assert any("the others wait" in line for line in mark_sentences(mark))
+    window.text.sequence.setCurrentIndex(window.text.sequence.findData(1))
+    conductor.frame()
+    assert window.text.view.toPlainText().startswith("other")
+    assert "hello" not in window.text.view.toPlainText()
 
 
 def test_clearing_a_run_ends_it_first(conductor: Conductor, host: ScriptedHost) -> None:

@@ -3,7 +3,7 @@
 from engine.protocol import Event, LayoutDefined, StepEnded, Token
 from engine.trace.store import Trace
 from gui.sequences import lineage, sequence_numbers
-from tests.engine.trace.building import APART, MS, T0, loaded, started, step
+from tests.engine.trace.building import APART, MS, T0, joined, loaded, started, step
 
 
 def tokens_step(index: int, *sequences: int, generation: int = 0) -> StepEnded:
@@ -46,3 +46,8 @@ def test_a_generation_without_the_sequence_shows_its_first() -> None:
     empty = trace_of(started())
     assert sequence_numbers(empty) == []
     assert lineage(empty, empty.generations[0], 3) == [(0, 0)]
+
+
+def test_a_sequence_that_joined_is_all_its_own() -> None:
+    trace = trace_of(started(), tokens_step(0, 0), joined(1), tokens_step(1, 1), tokens_step(2, 0, 1))
+    assert lineage(trace, trace.generations[0], 1) == [(0, 1)]

@@ -22,6 +22,7 @@ from engine.protocol import (
     Generate,
     GenerationEnded,
     GenerationStarted,
+    Join,
     Load,
     LoadCancelled,
     MeasureSameness,
@@ -31,6 +32,7 @@ from engine.protocol import (
     Prompt,
     Resume,
     SamenessMeasured,
+    SequenceJoined,
     SettingFacts,
     SettingsChanged,
     SettingsProbed,
@@ -44,6 +46,7 @@ from engine.protocol import (
     Turn,
 )
 from engine.runtime.session import run_session
+from engine.trace.phases import StepKind
 from engine.trace.store import Trace
 from tests.engine.runtime import small_seq2seq
 from tests.engine.runtime.live_models import byte_tokenizer, family_checkpoint, save_checkpoint
@@ -531,3 +534,100 @@ def test_a_reference_that_cannot_be_is_refused(llama: Path, reference: tuple, wo
     (failed,) = of(events, Failed)
     assert words in failed.sentence
     assert not of(events, SamenessMeasured)
+
+
+def joined_trace(
+    checkpoint: Path, joins: dict[int, list[Command]], tokens: int = 12
+) -> tuple[list[Event], Trace]:
+    """A generation with commands after given steps, and its trace."""
+
+    def answer(event: Event, send: Callable[[Command], None]) -> None:
+        if isinstance(event, GenerationEnded):
+            send(Shutdown())
+        if isinstance(event, StepEnded):
+            for command in joins.get(event.index, []):
+                send(command)
+
+    events = play([Load(str(checkpoint), "cpu"), Generate(Prompt("abc"), tokens, False)], answer)
+    trace = Trace(of(events, ModelLoaded)[0])
+    trace.extend(events)
+    return events, trace
+
+
+def test_a_sequence_joins_between_two_steps_and_is_told_with_what_it_reads(llama: Path) -> None:
+    events, trace = joined_trace(llama, {3: [Join(Prompt("hello"), 5, False), Join(Prompt("x"), 4, False)]})
+    first, second = of(events, SequenceJoined)
+    assert (first.step, first.sequence, first.prompt, len(first.prompt_ids)) == (4, 1, "hello", 5)
+    assert (second.step, second.sequence, second.max_new_tokens) == (5, 2, 4)
+    assert [trace.kind(row).value for row in range(3, 7)] == ["decode", "prefill", "prefill", "decode"]
+    assert trace.sequences_of(trace.generations[0]) == [0, 1, 2]
+    _, alone = joined_trace(llama, {})
+    assert trace.text_of(trace.generations[0]) == alone.text_of(alone.generations[0])
+    at = of(events, StepEnded)[4]
+    assert (
+        at.held_ns < first.at_ns - trace.tokens.arrival_ns[3]
+    )  # reading it is work, but for the trial before
+    assert not of(events, Failed)
+
+
+def test_a_sequence_joins_a_generation_on_hold_at_its_next_step(llama: Path) -> None:
+    events, trace = joined_trace(
+        llama, {3: [Pause(), Join(Prompt("hello"), 3, False), SingleStep(), Resume()]}
+    )
+    assert of(events, SequenceJoined)[0].step == 4
+    assert trace.kind(4) is StepKind.PREFILL
+    assert len(trace.tokens) == 12 + 3
+
+
+@pytest.mark.parametrize(
+    ("commands", "words"),
+    [
+        ([Join(Prompt(""))], "empty"),
+        ([Join(Prompt("x"), 0)], "at least one"),
+        ([Join(Prompt("x" * 300))], "context"),
+        ([Change((("beams", 2),)), Join(Prompt("x"))], "beams"),
+    ],
+)
+def test_what_cannot_join_is_one_sentence_and_nothing_else_changes(
+    llama: Path, commands: list[Command], words: str
+) -> None:
+    events, trace = joined_trace(llama, {3: commands})
+    (failed,) = of(events, Failed)
+    assert failed.command == "join"
+    assert words in failed.sentence
+    assert failed.sentence.count(". ") == 0
+    assert of(events, GenerationEnded)[0].reason == "length"
+    assert trace.sequences_of(trace.generations[0]) == [0]
+
+
+def test_nobody_joins_where_nothing_runs_nor_an_encoder_decoder(llama: Path, tmp_path: Path) -> None:
+    events = play([Load(str(llama), "cpu"), Join(Prompt("x"))], end_with_generation)
+    assert of(events, Failed)[0].command == "join"
+    t5 = save_checkpoint(small_seq2seq.FAMILIES["t5"](), tmp_path)
+    events, _ = joined_trace(t5, {3: [Join(Prompt("x"))]})
+    assert "encoder" in of(events, Failed)[0].sentence
+
+
+def test_settings_wait_until_a_sequence_has_joined(llama: Path) -> None:
+    chunks = Change((("prefill_chunk", 4),))
+    events, trace = joined_trace(
+        llama, {2: [chunks], 4: [Join(Prompt("hello you"), 3, False), Change((("attention", "eager"),))]}
+    )
+    refused = of(events, SettingsChanged)[-1]
+    assert refused.changes[0].effective != "eager"
+    assert "join" in refused.changes[0].reason
+    assert trace.sequences_of(trace.generations[0]) == [0, 1]
+
+
+def test_a_join_that_the_end_of_the_generation_forestalls_is_told(llama: Path) -> None:
+    chunks = (("prefill_chunk", 2),)
+
+    def answer(event: Event, send: Callable[[Command], None]) -> None:
+        if isinstance(event, Failed):
+            send(Shutdown())
+        if isinstance(event, StepEnded) and event.index == 0:
+            send(Join(Prompt("x"), 3, False))
+
+    events = play([Load(str(llama), "cpu", chunks), Generate(Prompt("abcd"), 1, False)], answer)
+    assert of(events, Failed)[0].command == "join"
+    assert not of(events, SequenceJoined)

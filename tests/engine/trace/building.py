@@ -13,6 +13,7 @@ from engine.protocol import (
     LayoutDefined,
     ModelFacts,
     ModelLoaded,
+    SequenceJoined,
     SettingsChanged,
     StepEnded,
     Token,
@@ -61,6 +62,13 @@ def loaded(
 
 def started(generation: int = 0, submitted_ns: int = T0) -> GenerationStarted:
     return GenerationStarted(generation, submitted_ns, 0, "hello", (1, 2, 3), 64)
+
+
+def joined(
+    sequence: int = 1, submitted_ns: int = T0, tokens: int = 23, generation: int = 0
+) -> SequenceJoined:
+    ids = tuple(range(tokens))
+    return SequenceJoined(submitted_ns, 0, generation, sequence, submitted_ns, 0, "other", ids, 64)
 
 
 def ended(generation: int = 0, tail: str = "") -> GenerationEnded:

@@ -25,6 +25,7 @@ from tests.engine.trace.building import (
     encode_step,
     ended,
     generation_at,
+    joined,
     loaded,
     started,
     step,
@@ -109,6 +110,66 @@ def test_sequences_that_end_or_begin_at_different_times_have_latencies_of_their_
     assert (measured["itl_p50"].value, measured["itl_p50"].count) == (10 * MS, 3)
     assert trace.text_of(trace.generations[0], 1) == "aa"
     assert trace.sequences_of(trace.generations[0]) == [0, 1, 2]
+
+
+def joining(*, held_ms: int = 0) -> Trace:
+    """Sequence 1 is submitted at 145 ms and read in a step from 190 to 200 ms, while sequence 0 waits."""
+    stamps = tuple(T0 + ms * MS for ms in (190, 191, 193, 193, 196, 196, 198, 200))
+    read = step(
+        [T0 + 200 * MS],
+        kind=StepKind.PREFILL,
+        stamps=stamps,
+        held_ns=held_ms * MS,
+        prompt_tokens=23,
+        sequences=(1,),
+    )
+    return trace_of(
+        started(),
+        step([T0 + 100 * MS], kind=StepKind.PREFILL),
+        step([T0 + 140 * MS]),
+        joined(1, T0 + 145 * MS),
+        read,
+        step([T0 + 240 * MS], sequences=(0, 1), batch=2),
+        step([T0 + 280 * MS], sequences=(0, 1), batch=2),
+        ended(),
+    )
+
+
+def test_a_sequence_that_joins_has_latencies_from_its_own_submission() -> None:
+    trace = joining()
+    found = summary(trace)
+    assert found["ttft"].value == (100 + 55) / 2 * MS
+    assert "1 of them" in found["ttft"].note
+    view = view_generation(trace, trace.generations[0])
+    assert (view.gaps.step.tolist(), view.gaps.gap_ns.tolist()) == (
+        [1, 3, 3, 4],
+        [40 * MS, 40 * MS, 100 * MS, 40 * MS],  # after the join one has waited for it, the other has not
+    )
+    assert trace.steps.itl_ns.tolist() == [NO_LATENCY, 40 * MS, NO_LATENCY, 100 * MS, 40 * MS]
+    assert values(trace)["tpot"] == (60 + 40) * MS / 2
+    targets = Targets("both", ttft_ns=60 * MS, itl_ns=50 * MS)
+    assert (
+        values(trace, targets=targets)["goodput_tokens"] == 5 / 7
+    )  # late: the first of 0, and its wait for the join
+    assert (trace.joins[0].step, trace.joins[0].text) == (2, "joined: 23 tokens")
+
+
+def test_what_is_held_after_a_join_was_submitted_is_in_no_latency_of_it() -> None:
+    trace = joining(held_ms=50)  # from 140 to 190 ms
+    assert summary(trace)["ttft"].value == (100 + 10) / 2 * MS
+    assert trace.steps.itl_ns.tolist() == [NO_LATENCY, 40 * MS, NO_LATENCY, 50 * MS, 40 * MS]
+
+
+def test_a_sequence_that_goes_on_alone_waits_since_its_own_first_token() -> None:
+    trace = trace_of(
+        started(),
+        step([T0 + 100 * MS], kind=StepKind.PREFILL),
+        joined(1, T0 + 100 * MS),
+        step([T0 + 170 * MS], kind=StepKind.PREFILL, sequences=(1,)),
+        step([T0 + 200 * MS], sequences=(1,)),
+    )
+    assert trace.steps.itl_ns.tolist() == [NO_LATENCY, NO_LATENCY, 30 * MS]
+    assert values(trace)["itl_max"] == 30 * MS
 
 
 def test_acceptance_and_what_speculation_makes_of_latencies() -> None:
