@@ -14,8 +14,8 @@ def sequence_numbers(trace: Trace, begin: int = 0) -> list[int]:
 def lineage(trace: Trace, generation: GenerationRecord, sequence: int) -> list[tuple[int, int]]:
     """Of which sequences a sequence's text is: (row of `tokens` from which on, sequence), in order.
 
-    One that joined is all its own. One that branched off begins with what the sequence that led then had written. Before
-    it is there, and in a generation that never has it, it is the first one.
+    One that joined is all its own. One that branched off begins with what the sequence that led then had written.
+    Before it is there, and in a generation that never has it, it is the first one.
     """
     rows = trace.token_indices(generation)
     if trace.join_of(generation, sequence) is not None:

@@ -198,7 +198,7 @@ def test_the_prompt_joins_what_runs_with_one_key(
     say(conductor, host, StateChanged(0, EngineState.PAUSED))
     assert join.isEnabled()
     say(conductor, host, Failed(0, "The context is full.", command="join"))
-    assert "The context is full." in conductor.window.messages.text()
+    assert [message.sentence for message in conductor.window.messages.messages()] == ["The context is full."]
     say(conductor, host, StateChanged(0, EngineState.READY))
     assert not join.isEnabled()
 

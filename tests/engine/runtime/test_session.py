@@ -603,7 +603,7 @@ def test_what_cannot_join_is_one_sentence_and_nothing_else_changes(
 def test_nobody_joins_where_nothing_runs_nor_an_encoder_decoder(llama: Path, tmp_path: Path) -> None:
     events = play([Load(str(llama), "cpu"), Join(Prompt("x"))], end_with_generation)
     assert of(events, Failed)[0].command == "join"
-    t5 = save_checkpoint(small_seq2seq.FAMILIES["t5"](), tmp_path)
+    t5 = save_checkpoint(small_seq2seq.build("t5"), tmp_path)
     events, _ = joined_trace(t5, {3: [Join(Prompt("x"))]})
     assert "encoder" in of(events, Failed)[0].sentence
 
