@@ -104,6 +104,14 @@ CONFLICTS: tuple[Conflict, ...] = (
         " prompts of equally many tokens.",
     ),
     Conflict(
+        "cuda_graphs",
+        one_of("on"),
+        PROMPTS,
+        one_of(UNEQUAL),
+        "A captured step leaves no padding out, which prompts of unequal length need: set cuda_graphs to off, or give"
+        " prompts of equally many tokens.",
+    ),
+    Conflict(
         "attention",
         one_of("flex"),
         "kv_cache",

@@ -43,11 +43,6 @@ class CudaGraphs:
             raise SettingRefused(f"CUDA graphs are on or off, not '{value}'.")
         if value == "on" and (reason := why_not(live)):
             raise SettingRefused(reason)
-        if value == "on" and live.context is not None and live.context.padding:
-            raise SettingRefused(
-                "A captured step leaves no padding out, which sequences of different lengths need: wait until one is"
-                " left, or start a generation of one prompt."
-            )
         exchange(live, value == "on")
         if live.replayed is None or live.context is None or why_not_cache(live.context.cache):
             return

@@ -9,6 +9,8 @@ from engine.runtime.caches import new_cache
 from engine.runtime.generation import Generation, Limits, Stepped
 from engine.runtime.joining import JoinRefused, why_never
 from engine.runtime.live import Decoding, LiveModel, Loop
+from engine.runtime.replaying import ReplayedStep
+from engine.runtime.settings.conflicts import EQUAL, PROMPTS, UNEQUAL, why_excluded
 from engine.runtime.settings.together import why_not_joined
 from engine.trace.phases import StepKind
 from tests.engine.runtime.decoding import FEW, ready, reference
@@ -166,6 +168,15 @@ def test_what_cannot_be_together_is_refused_and_changes_nothing(key: str, value:
     assert words in str(refused.value)
     assert generation.context.beside is None
     assert generation.newcomer is None
+
+
+def test_a_captured_step_has_no_padding_to_leave_out() -> None:
+    live = ready("llama")
+    live.replayed = ReplayedStep(live)
+    assert "cuda_graphs" in why_never(live)
+    excluded = why_excluded({"cuda_graphs": "on", PROMPTS: UNEQUAL})
+    assert is_sentence(excluded)
+    assert why_excluded({"cuda_graphs": "on", PROMPTS: EQUAL}) == ""
 
 
 def test_what_the_context_has_no_room_for_is_refused() -> None:

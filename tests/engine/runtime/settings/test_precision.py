@@ -111,7 +111,9 @@ def test_too_little_memory_is_said_and_nothing_changes(monkeypatch: pytest.Monke
     live = small_live("llama")
     before = snapshot(live.model)
     monkeypatch.setattr("engine.runtime.weights.realizing.available_bytes", lambda device: 1000)
-    with pytest.raises(SettingRefused, match=r"needs .* MiB, but only 0\.0 MiB are free: close other programs"):
+    with pytest.raises(
+        SettingRefused, match=r"needs .* MiB, but only 0\.0 MiB are free: close other programs"
+    ):
         PRECISION.apply(live, "bfloat16")
     assert same(snapshot(live.model), before)
 
