@@ -57,7 +57,7 @@ def why_never(live: LiveModel) -> str:
         )
     if live.cache_argument == "state":
         return "This model keeps a state instead of keys and values, and states cannot be filled up to one length."
-    if short_reach(live):
+    if short_reach(live.model):
         return "This model reads short and long texts with different rotations, so texts of both cannot go on together."
     return ""
 
