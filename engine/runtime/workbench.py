@@ -385,7 +385,7 @@ class Run:
         self._steps: Iterator[Stepped] = iter(work)
         self._number = number
         self._last_end_ns = perf_counter_ns()
-        self._told_of: dict[int, SequenceJoined] = {}  # sequences that are to join, by number
+        self._untold: dict[int, SequenceJoined] = {}  # sequences that are to join, by number
         self._aside_ns = 0  # since the last step, for trials that belong to no latency
         self.alternation: Alternation | None = None
         work.context.awaited = self._is_awaited
@@ -439,7 +439,7 @@ class Run:
         self._try_to_join()
         end_tokens = self._workbench.end_tokens(command.stop_at_end_token)
         strand = work.join(prompt.ids, Limits(command.max_new_tokens, end_tokens)).strand
-        self._told_of[strand.number] = SequenceJoined(
+        self._untold[strand.number] = SequenceJoined(
             perf_counter_ns(),
             self._workbench.step_index,
             self._number,
@@ -462,7 +462,7 @@ class Run:
     def _tell_newcomer(self) -> None:
         """The next step is the first that reads the prompt of a sequence that is to join: say so."""
         newcomer: Newcomer | None = self._work.newcomer if isinstance(self._work, Generation) else None
-        told = self._told_of.pop(newcomer.strand.number, None) if newcomer is not None else None
+        told = self._untold.pop(newcomer.strand.number, None) if newcomer is not None else None
         if told is not None:
             bench = self._workbench
             bench.emit(replace(told, at_ns=perf_counter_ns(), step=bench.step_index))
@@ -542,5 +542,5 @@ class Run:
         bench.emit(GenerationEnded(self._number, perf_counter_ns(), reason, self._work.tail()))
         bench.live.context = None
         if reason != "stopped":
-            for _ in self._told_of:
+            for _ in self._untold:
                 bench.emit(Failed(perf_counter_ns(), _ENDED_BEFORE, command="join"))
