@@ -45,6 +45,11 @@ def why_never(live: LiveModel) -> str:
         )
     if live.replayed is not None:
         return "A captured step leaves no padding out, which a sequence that joins needs: set cuda_graphs to off first."
+    if live.compiled is not None:
+        return (
+            "A compiled step was made for as many rows as there are, and would be compiled anew while all wait: set"
+            " compile to off first."
+        )
     if live.cache_kind == "quantized":
         return (
             "A quantized KV cache has one scale for all of its rows, so a row more would change the others: set"

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from engine.runtime.caches import new_cache
+from engine.runtime.compiling import CompiledStep
 from engine.runtime.generation import Generation, Limits, Stepped
 from engine.runtime.joining import JoinRefused, why_never
 from engine.runtime.live import Decoding, LiveModel, Loop
@@ -177,6 +178,13 @@ def test_a_captured_step_has_no_padding_to_leave_out() -> None:
     excluded = why_excluded({"cuda_graphs": "on", PROMPTS: UNEQUAL})
     assert is_sentence(excluded)
     assert why_excluded({"cuda_graphs": "on", PROMPTS: EQUAL}) == ""
+
+
+def test_a_compiled_step_is_of_so_many_rows() -> None:
+    live = ready("llama")
+    live.compiled = CompiledStep(live, "default")
+    assert is_sentence(why_never(live))
+    assert "compile to off" in why_never(live)
 
 
 def test_what_the_context_has_no_room_for_is_refused() -> None:
