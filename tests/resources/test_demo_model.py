@@ -111,6 +111,7 @@ def test_the_figures_are_what_the_models_reach() -> None:
     found = asdict(evaluate(*PART))
     kept = json.loads(FIGURES_FILE.read_text())["part"]
     assert found["large_bits_per_byte"] <= 1.6
+    assert found["acceptance"] >= 0.45  # of a few prompts: the whole has to reach a half
     for name, figure in kept.items():  # another processor's rounding may turn a greedy choice
         assert found[name] == pytest.approx(figure, rel=0.05 if "bits" not in name else 0.002), name
 
@@ -120,7 +121,7 @@ def test_the_card_quotes_the_figures() -> None:
     whole = Figures(**json.loads(FIGURES_FILE.read_text())["whole"])
     log = [json.loads(row) for row in (HERE / "training.jsonl").read_text().splitlines()]
     assert whole.large_bits_per_byte <= 1.6
-    assert whole.acceptance >= 0.3
+    assert whole.acceptance >= 0.5
     assert BEGIN_OF_TABLE + card_table(whole, log) + END_OF_TABLE in card
     assert all(f"`{module}`" in card for module in corpus.HELD_OUT)
 
