@@ -50,15 +50,20 @@ app.main(["--model", "{MODEL}", "--size", "1440x900", "--place", "process"])
 
 OUR_FIRST_TOKEN = f"""
 import os, time
-from gui import app, conductor
-frame = conductor.Conductor.frame
-def timed(self):
-    frame(self)
-    if len(self.engine.trace.tokens):
-        print(time.time(), flush=True)
-        self.engine.shut_down()
-        os._exit(0)
-conductor.Conductor.frame = timed
+from gui import app
+run = app._run
+def timed_run(*arguments):  # not sooner: the engine is started before Qt is imported
+    from gui.conductor import Conductor
+    frame = Conductor.frame
+    def timed(self):
+        frame(self)
+        if len(self.engine.trace.tokens):
+            print(time.time(), flush=True)
+            self.engine.shut_down()
+            os._exit(0)
+    Conductor.frame = timed
+    return run(*arguments)
+app._run = timed_run
 app.main(["--model", "{MODEL}", "--prompt", "{PROMPT}", "--size", "1440x900"])
 """
 
