@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from time import perf_counter_ns
+from time import perf_counter_ns, thread_time_ns
 
 import psutil
 import torch
@@ -117,7 +117,11 @@ class MemorySampler:
 
 
 class Observer:
-    """Keeps account of what measuring costs: a mark's cost, tried out once, and handing steps over, timed always."""
+    """Keeps account of what measuring costs: a mark's cost, tried out once, and handing steps over, timed always.
+
+    Handing over is told in processor time of the engine's thread: when something else has the core meanwhile, that is
+    not the instrument's doing.
+    """
 
     def __init__(self, recorder: StampRecorder) -> None:
         self.mark_cost_ns = measure_mark_cost_ns(recorder)
@@ -125,10 +129,10 @@ class Observer:
         self._steps = 0
         self._next_ns = 0
 
-    def after_step(self, emit: Callable[[Event], None], marks: int, step_end_ns: int) -> None:
-        """Count a step with so many marks that ended then and has been handed over now; report when it is time."""
+    def after_step(self, emit: Callable[[Event], None], marks: int, begin_thread_ns: int) -> None:
+        """Count a step with so many marks that has been handed over since then (`thread_time_ns`); report in time."""
         now_ns = perf_counter_ns()
-        self._emit_ns += now_ns - step_end_ns
+        self._emit_ns += thread_time_ns() - begin_thread_ns
         self._steps += 1
         if now_ns < self._next_ns:
             return

@@ -7,7 +7,7 @@ import inspect
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from time import perf_counter_ns
+from time import perf_counter_ns, thread_time_ns
 
 import torch
 
@@ -407,7 +407,7 @@ class Run:
         self._aside_ns = 0
         self._tell_newcomer()
         stepped = next(self._steps)
-        end_ns = perf_counter_ns()
+        end_ns, handing_ns = perf_counter_ns(), thread_time_ns()
         if self.alternation is not None:
             self.alternation.after_step(bool(stepped.tokens) and stepped.kind is not StepKind.PREFILL)
         bench = self._workbench
@@ -418,7 +418,7 @@ class Run:
             bench.emit(BeamsRanked(bench.step_index, self._number, stepped.beams))
         bench.step_index += 1
         bench.memory.after_step(bench.emit, end_ns)
-        bench.observer.after_step(bench.emit, len(stepped.codes) // 2 + 2, end_ns)
+        bench.observer.after_step(bench.emit, len(stepped.codes) // 2 + 2, handing_ns)
         self._last_end_ns = end_ns
         return stepped.end_reason
 

@@ -29,6 +29,7 @@ class LayerMap(StepPlot):
 
     def __init__(self, navigation: Navigation, parent: QWidget | None = None) -> None:
         super().__init__(navigation, parent)
+        self._others = ""  # what there is to see where the chosen role has nothing
         self._needed = 0.0  # ns that the colours must reach; 0 where layers are not told apart
         self._scaled_role = navigation.role
         self._segments = Segments("Layer map shows", [ROLE_LABELS[r] for r in Role], self)
@@ -51,6 +52,8 @@ class LayerMap(StepPlot):
             return EMPTY
         if not self._trace.layer_count:
             return "This model has no layers that can be told apart."
+        if self._others:
+            return f"Nothing in these layers counts as {ROLE_LABELS[self._navigation.role]}: choose {self._others}."
         if not self._needed:
             return "Layers are not told apart here: choose the detail “layer” and run on."
         return ""
@@ -61,6 +64,8 @@ class LayerMap(StepPlot):
             self._scaled_role, self._ceiling = role, 0.0
         rows = visible_slice(self.device_scale(), len(self._trace.steps))
         self._needed = map_ceiling_ns(self._trace, role, rows)
+        others = [] if self._needed else [r for r in Role if map_ceiling_ns(self._trace, r, rows)]
+        self._others = " or ".join(ROLE_LABELS[other] for other in others)
         super()._prepare()
 
     def _needed_ceiling(self) -> float:

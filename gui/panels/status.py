@@ -115,7 +115,7 @@ def instrument_tip(cost: InstrumentCost | None) -> str:
         return "What measuring costs is known once steps have been measured."
     return (
         f"{cost.marks} marks a step × {cost.mark_ns:.0f} ns (tried out when the model was loaded)"
-        f" + {units.duration(cost.emit_ns)} for handing a step over (timed at every step)"
+        f" + {units.duration(cost.emit_ns)} for handing a step over (processor time, at every step)"
         f" = {units.duration(cost.share * cost.step_ns)} of a median decode step of {units.duration(cost.step_ns)}."
     )
 

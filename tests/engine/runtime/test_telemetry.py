@@ -55,10 +55,13 @@ def test_the_observer_reports_the_mean_cost_of_handing_over(
 
     observer = Observer(bench.workbench.recorder)
     events: list[Event] = []
-    times = iter([1_000, REPORT_EVERY_NS + 2_000, 3 * REPORT_EVERY_NS])
-    monkeypatch.setattr(telemetry, "perf_counter_ns", lambda: next(times))
+    now = iter([5_000, REPORT_EVERY_NS, REPORT_EVERY_NS + 9_000])
+    spent = iter([1_000, 2_600, 4_000])
+    monkeypatch.setattr(telemetry, "perf_counter_ns", lambda: next(now))
+    monkeypatch.setattr(telemetry, "thread_time_ns", lambda: next(spent))
     observer.after_step(events.append, 40, 400)  # 600 ns, reported at once
-    observer.after_step(events.append, 42, REPORT_EVERY_NS + 1_000)  # 1,000 ns, reported
+    observer.after_step(events.append, 41, 2_000)  # 600 ns, too soon to be reported
+    observer.after_step(events.append, 42, 2_600)  # 1,400 ns: in the mean 1,000, reported
     assert [event.emit_ns_per_step for event in events if isinstance(event, ObserverReport)] == [600, 1_000]
     assert [event.marks_per_step for event in events if isinstance(event, ObserverReport)] == [40, 42]
 

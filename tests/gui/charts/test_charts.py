@@ -9,7 +9,7 @@ from PySide6.QtCore import QEvent, QPoint, QPointF, Qt
 from PySide6.QtGui import QColor, QImage, QMouseEvent, QWheelEvent
 from PySide6.QtWidgets import QApplication, QToolButton, QWidget
 
-from engine.protocol import Family
+from engine.protocol import Family, LayoutDefined
 from engine.trace.phases import Phase, Role
 from engine.trace.store import Trace
 from gui import theme as themes
@@ -401,6 +401,22 @@ def test_a_map_without_layers_says_why(make: Make, navigation: Navigation) -> No
     chart = make(LayerMap, trace)
     chart.refresh()
     assert "choose the detail" in chart._empty_sentence()
+
+
+def test_a_map_of_what_these_layers_have_not_says_what_they_have(make: Make, navigation: Navigation) -> None:
+    plan, *events = synthetic.events(20, synthetic.Shape(layers=4))
+    assert isinstance(plan, LayoutDefined)
+    names = tuple(
+        replace(name, phase=Phase.MIXER) if name.phase is Phase.ATTENTION else name for name in plan.names
+    )
+    trace = Trace(synthetic.loaded(4))
+    trace.extend([replace(plan, names=names), *events])
+    chart = make(LayerMap, trace)
+    chart.refresh()
+    assert chart._empty_sentence() == "Nothing in these layers counts as attention: choose MLP or rest."
+    navigation.set_role(Role.MLP)
+    chart.refresh()
+    assert chart._empty_sentence() == ""
 
 
 def test_colour_maps_rise_in_lightness() -> None:
