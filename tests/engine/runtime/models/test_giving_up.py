@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
@@ -39,6 +40,14 @@ def tensor_bytes() -> int:
     return sum(held.values())
 
 
+def is_free_soon(before: int) -> bool:
+    """Whether no more memory is held than before, once the threads that read weights have put down their last ones."""
+    end = time.monotonic() + 5
+    while tensor_bytes() != before and time.monotonic() < end:
+        time.sleep(0.05)
+    return tensor_bytes() == before
+
+
 class Impatient:
     """Gives a load up when it has come so far, and notes what it took until then."""
 
@@ -66,7 +75,7 @@ def test_a_preset_given_up_half_way_leaves_no_tensor() -> None:
     impatient = Impatient("making random weights", 0.4)
     given_up("llama-30m", impatient)
     assert impatient.taken - before > 4 * 30_000_000, "it had been allocated"
-    assert tensor_bytes() == before
+    assert is_free_soon(before)
 
 
 def test_a_checkpoint_given_up_half_way_leaves_no_tensor(
@@ -76,7 +85,7 @@ def test_a_checkpoint_given_up_half_way_leaves_no_tensor(
     impatient = Impatient("reading weights", 0.5)
     given_up(str(checkpoint), impatient)
     assert impatient.taken > before, "some had been read"
-    assert tensor_bytes() == before
+    assert is_free_soon(before)
     assert load(checkpoint).name == "small-llama", "and the next load works"
 
 
@@ -91,7 +100,7 @@ def test_a_load_that_fails_leaves_no_tensor(
     with monkeypatch.context() as patch:
         patch.setattr("engine.runtime.models.checkpoint._check_report", fail)
         refusal(checkpoint)
-    assert tensor_bytes() == before
+    assert is_free_soon(before)
 
 
 def test_a_load_can_be_given_up_before_it_begins(checkpoint: Path) -> None:
