@@ -49,6 +49,7 @@ from engine.runtime.joining import JoinRefused, Newcomer, why_never
 from engine.runtime.live import LiveModel
 from engine.runtime.models.errors import LoadGivenUp
 from engine.runtime.models.loading import load_model
+from engine.runtime.models.memory import SPLIT
 from engine.runtime.models.progress import LoadReport
 from engine.runtime.placement import time_crossings
 from engine.runtime.prompts import (
@@ -188,7 +189,7 @@ class Workbench:
         return tuple(sorted(values.items()))
 
     def _places(self) -> dict[str, SettingValue]:
-        model = places.SPLIT if self.live.facts.placement else str(self.live.device)
+        model = SPLIT if self.live.facts.placement else str(self.live.device)
         return {places.ENGINE: self._place, places.MODEL: model}
 
     def change(self, settings: Configuration) -> None:

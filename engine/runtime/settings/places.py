@@ -5,8 +5,8 @@ loading the model anew; both are settings all the same, so that they are listed,
 """
 
 from engine.protocol import Choice, Configuration, SettingChange, SettingFacts, SettingValue
-from engine.runtime.models.memory import SPLIT as SPLIT
-from engine.runtime.models.memory import accelerators
+from engine.runtime.models.memory import SPLIT, accelerators
+from engine.runtime.settings.values import read_value
 
 ENGINE, MODEL = "engine_place", "placement"
 KEYS = (ENGINE, MODEL)
@@ -64,15 +64,10 @@ def model_facts() -> SettingFacts:
     )
 
 
-def change(facts: SettingFacts, wanted: SettingValue, now: SettingValue) -> SettingChange:
+def change(facts: SettingFacts, requested: SettingValue, now: SettingValue) -> SettingChange:
     """What comes of asking an engine for such a change: nothing, with the reason, unless it is so already."""
-    choice = next((choice for choice in facts.choices if choice.value == wanted), None)
-    known = ", ".join(str(choice.value) for choice in facts.choices)
-    if choice is None:
-        reason = f"There is no '{wanted}' here: choose {known}."
-    else:
-        reason = "" if wanted == now else choice.reason or _NEEDS[facts.key]
-    return SettingChange(facts.key, wanted, now, reason)
+    wanted, reason = read_value(facts, requested)
+    return SettingChange(facts.key, requested, now, "" if wanted == now else reason or _NEEDS[facts.key])
 
 
 def apart(settings: Configuration) -> tuple[Configuration, dict[str, SettingValue]]:

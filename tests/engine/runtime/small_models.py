@@ -263,6 +263,18 @@ def _builder(family: str) -> Callable[[], PreTrainedModel]:
 FAMILIES: dict[str, Callable[[], PreTrainedModel]] = {family: _builder(family) for family in CONFIGURATIONS}
 
 
+def two_reaches(reach: int) -> dict[str, Any]:
+    """What makes a small Phi-3 turn all positions at other frequencies once a text has more than so many tokens."""
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 10_000.0,
+        "short_factor": [1.0] * 4,
+        "long_factor": [4.0] * 4,
+        "original_max_position_embeddings": reach,
+    }
+    return {"original_max_position_embeddings": reach, "rope_parameters": rope}
+
+
 def prompt_ids(length: int = 12, vocabulary: int = VOCABULARY) -> torch.Tensor:
     """A fixed prompt of `length` different-looking token ids, int64 of shape (1, length)."""
     return (torch.arange(length) * 37 + 11).remainder(vocabulary).unsqueeze(0)

@@ -44,6 +44,7 @@ from tests.engine.runtime.decoding import FEW, PROMPT_IDS, Decoded, decode, read
 from tests.engine.runtime.live_models import family_checkpoint, torch_kept
 from tests.engine.runtime.settings.small_live import setting, small_live
 from tests.engine.runtime.settings.test_resolve import is_sentence
+from tests.engine.runtime.small_models import two_reaches
 from tests.engine.runtime.test_session import Answer, end_with_generation, of, play
 
 PIPELINED = Loop(read_back="pipelined")
@@ -214,14 +215,7 @@ def test_where_each_step_is_waited_for_none_is_surplus_and_none_late() -> None:
 
 
 def test_a_text_that_outgrows_a_short_reach_is_read_anew_with_all_of_its_tokens() -> None:
-    rope = {
-        "rope_type": "longrope",
-        "rope_theta": 10_000.0,
-        "short_factor": [1.0] * 4,
-        "long_factor": [4.0] * 4,
-        "original_max_position_embeddings": 36,
-    }
-    live = ready("phi3", original_max_position_embeddings=36, rope_parameters=rope)
+    live = ready("phi3", **two_reaches(36))
     live.loop = PIPELINED
     decoded = decode(live)
     assert decoded.tokens == reference(live)

@@ -9,7 +9,7 @@ import torch
 from engine.protocol import Configuration
 from tests.engine.runtime import small_encoders
 from tests.engine.runtime.live_models import PROMPT, Bench, family_checkpoint, save_checkpoint
-from tests.engine.runtime.small_models import build
+from tests.engine.runtime.small_models import build, two_reaches
 
 SWITCHES: dict[int, Configuration] = {
     3: (("kv_cache", "none"),),
@@ -88,14 +88,7 @@ def test_a_model_that_counts_from_behind_its_padding_s_place_does_so(tmp_path: P
 def test_a_text_that_outgrows_a_model_s_short_reach_is_read_anew_whole(
     length: int, cache: str, tmp_path: Path
 ) -> None:
-    rope = {
-        "rope_type": "longrope",
-        "rope_theta": 10_000.0,
-        "short_factor": [1.0] * 4,
-        "long_factor": [4.0] * 4,
-        "original_max_position_embeddings": 36,
-    }
-    model = build("phi3", original_max_position_embeddings=36, rope_parameters=rope)
+    model = build("phi3", **two_reaches(36))
     bench = Bench(save_checkpoint(model, tmp_path))
     bench.workbench.change((("kv_cache", cache), ("prefill_chunk", 8)))
     prompt = ("It turns at another frequency. " * 2)[:length]

@@ -26,7 +26,7 @@ from tests.engine.runtime.live_models import Bench, byte_tokenizer, save_checkpo
 from tests.engine.runtime.models.test_giving_up import tensor_bytes
 from tests.engine.runtime.settings.small_live import setting, small_live
 from tests.engine.runtime.settings.test_resolve import is_sentence
-from tests.engine.runtime.small_models import build
+from tests.engine.runtime.small_models import build, two_reaches
 
 DEEP = {"num_hidden_layers": 4}
 
@@ -159,30 +159,23 @@ def test_what_the_model_would_find_is_what_it_proposes_whatever_rules_it_follows
     assert sum(step.accepted for step in decoded.steps) == sum(step.drafted for step in decoded.steps) > 0
 
 
-def two_reaches(reach: int) -> PreTrainedModel:
-    """A model whose positions turn at other frequencies once a text has more than so many tokens."""
-    rope = {
-        "rope_type": "longrope",
-        "rope_theta": 10_000.0,
-        "short_factor": [1.0] * 4,
-        "long_factor": [4.0] * 4,
-        "original_max_position_embeddings": reach,
-    }
-    return build("phi3", num_hidden_layers=4, original_max_position_embeddings=reach, rope_parameters=rope)
+def reaching(reach: int) -> PreTrainedModel:
+    """A model of two reaches."""
+    return build("phi3", num_hidden_layers=4, **two_reaches(reach))
 
 
 @pytest.mark.parametrize("reach", [20, 21, 22, 36, 37, 38])
 @pytest.mark.parametrize("length", [3, 7])
 def test_a_short_reach_is_outgrown_with_the_same_tokens(reach: int, length: int) -> None:
-    live = small_live(model=two_reaches(reach))
+    live = small_live(model=reaching(reach))
     live.tokenizer = byte_tokenizer()
     expected = reference(live)
     assert decode(live).tokens == expected
     for kind, draft in (
         ("lookup", None),
         ("exit", None),
-        ("draft", two_reaches(reach)),
-        ("draft", two_reaches(30)),
+        ("draft", reaching(reach)),
+        ("draft", reaching(30)),
     ):
         live.draft = Draft("other", draft, 256) if draft is not None else None
         live.loop = Loop(speculation=kind, draft_length=length)

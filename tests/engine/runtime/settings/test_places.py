@@ -42,10 +42,10 @@ def test_with_an_accelerator_each_device_can_be_chosen(monkeypatch: pytest.Monke
         ("placement", "cpu", ""),
         ("placement", "split", "no accelerator|load it anew"),
         ("placement", "tensor_parallel", "split whole layers"),
-        ("placement", "moon", "no 'moon' here: choose"),
+        ("placement", "moon", "no choice 'moon': choose cpu"),
         ("engine_place", "thread", ""),
         ("engine_place", "process", "restarts it"),
-        ("engine_place", "cloud", "no 'cloud' here: choose process, thread"),
+        ("engine_place", "cloud", "no choice 'cloud': choose process, thread"),
     ],
 )
 def test_an_engine_says_what_it_cannot_do(key: str, value: str, words: str, tmp_path: Path) -> None:
