@@ -12,6 +12,7 @@ for it before the next. So the time of compiling is in no step.
 """
 
 import copy
+import gc
 import os
 import sys
 import weakref
@@ -222,19 +223,35 @@ def _graphs() -> int:
 
 @contextmanager
 def _compiling() -> "Iterator[None]":
-    """Inside, torch may compile; what it makes is kept on this user's disk for the next time."""
+    """Inside, torch may compile; what it makes is kept on this user's disk for the next time.
+
+    Models that are gone are collected before, and none in the middle: taking out what was wrapped for one (`shared`)
+    would change functions that are being compiled.
+    """
     from torch._dynamo import config as dynamo
 
     settings: Any = torch.compiler.config
 
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_directory()))
-    stance = torch.compiler.set_stance("default")
     with (
-        stance,
+        _no_collection(),
+        torch.compiler.set_stance("default"),
         dynamo.patch(recompile_limit=_VERSIONS),
         settings.patch(dynamic_sources=_CHANGING),
     ):
         yield
+
+
+@contextmanager
+def _no_collection() -> "Iterator[None]":
+    gc.collect()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def cache_directory() -> Path:

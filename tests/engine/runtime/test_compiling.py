@@ -1,5 +1,6 @@
 """Compiled decode steps: the same tokens and phases, compiled between steps and never inside of one."""
 
+import gc
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.guards import CheckFunctionManager
 from torch._dynamo.utils import counters
 
 from engine.protocol import Progress, SettingsChanged
@@ -127,6 +129,36 @@ def test_a_step_that_does_not_fit_runs_as_it_is_and_is_compiled_before_the_next(
         pass
     assert bench.trace.tokens.id[-TOKENS:].tolist() == expected
     assert len(marks) == 2
+
+
+def test_a_model_that_goes_meanwhile_takes_nothing_out_of_what_is_being_compiled(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    garbage: list[object] = [
+        small_live("llama")
+    ]  # in a cycle: only a collection finds it, and its wrappers with it
+    setting("detail").apply(garbage[0], "core")  # type: ignore[arg-type]
+    garbage.append(garbage)
+    write_guards = CheckFunctionManager.__init__
+
+    def collecting_at_the_worst_moment(*args: object, **kwargs: object) -> None:
+        if gc.isenabled():
+            gc.collect()
+        write_guards(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(CheckFunctionManager, "__init__", collecting_at_the_worst_moment)
+    gc.disable()
+    try:
+        del garbage
+        run = bench.start(tokens=TOKENS)
+        for _ in range(4):
+            run.step(False)
+        gc.enable()
+        bench.workbench.change((("compile", "default"),))
+    finally:
+        gc.enable()
+    run.step(True)
+    assert bench.workbench.live.compiled is not None
 
 
 @pytest.mark.parametrize(
