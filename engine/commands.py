@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from engine import __version__
 from engine.front import Front
+from engine.prefill_walk import PrefillWalk
 from engine.prompt_files import prompt_text
 from engine.protocol import (
     CatalogueListed,
@@ -34,7 +35,15 @@ from engine.protocol import (
     StepEnded,
     Turn,
 )
-from engine.report import JsonReport, Report, TextReport, print_catalogue, print_settings, print_walk
+from engine.report import (
+    JsonReport,
+    Report,
+    TextReport,
+    print_catalogue,
+    print_prefill_walk,
+    print_settings,
+    print_walk,
+)
 from engine.walk import SHORTEST, Walk
 
 Answer = TypeVar("Answer")
@@ -155,6 +164,14 @@ def _add_walk(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", default="def ", help="text to continue, or @FILE (default: %(default)r)")
     parser.add_argument(
         "--tokens", type=int, default=64, metavar="N", help="tokens of each stretch (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--prefill",
+        type=int,
+        default=400,
+        metavar="N",
+        help="afterwards the same for prefill, of at least N characters of the prompt repeated; 0: not"
+        " (default: %(default)s)",
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="in force throughout")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -336,7 +353,18 @@ def walk(options: argparse.Namespace) -> int:
     print_walk(rows, options.json, sys.stdout)
     if walked.problem:
         raise BadInput(walked.problem)
+    if options.prefill:
+        _walk_prefill(load, options)
     return 0
+
+
+def _walk_prefill(load: Load, options: argparse.Namespace) -> None:
+    text = read_prompt(options.prompt)
+    text *= -(-options.prefill // len(text))
+    reads = PrefillWalk(lambda name: print(f"{name} …", file=sys.stderr, flush=True))
+    print_prefill_walk(reads.run(load, Prompt(text, truncate=True)), options.json, sys.stdout)
+    if reads.problem:
+        raise BadInput(reads.problem)
 
 
 # ---------------------------------------------------------------- models, settings, serve

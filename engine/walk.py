@@ -57,6 +57,8 @@ COMPANIONS: dict[str, Configuration] = {
     "draft_model": (("speculation", "draft"),),
     "cuda_graphs": (("kv_cache", "static"),),
 }
+#: What only shows what it is good for together.
+TOGETHER: tuple[Configuration, ...] = ((("kv_cache", "static"), ("compile", "default")),)
 SHORTEST = (
     2 * FEWEST_BLOCKS * BLOCK
 )  # tokens of a stretch: enough blocks are left, even if half of it is warm-up
@@ -104,12 +106,19 @@ class Row:
 
 
 def stations(facts: Sequence[SettingFacts], effective: Configuration) -> list[Station]:
-    """All values worth a visit, after one that changes nothing; the impossible ones with their reasons."""
+    """All values worth a visit, after one that changes nothing; the impossible ones with their reasons.
+
+    What is made for another setting is visited with it as well: a static cache, with compiled code.
+    """
     in_force = dict(effective)
     found = [Station("nothing (control)", compares=True)]
     for setting in facts:
         if setting.key not in LEFT_OUT:
             found += _stations_of(setting, in_force[setting.key])
+    alone = {station.changes for station in found if not station.reason}
+    for pair in TOGETHER:
+        if all((change,) in alone for change in pair):
+            found.append(Station(", ".join(f"{key} = {value}" for key, value in pair), pair, compares=True))
     return found
 
 

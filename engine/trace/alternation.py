@@ -16,6 +16,7 @@ from engine.trace.ledger import Int64
 from engine.trace.statistics import RESAMPLES, Effect, Float, Samples, Verdict, verdict_of
 
 PAIR_LOOKS = (64, 128, 256)
+FEWEST_PAIRS = 6
 NOMINAL = 0.99  # of the percentile bootstrap over pairs: it covers about the 95 % that are claimed
 ORDER = (False, True, True, False)  # which turns of four are B's
 
@@ -51,9 +52,19 @@ def alternation_effect(differences: Samples, *, seed: int = 0) -> Effect:
     looked = max((n for n in PAIR_LOOKS if n <= len(values)), default=0)
     if not looked:
         return Effect(None, None, None, Verdict.UNCLEAR, len(values))
-    values = values[:looked]
+    return effect_of_plan(values[:looked], seed=seed)
+
+
+def effect_of_plan(differences: Samples, *, seed: int = 0) -> Effect:
+    """The same where the number of pairs was fixed beforehand: it is looked at once, when all are there.
+
+    No numbers below 6 pairs: fewer lie on one side by chance more often than in 1 of 20 cases (2 · 0.5^5).
+    """
+    values = np.asarray(differences, np.float64)
+    if len(values) < FEWEST_PAIRS:
+        return Effect(None, None, None, Verdict.UNCLEAR, len(values))
     low, high = _interval(values, seed)
-    return Effect(math.exp(np.median(values)), low, high, verdict_of(low, high), looked)
+    return Effect(math.exp(np.median(values)), low, high, verdict_of(low, high), len(values))
 
 
 def is_decided(effect: Effect) -> bool:

@@ -57,6 +57,13 @@ def measure(model: str, arms: dict[str, Configuration], rounds: int, tokens: int
     live = bench.live
     row = [(37 * place + 11) % live.facts.vocabulary for place in range(PROMPT)]
     defaults = {fact.key: fact.default for fact in bench.facts}
+    refused = {
+        (fact.key, choice.value): fact.reason or choice.reason
+        for fact in bench.facts
+        for choice in fact.choices
+    }
+    impossible = {name: next(filter(None, map(refused.get, arm)), "") for name, arm in arms.items()}
+    arms = {name: arm for name, arm in arms.items() if not impossible[name]}
     touched = {key: defaults[key] for arm in ARMS.values() for key, _ in arm} | {"detail": "step"}
 
     def turn(configuration: Configuration, prefill: bool) -> float:
@@ -94,6 +101,7 @@ def measure(model: str, arms: dict[str, Configuration], rounds: int, tokens: int
             rounds=rounds,
             median_ms=median_ms(values),
             against_float32=ratios(values),
+            not_possible={name: reason for name, reason in impossible.items() if reason},
         )
     bench.close()
 

@@ -1,6 +1,7 @@
 """A walk through the settings: which stations there are, and what the table says of each."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,19 @@ def test_every_value_but_the_one_in_force_is_visited_and_the_impossible_named() 
         Station("threads = 1", (("threads", 1),), True),
         Station("top_k = 40", (("top_k", 40), ("decoding", "sample")), False),
     ]
+
+
+def test_a_static_cache_and_compiled_code_are_visited_together_where_both_are_possible() -> None:
+    facts = (
+        SettingFacts("kv_cache", "cache", "", "choice", "dynamic", (Choice("dynamic", ""), Choice("static", ""))),
+        SettingFacts("compile", "execution", "", "choice", "off", (Choice("off", ""), Choice("default", ""))),
+    )  # fmt: skip
+    in_force = (("compile", "off"), ("kv_cache", "dynamic"))
+    both = Station(
+        "kv_cache = static, compile = default", (("kv_cache", "static"), ("compile", "default")), True
+    )
+    assert stations(facts, in_force)[-1] == both
+    assert both not in stations((facts[0], replace(facts[1], reason="No compiler.")), in_force)
 
 
 def trace_of_stretches(under: float, **others: Any) -> tuple[Trace, Visit]:
@@ -89,9 +103,11 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_a_walk_visits_everything_in_one_session_and_ends_where_it_began(
-    llama: str, capsys: pytest.CaptureFixture[str]
+    llama: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert main(["walk", "--model", llama, "--tokens", "32", "--json", "--set", "prefill_chunk=0"]) == 0
+    monkeypatch.setattr("engine.walk.TOGETHER", ())  # each is compiled for, which takes long
+    arguments = ["--tokens", "32", "--prefill", "0", "--json", "--set", "prefill_chunk=0"]
+    assert main(["walk", "--model", llama, *arguments]) == 0
     rows = {row["station"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
     assert rows["nothing (control)"]["sameness"]["kl_mean"] == 0.0
     for name in ("attention = eager", "kv_cache = static", "kv_cache = none"):
@@ -105,7 +121,7 @@ def test_a_walk_visits_everything_in_one_session_and_ends_where_it_began(
 
 def test_a_walk_for_people_is_a_table(llama: str, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     monkeypatch.setattr("engine.walk.stations", lambda *_: stations(FACTS[:1], IN_FORCE))
-    assert main(["walk", "--model", llama, "--tokens", "32"]) == 0
+    assert main(["walk", "--model", llama, "--tokens", "32", "--prefill", "0"]) == 0
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
     assert lines[0].split()[:2] == ["setting", "switch"]
