@@ -1,12 +1,13 @@
 """A walk through all settings that are possible here, one after the other, in a running generation; a table at the end.
 
-Each station is a value of a setting: some tokens under what was in force before, as many under the value, and back. The
-effect is the time of a token under the value over that of the tokens before and after it, with the drift of a growing
-context taken out; the first station changes nothing and shows what the machine makes of that.
+Each station is a value of a setting that takes turns with what is in force otherwise, A B B A, a few tokens a turn. The
+effect is the time of a token under the value over that in the neighbouring turn without it: what drifts, a growing
+context or a machine that others use, falls out. The first station changes nothing and shows what the machine makes of
+that.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -31,11 +32,10 @@ from engine.protocol import (
     StepEnded,
     Stop,
 )
-from engine.trace.comparison import comparable_rows
-from engine.trace.effects import effect_of_stretch
+from engine.trace.alternation import effect_of_plan, is_second, pair_differences
+from engine.trace.comparison import comparable_rows, time_of
 from engine.trace.phases import StepKind
 from engine.trace.sameness import Sameness
-from engine.trace.statistics import BLOCK, FEWEST_BLOCKS
 from engine.trace.store import Trace
 
 #: Values to try of settings that are numbers; others go one increment up, or to their other end.
@@ -59,9 +59,9 @@ COMPANIONS: dict[str, Configuration] = {
 }
 #: What only shows what it is good for together.
 TOGETHER: tuple[Configuration, ...] = ((("kv_cache", "static"), ("compile", "default")),)
-SHORTEST = (
-    2 * FEWEST_BLOCKS * BLOCK
-)  # tokens of a stretch: enough blocks are left, even if half of it is warm-up
+PAIRS = 8  # of turns at a station
+SHORTEST = 3 * PAIRS  # tokens of all turns of a side: of each turn some are left behind those that warm up
+WARM_UP = 2  # steps of a turn that do not count, at most half of them
 LEFT_OUT = ("engine_place", "placement")  # restart the engine, load the model anew
 #: Choose among tokens, or how many are made at once: the distribution of the next one is the same.
 SAME_DISTRIBUTION = ("decoding", "speculation", "batch", "measurement")
@@ -79,13 +79,11 @@ class Station:
 
 @dataclass
 class Visit:
-    """What a station showed. Rows of steps: before it, under its value."""
+    """What a station showed. `turns`: rows of steps of each, begin ≤ row < end, in the order A B B A."""
 
     station: Station
-    before: tuple[int, int]
-    under: tuple[int, int] = (0, 0)
-    after_end: int = 0
-    switch_ns: int = 0
+    turns: list[tuple[int, int]] = field(default_factory=list)
+    switch_ns: int | None = None  # of the first switch to the value
     refused: str = ""
     sameness: Sameness | None = None
 
@@ -146,11 +144,11 @@ def _example(setting: SettingFacts, now: SettingValue) -> SettingValue:
 
 
 class Walk(Front):
-    """Visits stations. `told` hears of each as it is set out for; `tokens`: of each stretch."""
+    """Visits stations. `told` hears of each as it is set out for; `tokens`: under each value and without it."""
 
     def __init__(self, tokens: int, told: Callable[[str], None]) -> None:
         super().__init__()
-        self._tokens = tokens
+        self._turn_tokens = -(-tokens // PAIRS)
         self._told = told
         self._visits: list[Visit] = []
         self._impossible: list[Station] = []
@@ -158,8 +156,9 @@ class Walk(Front):
         self._waiting: list[Station] = []
         self._generate: Generate | None = None
         self._stage = "load"
+        self._is_under = False
         self._tokens_left = 0
-        self._stretch = 0  # the row at which the stretch that runs began
+        self._begin_row = 0  # of the turn that runs
 
     def run(self, load: Load, generate: Generate) -> list[Row]:
         """Load, walk, and return the table. `problem` says what went wrong, if anything did."""
@@ -169,7 +168,7 @@ class Walk(Front):
         return rows + [Row(station.name, reason=station.reason) for station in self._impossible]
 
     def answer(self, event: Event) -> None:
-        """Where a stretch or a switch is over, the next command."""
+        """Where a turn or a switch is over, the next command."""
         match event:
             case ModelLoaded():
                 self._effective = event.effective
@@ -179,8 +178,8 @@ class Walk(Front):
                 self._generate_again()
             case StepEnded() if event.kind in (StepKind.DECODE, StepKind.VERIFY):
                 self._stepped(event)
-            case SettingsChanged():
-                self._changed(event)
+            case SettingsChanged() if self._stage == "switch":
+                self._switched(event)
             case SamenessMeasured():
                 self._visits[-1].sameness = event.sameness
             case Failed():
@@ -196,88 +195,82 @@ class Walk(Front):
 
     def _generate_again(self) -> None:
         assert self._generate is not None
-        if not self._waiting and self._stage != "under":
-            self._end()
-            return
+        self._stage, self._tokens_left = (
+            "arrive",
+            1,
+        )  # the prompt is read, and one token made, before the next turn
         self.send(self._generate)
-        self._count("before")
-
-    def _count(self, stage: str) -> None:
-        """From here on, as many tokens as asked for, then on to what follows the stage."""
-        self._stage, self._tokens_left, self._stretch = stage, self._tokens, len(self.trace.steps)
 
     def _stepped(self, event: StepEnded) -> None:
-        if self._stage not in ("before", "under"):
+        if self._stage not in ("arrive", "turn"):
             return
         self._tokens_left -= max(1, len(event.tokens) // max(1, event.batch))
         if self._tokens_left > 0:
             return
-        stretch = (self._stretch, len(self.trace.steps))
-        if self._stage == "before":
-            if self._visits and not self._visits[-1].after_end:
-                self._visits[-1].after_end = stretch[1]
-            self._depart(stretch)
-        else:
-            self._return(stretch)
+        if self._stage == "turn":
+            self._visits[-1].turns.append((self._begin_row, len(self.trace.steps)))
+        self._go_on()
 
-    def _depart(self, before: tuple[int, int]) -> None:
-        """The stretch before a station is over: put its value into force."""
-        if not self._waiting:
-            self._stage = "end"
-            self.send(Stop())
+    def _go_on(self) -> None:
+        """To the next turn, or where a station has had all of its turns, to the next station."""
+        if self._visits and not self._visits[-1].refused and len(self._visits[-1].turns) < 2 * PAIRS:
+            self._take_turn(self._visits[-1])
+        elif not self._waiting:
             self._end()
         elif self._is_full():
             self._stage = "again"  # the next READY begins another generation
             self.send(Stop())
         else:
-            station = self._waiting.pop(0)
-            self._told(station.name)
-            self._visits.append(Visit(station, before))
-            self._stage = "change"
-            self.send(Change(station.changes))
+            self._visits.append(Visit(self._waiting.pop(0)))
+            self._told(self._visits[-1].station.name)
+            self._take_turn(self._visits[-1])
+
+    def _take_turn(self, visit: Visit) -> None:
+        turn = len(visit.turns)
+        if is_second(turn) != self._is_under:
+            self._switch(visit, under=is_second(turn))
+        else:
+            self._count()
+
+    def _switch(self, visit: Visit, *, under: bool) -> None:
+        if not under and visit.station.compares and not visit.refused and visit.sameness is None:
+            self.send(MeasureSameness(self._back(visit)))
+        self._stage, self._is_under = "switch", under
+        self.send(Change(visit.station.changes if under else self._back(visit)))
+
+    def _back(self, visit: Visit) -> Configuration:
+        keys = [key for key, _ in visit.station.changes]
+        return tuple((key, value) for key, value in self._effective if key in keys)
+
+    def _switched(self, event: SettingsChanged) -> None:
+        visit = self._visits[-1]
+        if self._is_under:
+            visit.refused = next((change.reason for change in event.changes if change.reason), "")
+            visit.switch_ns = event.switch_ns if visit.switch_ns is None else visit.switch_ns
+        if not visit.refused:
+            self._count()
+        elif self._is_under:
+            self._switch(visit, under=False)
+        else:
+            self._go_on()
+
+    def _count(self) -> None:
+        self._stage, self._tokens_left, self._begin_row = "turn", self._turn_tokens, len(self.trace.steps)
 
     def _is_full(self) -> bool:
         model = self.trace.model
         room = model.context_limit - int(self.trace.steps.context_length[-1]) if model else 0
-        return room < 3 * self._tokens
-
-    def _changed(self, event: SettingsChanged) -> None:
-        visit = self._visits[-1] if self._visits else None
-        if visit is None or self._stage not in ("change", "back"):
-            return
-        if self._stage == "back":
-            self._count("before")
-            return
-        visit.switch_ns = event.switch_ns
-        visit.refused = next((change.reason for change in event.changes if change.reason), "")
-        if visit.refused:
-            self._go_back(visit)
-            return
-        self._count("under")
-
-    def _return(self, under: tuple[int, int]) -> None:
-        visit = self._visits[-1]
-        visit.under = under
-        if visit.station.compares:
-            keys = [key for key, _ in visit.station.changes]
-            before = tuple((key, value) for key, value in self._effective if key in keys)
-            self.send(MeasureSameness(before))
-        self._go_back(visit)
-
-    def _go_back(self, visit: Visit) -> None:
-        keys = [key for key, _ in visit.station.changes]
-        self._stage = "back"
-        self.send(Change(tuple((k, v) for k, v in self._effective if k in keys)))
+        return room < (2 * PAIRS + 2) * self._turn_tokens
 
     def _failed(self, event: Failed) -> None:
         if event.command in ("sameness",):
             return  # the table has no figure then
-        if self._visits and self._stage == "under":
+        if self._visits and self._stage == "turn" and self._is_under:
             self._visits[-1].refused = event.sentence
-            self._go_back(self._visits[-1])
+            self._switch(self._visits[-1], under=False)
             return
-        self._stage = "end"
-        self.give_up(event.sentence)
+        self._end()
+        self.problem = self.problem or event.sentence
 
     def _end(self) -> None:
         self._stage = "end"
@@ -285,18 +278,31 @@ class Walk(Front):
 
 
 def row_of(trace: Trace, visit: Visit) -> Row:
-    """The line of a visit: what its tokens cost against those before and after it."""
+    """The line of a visit: what a token costs under its value, against the turns without it."""
     row = Row(visit.station.name, visit.switch_ns, sameness=visit.sameness, reason=visit.refused)
-    if visit.refused or not visit.under[1]:
+    if visit.refused or not visit.turns:
         return row
-    found = effect_of_stretch(trace, visit.before, visit.under, (visit.under[1], visit.after_end))
-    steps = np.unique(comparable_rows(trace, *visit.under))
-    per_step = float(trace.steps.token_count[steps].mean()) if len(steps) else None
+    found = effect_of_plan(pair_differences(np.array([_token_ns(trace, *turn) for turn in visit.turns])))
+    under = [comparable_rows(trace, *turn) for at, turn in enumerate(visit.turns) if is_second(at)]
+    steps = np.unique(np.concatenate(under)) if under else np.array([], np.int64)
     return replace(
         row,
         ratio=found.ratio,
         low=found.low,
         high=found.high,
         verdict=str(found.verdict),
-        tokens_per_step=per_step,
+        tokens_per_step=float(trace.steps.token_count[steps].mean()) if len(steps) else None,
     )
+
+
+def _token_ns(trace: Trace, begin: int, end: int) -> float:
+    """Time of a token of each sequence in a turn; NaN where none is left.
+
+    The median of its steps; where they yield different numbers of tokens the mean, which weighs each step by its own.
+    """
+    rows = comparable_rows(trace, begin + min(WARM_UP, (end - begin) // 2), end)
+    if not len(rows):
+        return float("nan")
+    times = time_of(trace, rows)
+    varies = len(np.unique(trace.steps.token_count[rows])) > 1
+    return float(np.mean(times) if varies else np.median(times))

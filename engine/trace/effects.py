@@ -15,7 +15,7 @@ from engine.trace.alternation import (
 )
 from engine.trace.comparison import comparable_rows, time_of, work_of
 from engine.trace.ledger import Int64
-from engine.trace.statistics import BLOCK, LOOKS, Effect, effect, effect_within, warm_up
+from engine.trace.statistics import BLOCK, LOOKS, Effect, effect, warm_up
 from engine.trace.store import AlternationRecord, Mark, Trace
 
 TRUSTED_STEPS = 2048  # the latest, on which the self-test stands
@@ -90,19 +90,6 @@ class Effects:
         rows = comparable_rows(self._trace, begin, end)
         found: Int64 = rows[np.isin(self._trace.steps.configuration[rows], alike)]
         return found
-
-
-def effect_of_stretch(
-    trace: Trace, before: tuple[int, int], under: tuple[int, int], after: tuple[int, int]
-) -> Effect:
-    """What a value did for as long as it was in force: its steps against those right before and right after it.
-
-    Stretches of rows of `Steps`, begin ≤ row < end, on the same generation or the next.
-    """
-    rows = [comparable_rows(trace, *stretch) for stretch in (before, under, after)]
-    times = [time_of(trace, each).astype(np.float64) for each in rows]
-    work = [work_of(trace, each).astype(np.float64) for each in rows]
-    return effect_within(times, work)
 
 
 @dataclass(frozen=True, slots=True)

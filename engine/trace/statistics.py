@@ -21,7 +21,6 @@ Float = npt.NDArray[np.float64]
 Samples = npt.ArrayLike  # one-dimensional numbers: an array, or a list of them
 
 BLOCK = 8  # consecutive steps in a block: neighbours resemble each other (lag-1 correlation 0.55 to 0.76)
-FEWEST_BLOCKS = 2  # on either side of a comparison whose end was fixed beforehand
 # Blocks after which a running comparison is looked at: who looks at every step finds anything.
 LOOKS = (8, 16, 32, 64)
 RESAMPLES = 2000
@@ -245,30 +244,6 @@ def effect(
         contexts = _blocks(_array(before_context)[old]), _blocks(_array(after_context)[new])
     ratio, low, high = bootstrap_ratio(_blocks(before[old]), _blocks(after[new]), contexts, seed=seed)
     return Effect(ratio, low, high, verdict_of(low, high), earlier + looked, skipped)
-
-
-def effect_within(wall_ns: Sequence[Samples], context: Sequence[Samples]) -> Effect:
-    """What a value did between two stretches without it: wall ns and contexts of the steps before, under and after.
-
-    Blocks of neighbours are resampled, as in `effect`, and the drift of the context is taken out. The plan is fixed
-    beforehand, so it is looked at once, when all is over; UNCLEAR where a side has fewer than two blocks. `warm_up`:
-    steps left out at the beginning of the stretch under the value; the one behind it loses its own, too.
-    """
-    skips = (0, *(warm_up(each) for each in wall_ns[1:]))
-    before, under, after = (
-        (_whole_blocks(_array(wall)[skip:]), _whole_blocks(_array(work)[skip:]))
-        for wall, work, skip in zip(wall_ns, context, skips, strict=True)
-    )
-    walls, work = (np.concatenate(pair) for pair in zip(before, after, strict=True))
-    count = len(walls) + len(under[0])
-    if min(len(walls), len(under[0])) < FEWEST_BLOCKS:
-        return Effect(None, None, None, Verdict.UNCLEAR, count, skips[1])
-    ratio, low, high = bootstrap_ratio(walls, under[0], (work, under[1]))
-    return Effect(ratio, low, high, verdict_of(low, high), count, skips[1])
-
-
-def _whole_blocks(values: Float) -> Float:
-    return _blocks(values[: len(values) // BLOCK * BLOCK])
 
 
 def _blocks(values: Float) -> Float:
