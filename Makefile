@@ -8,6 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TORCH_INDEX ?=
+WORKERS ?= 2
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 export PIP_NO_WARN_SCRIPT_LOCATION = 1
 
@@ -16,8 +17,9 @@ export PIP_NO_WARN_SCRIPT_LOCATION = 1
 run: $(VENV)/.ready
 	@$(BIN)/cyclograph $(ARGS)
 
+# Tests of one file stay together: they share fixtures, and one process has one engine at a time.
 test: $(VENV)/.ready-test
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 bench: $(VENV)/.ready-test
 	@for name in startup frame loop overhead observer; do $(BIN)/python -m tests.benchmarks.$$name $(ARGS) || exit 1; done
