@@ -1,15 +1,16 @@
-"""Which kernel computes attention: eager, torch's SDPA (automatic, or one of its backends alone), or
-FlexAttention.
+"""Which kernel computes attention: eager, torch's SDPA (automatic, or one of its backends alone), FlexAttention, or the
+FlashAttention packages where they are installed.
 
 A switch takes `set_attn_implementation` and torch's global SDPA flags, so that a step enters nothing of its
 own.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch.backends import cuda as flags
+from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
 
 from engine.protocol import Choice, SettingFacts, SettingValue
 from engine.runtime.live import LiveModel
@@ -23,6 +24,7 @@ _TRIAL_SIZES = (2, 2, 1)
 _ANSWER_SIZES = (4, 1)
 #: Tried only when chosen, or when the engine is idle: what it imports would keep the first token waiting.
 SLOW_TO_TRY = frozenset({"flex"})
+SIXTEEN_BIT = (torch.float16, torch.bfloat16)
 NO_ATTENTION = "This model has no attention layers, so there is no attention kernel to choose."
 _ENABLE = {
     "math": flags.enable_math_sdp,
@@ -42,6 +44,7 @@ class Kernel:
     backend: str = ""
 
 
+_FLASH = "Like SDPA's flash, from the package of its authors: often newer and a little faster."
 KERNELS = {
     "eager": Kernel("eager", "Eager", "Writes the whole score matrix to memory: slower on long contexts."),
     "sdpa": Kernel("sdpa", "SDPA (automatic)", "Torch picks the fastest of its backends for each call."),
@@ -54,6 +57,13 @@ KERNELS = {
     ),
     "sdpa:cudnn": Kernel("sdpa", "SDPA: cuDNN", "NVIDIA's own kernel, for recent cards.", "cudnn"),
     "flex": Kernel(flex.NAME, "FlexAttention (not compiled)", "Slower without compilation: it runs unfused."),
+    "flash_attention_2": Kernel("flash_attention_2", "FlashAttention 2", _FLASH),
+    "flash_attention_3": Kernel("flash_attention_3", "FlashAttention 3", _FLASH),
+}
+#: transformers would fetch a kernel from the hub for one that is missing; nothing is fetched that nobody asked for.
+INSTALLED: dict[str, tuple[Callable[[], bool], str]] = {
+    "flash_attention_2": (is_flash_attn_2_available, "flash-attn"),
+    "flash_attention_3": (is_flash_attn_3_available, "flash-attn-3"),
 }
 
 
@@ -68,10 +78,9 @@ class Attention:
         whole = "" if _has_attention(live) else NO_ATTENTION
         reasons = dict.fromkeys(KERNELS, whole)
         if not whole:
-            reasons |= {value: _why_fixed(live, value) for value in SLOW_TO_TRY}
-            reasons |= self._try(
-                live, before, KERNELS.keys() - (SLOW_TO_TRY if self.key in live.untried else ())
-            )
+            later = _tried_later(live) | (SLOW_TO_TRY if self.key in live.untried else frozenset())
+            reasons |= {value: _why_fixed(live, value) for value in later}
+            reasons |= self._try(live, before, KERNELS.keys() - later)
         return SettingFacts(
             key=self.key,
             family="attention",
@@ -165,6 +174,11 @@ def _sizes(live: LiveModel) -> tuple[int, ...]:
     return _TRIAL_SIZES if live.anatomy.encoder is None else _ANSWER_SIZES
 
 
+def _tried_later(live: LiveModel) -> frozenset[str]:
+    """Kernels that compute in 16 bit only say nothing yet in a wider precision: they are tried when they are chosen."""
+    return frozenset(INSTALLED) if live.model.dtype not in SIXTEEN_BIT else frozenset()
+
+
 def _has_attention(live: LiveModel) -> bool:
     return not live.anatomy.blocks or any(block.attention for block in live.anatomy.blocks)
 
@@ -173,6 +187,11 @@ def _why_fixed(live: LiveModel, value: str) -> str:
     """Why this model cannot change to the kernel's implementation at all; "" when it may."""
     if not _has_attention(live):
         return NO_ATTENTION
+    if value in INSTALLED and not INSTALLED[value][0]():
+        package = INSTALLED[value][1]
+        return (
+            f"The package {package} and a CUDA device that it supports are needed: install it beside torch."
+        )
     if KERNELS[value].implementation == live.model.config._attn_implementation:
         return ""
     can_set = getattr(live.model, "_can_set_attn_implementation", None)

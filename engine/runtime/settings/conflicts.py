@@ -120,6 +120,13 @@ CONFLICTS: tuple[Conflict, ...] = (
         " eager, or kv_cache to dynamic.",
     ),
     Conflict(
+        "attention",
+        one_of("flash_attention_2", "flash_attention_3"),
+        "precision",
+        one_of("float32"),
+        "FlashAttention computes in 16 bit only: set precision to bfloat16 or float16 first, or attention to sdpa.",
+    ),
+    Conflict(
         "sparsity",
         one_of("2:4"),
         "quantization",

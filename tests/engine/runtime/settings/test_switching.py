@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from engine.protocol import SettingFacts
-from engine.runtime.settings import ALL
+from engine.runtime.settings import ALL, attention
 from engine.runtime.settings.base import SettingRefused
+from engine.runtime.settings.conflicts import CONFLICTS, settle
 from engine.runtime.settings.execution import usable_processors
 from engine.runtime.settings.resolve import current_values
 from engine.runtime.settings.trial import first_layers, run_trial
@@ -206,3 +207,33 @@ def test_a_trial_of_a_deep_model_runs_its_first_layers_and_puts_all_back(
     ran.clear()
     run_trial(live, (2,))
     assert ran == list(range(9))
+
+
+def test_flash_attention_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    reason = {c.value: c.reason for c in probed("llama")["attention"].choices}["flash_attention_2"]
+    assert is_sentence(reason)
+    assert "flash-attn" in reason
+    with pytest.raises(SettingRefused, match="flash-attn"):
+        setting("attention").apply(small_live("llama"), "flash_attention_2")
+
+
+def test_installed_flash_attention_is_tried_in_16_bit_when_it_is_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in attention.INSTALLED:
+        monkeypatch.setitem(attention.INSTALLED, name, (lambda: True, "flash-attn"))
+    live = small_live("llama")
+    facts = setting("attention").probe(live)
+    assert not next(c.reason for c in facts.choices if c.value == "flash_attention_2")
+    settled, reasons = settle(
+        {"attention": "flash_attention_2", "precision": "float32"},
+        {"attention": "sdpa", "precision": "float32"},
+        ["precision", "attention"],
+        CONFLICTS,
+    )
+    assert settled["attention"] == "sdpa"
+    assert "16 bit" in reasons["attention"]
+    setting("precision").apply(live, "bfloat16")
+    with pytest.raises(SettingRefused, match="It fails on this model"):  # it is not there, after all
+        setting("attention").apply(live, "flash_attention_2")
+    assert setting("attention").current(live) == "sdpa"
