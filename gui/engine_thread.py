@@ -397,7 +397,7 @@ class EngineThread(QObject):
         self.loaded = loaded
         too_late = self._watch.is_cancelled
         self._watch.answered()
-        self._replace_trace(Trace(loaded))
+        self._replace_trace(Trace(loaded, self.started))
         self.model_loaded.emit(loaded)
         if too_late:
             self.noted.emit(f"{loaded.model.name} was ready before its load could be given up.")

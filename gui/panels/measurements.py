@@ -10,6 +10,7 @@ from engine.protocol import Family
 from engine.trace.metrics import Measured, summary
 from engine.trace.phases import Phase
 from engine.trace.store import GenerationRecord, Trace
+from engine.trace.wording import formatted as formatted
 from gui import units
 from gui.panels.widgets import Segments, label, set_text
 from gui.theme import Theme
@@ -187,21 +188,6 @@ NAMES = {key: name for key, name, _ in SHARES} | {
     "tokens": "tokens",
     "context_length": "context",
 }
-
-
-def formatted(measured: Measured) -> str:
-    """A metric's value with its unit."""
-    value = measured.value
-    match measured.metric.unit:
-        case "ns":
-            return units.duration(value)
-        case "tokens/s":
-            return units.rate(value)
-        case "sequences/s":
-            return units.rate(value, "seq")
-        case "1":
-            return units.share(value)
-    return units.ABSENT if value is None else f"{value:,.0f}"
 
 
 def _headline(measured: Measured) -> tuple[str, str]:
