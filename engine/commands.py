@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from engine import __version__
+from engine.exporting import add_export
 from engine.front import Front
 from engine.prefill_walk import PrefillWalk
 from engine.prompt_files import prompt_text
@@ -44,6 +45,7 @@ from engine.report import (
     print_settings,
     print_walk,
 )
+from engine.trace.export import ExportRefused
 from engine.walk import SHORTEST, Walk
 
 Answer = TypeVar("Answer")
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         return int(options.run(options))
-    except BadInput as problem:
+    except (BadInput, ExportRefused) as problem:
         if getattr(options, "json", False):
             JsonReport(sys.stdout).problem(str(problem))
         print(problem, file=sys.stderr)
@@ -88,6 +90,9 @@ def parser() -> argparse.ArgumentParser:
     settings.set_defaults(run=list_settings)
     _add_walk(
         commands.add_parser("walk", help="try every setting that is possible here, and say what each did")
+    )
+    add_export(
+        commands.add_parser("export", help="write a recorded session as a table, a trace, a text or a report")
     )
     commands.add_parser("serve", help="the engine process of a window (binary; not for people)").set_defaults(
         run=serve

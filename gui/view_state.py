@@ -13,19 +13,16 @@ import numpy.typing as npt
 
 from engine.trace.comparison import work_of
 from engine.trace.ledger import Int64
-from engine.trace.phases import Phase
+from engine.trace.phases import PHASE_COUNT, Phase, Role
 from engine.trace.pooling import HEADROOM as HEADROOM
-from engine.trace.pooling import StripColumns as StripColumns
+from engine.trace.pooling import SAMPLED
 from engine.trace.pooling import bucket_size as bucket_size
 from engine.trace.pooling import configuration_numbers as configuration_numbers
 from engine.trace.pooling import is_preparation as is_preparation
 from engine.trace.pooling import latency_ns as latency_ns
-from engine.trace.pooling import map_ceiling_ns as map_ceiling_ns
-from engine.trace.pooling import map_columns as map_columns
 from engine.trace.pooling import nice_ceiling as nice_ceiling
 from engine.trace.pooling import only_reads as only_reads
 from engine.trace.pooling import slowest as slowest
-from engine.trace.pooling import strip_columns as strip_columns
 from engine.trace.pooling import ticks as ticks
 from engine.trace.pooling import usual_ns as usual_ns
 from engine.trace.statistics import RollingQuantiles
@@ -98,6 +95,66 @@ def visible_slice(scale: StepScale, count: int) -> slice:
     """The rows of `Steps` that are on screen."""
     first = min(count, max(0, math.floor(scale.first)))
     return slice(first, min(count, max(first, math.ceil(scale.last))))
+
+
+# ---------------------------------------------------------------- token strip
+
+
+@dataclass(frozen=True, slots=True)
+class StripColumns:
+    """Stacked columns. begin, end (c): first step of a column and of the next. step (c): the slowest step
+    in it.
+
+    edges_ns (c, PHASE_COUNT + 1): from 0 over the tops of the phases, in the order of STACK, to the step's
+    wall time.
+    """
+
+    begin: Int64
+    end: Int64
+    step: Int64
+    edges_ns: Int64
+    prefill: Bool
+
+
+def strip_columns(trace: Trace, size: int, buckets: range) -> StripColumns:
+    """The columns of the token strip for some buckets of `size` steps."""
+    steps = trace.steps
+    count = len(steps)
+    begin = np.arange(buckets.start, buckets.stop, dtype=np.int64) * size
+    step = slowest(steps.wall_ns, size, buckets)
+    edges = np.zeros((len(step), PHASE_COUNT + 1), np.int64)
+    np.cumsum(steps.phases_ns[step], axis=1, out=edges[:, 1:])
+    prefill = is_preparation(trace, steps.kind[step])
+    return StripColumns(begin, np.minimum(begin + size, max(count, 1)), step, edges, prefill)
+
+
+# ---------------------------------------------------------------- layer map
+
+
+def map_columns(trace: Trace, role: Role, size: int, buckets: range) -> Int64:
+    """The largest time of each layer in each bucket: (buckets, layers) ns. Zero: not told apart there."""
+    values = trace.steps.layers_ns
+    first, end = buckets.start * size, min(buckets.stop * size, len(values))
+    part: Int64 = values[first:end, :, role]
+    if size == 1 or not part.size:
+        return part
+    whole = len(part) // size
+    layers = part.shape[1]
+    pooled = np.empty((-(-len(part) // size), layers), np.int64)
+    # copied to be contiguous first: three times as fast as np.maximum.reduceat along the first axis
+    np.ascontiguousarray(part[: whole * size]).reshape(whole, size, layers).max(axis=1, out=pooled[:whole])
+    if whole * size < len(part):
+        pooled[whole] = part[whole * size :].max(axis=0)
+    return pooled
+
+
+def map_ceiling_ns(trace: Trace, role: Role, rows: slice) -> float:
+    """The usual largest layer time among the steps on screen, which is the top of the colour scale."""
+    values = trace.steps.layers_ns[rows, :, role]
+    if not values.size:
+        return 0.0
+    thin = 1 + values.size // (8 * SAMPLED)
+    return usual_ns(values[::thin].max(axis=1), trace.steps.kind[rows][::thin])
 
 
 # ---------------------------------------------------------------- latency

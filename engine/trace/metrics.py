@@ -67,7 +67,8 @@ def summary(
     """Every metric by its key, over some generations of a trace (all of them by default).
 
     With `configuration` only steps under its settings count, with `counted` only those rows of `Steps`; and only
-    generations of which every step counts have latencies of their own. Raises IndexError when the trace has no such configuration.
+    generations of which every step counts have latencies of their own. Raises IndexError when the trace has no such
+    configuration.
     """
     view = view_generations(trace, generations, configuration, counted)
     measured = [function(view) for function in _PLAIN]

@@ -6,18 +6,17 @@ stacked bar is always one real step whose phases sum to its wall time.
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.trace.generation_view import Bool, writes
 from engine.trace.ledger import Int64
-from engine.trace.phases import PHASE_COUNT, Role, StepKind
+from engine.trace.phases import StepKind
 from engine.trace.store import KINDS, Trace
 
 HEADROOM = 1.25  # above what is usual
-_SAMPLED = 4096  # a scale is found from at most this many steps
+SAMPLED = 4096  # a scale is found from at most this many steps
 #: Steps that yield no token; a scale that suits them is of no use for the others.
 _PREFILL_LIKE = [KINDS.index(kind) for kind in (StepKind.PREFILL, StepKind.ENCODE, StepKind.BACKWARD)]
 _CEILINGS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
@@ -56,7 +55,7 @@ def usual_ns(values: Int64, kinds: npt.NDArray[np.int8]) -> float:
     stretches are thinned evenly. Prefill steps are left out, since one of them would flatten all others. 0
     without values.
     """
-    thin = 1 + len(values) // _SAMPLED
+    thin = 1 + len(values) // SAMPLED
     values, kinds = values[::thin], kinds[::thin]
     usual = values[~np.isin(kinds, _PREFILL_LIKE)]
     chosen = usual if len(usual) else values
@@ -64,34 +63,6 @@ def usual_ns(values: Int64, kinds: npt.NDArray[np.int8]) -> float:
         return 0.0
     place = (len(chosen) - 1) * (99 if len(chosen) >= 100 else 95) // 100
     return float(np.partition(chosen, place)[place])
-
-
-@dataclass(frozen=True, slots=True)
-class StripColumns:
-    """Stacked columns. begin, end (c): first step of a column and of the next. step (c): the slowest step
-    in it.
-
-    edges_ns (c, PHASE_COUNT + 1): from 0 over the tops of the phases, in the order of STACK, to the step's
-    wall time.
-    """
-
-    begin: Int64
-    end: Int64
-    step: Int64
-    edges_ns: Int64
-    prefill: Bool
-
-
-def strip_columns(trace: Trace, size: int, buckets: range) -> StripColumns:
-    """The columns of the token strip for some buckets of `size` steps."""
-    steps = trace.steps
-    count = len(steps)
-    begin = np.arange(buckets.start, buckets.stop, dtype=np.int64) * size
-    step = slowest(steps.wall_ns, size, buckets)
-    edges = np.zeros((len(step), PHASE_COUNT + 1), np.int64)
-    np.cumsum(steps.phases_ns[step], axis=1, out=edges[:, 1:])
-    prefill = is_preparation(trace, steps.kind[step])
-    return StripColumns(begin, np.minimum(begin + size, max(count, 1)), step, edges, prefill)
 
 
 def only_reads(trace: Trace) -> bool:
@@ -118,32 +89,6 @@ def slowest(wall_ns: Int64, size: int, buckets: range) -> Int64:
     if rest < end:
         found = np.append(found, rest + int(wall_ns[rest:end].argmax()))
     return found
-
-
-def map_columns(trace: Trace, role: Role, size: int, buckets: range) -> Int64:
-    """The largest time of each layer in each bucket: (buckets, layers) ns. Zero: not told apart there."""
-    values = trace.steps.layers_ns
-    first, end = buckets.start * size, min(buckets.stop * size, len(values))
-    part: Int64 = values[first:end, :, role]
-    if size == 1 or not part.size:
-        return part
-    whole = len(part) // size
-    layers = part.shape[1]
-    pooled = np.empty((-(-len(part) // size), layers), np.int64)
-    # copied to be contiguous first: three times as fast as np.maximum.reduceat along the first axis
-    np.ascontiguousarray(part[: whole * size]).reshape(whole, size, layers).max(axis=1, out=pooled[:whole])
-    if whole * size < len(part):
-        pooled[whole] = part[whole * size :].max(axis=0)
-    return pooled
-
-
-def map_ceiling_ns(trace: Trace, role: Role, rows: slice) -> float:
-    """The usual largest layer time among the steps on screen, which is the top of the colour scale."""
-    values = trace.steps.layers_ns[rows, :, role]
-    if not values.size:
-        return 0.0
-    thin = 1 + values.size // (8 * _SAMPLED)
-    return usual_ns(values[::thin].max(axis=1), trace.steps.kind[rows][::thin])
 
 
 def latency_ns(trace: Trace, rows: Int64 | slice) -> Int64:

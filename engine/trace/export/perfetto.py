@@ -1,0 +1,282 @@
+"""A trace in the trace-event format, which ui.perfetto.dev and chrome://tracing open.
+
+Source: "Trace Event Format" (Google, 2016), JSON object form. Steps lie on a track of the host with their phases nested
+in them, layer by layer, as begin and end events in the order in which they were stamped; generations, switches and
+tokens have tracks of their own; marks are instants through all tracks; context, cache, batch and memory are counters.
+`ts` is microseconds since the first event, written with three decimals: nothing of a nanosecond is lost.
+
+A lane is what one clock saw of a step; a counter is one number over time. Both are rows of a table: another one is a
+line.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, BinaryIO
+
+from engine import __version__
+from engine.protocol import MemorySampled
+from engine.trace.export.excerpt import Excerpt
+from engine.trace.export.progress import Tick
+from engine.trace.ledger import END, Int64, Layout
+from engine.trace.phases import LABELS, Phase
+from engine.trace.store import KINDS, NO_LATENCY, JoinMark, Mark, Trace
+from engine.trace.wording import change_sentences
+
+PID = 1
+TICK_EVERY = 128  # steps
+PIECE = 1 << 16  # characters written at once
+
+
+# ---------------------------------------------------------------- what is on it
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A track on which steps lie. `stamps`: their time stamps (stamps,), ns of the lane's clock, by trace and step."""
+
+    tid: int
+    name: str
+    stamps: Callable[[Trace, int], Int64]
+
+
+LANES = (Lane(1, "host: steps", Trace.stamps),)
+GENERATIONS, SETTINGS, TOKENS = 11, 12, 13
+TRACKS = {
+    **{lane.tid: lane.name for lane in LANES},
+    GENERATIONS: "generations",
+    SETTINGS: "settings",
+    TOKENS: "tokens",
+}
+
+#: Counters with a value a step: their name, and what they count.
+STEP_COUNTERS: Mapping[str, tuple[str, Callable[[Trace, int], int]]] = {
+    "context": ("tokens", lambda trace, row: int(trace.steps.context_length[row])),
+    "cache": ("bytes", lambda trace, row: int(trace.steps.cache_bytes[row])),
+    "batch": ("sequences", lambda trace, row: int(trace.steps.batch[row])),
+}
+#: Counters with a value a sample of memory; None where that was not measured.
+MEMORY_COUNTERS: Mapping[str, Callable[[MemorySampled], int | None]] = {
+    "memory of the engine": lambda sample: sample.process_bytes,
+    "weights": lambda sample: sample.weight_bytes,
+    "device memory allocated": lambda sample: sample.device_allocated_bytes,
+    "device memory reserved": lambda sample: sample.device_reserved_bytes,
+}
+
+
+# ---------------------------------------------------------------- writing
+
+
+def write_perfetto(excerpt: Excerpt, file: BinaryIO, tick: Tick) -> None:
+    """Write one JSON object: `traceEvents`, and in `otherData` what it is of."""
+    head = _dumps({"displayTimeUnit": "ns", "otherData": _about(excerpt)})
+    pieces, length = [head[:-1], ',"traceEvents":[\n'], 0
+    for number, event in enumerate(events(excerpt, tick)):
+        pieces.append(",\n" + event if number else event)
+        length += len(event)
+        if length > PIECE:
+            file.write("".join(pieces).encode("utf-8", "backslashreplace"))
+            pieces, length = [], 0
+    file.write("".join([*pieces, "\n]}\n"]).encode("utf-8", "backslashreplace"))
+
+
+def _about(excerpt: Excerpt) -> dict[str, str]:
+    model, engine = excerpt.trace.model, excerpt.trace.engine
+    told = {"made by": f"Cyclograph {__version__}", "steps": excerpt.words}
+    if model is not None:
+        told |= {"model": model.name, "architecture": model.architecture, "device": model.device}
+    return told | (dict(engine.versions) if engine else {})
+
+
+def events(excerpt: Excerpt, tick: Tick = lambda _: None) -> Iterator[str]:
+    """Every event as a JSON object. On each track they come in order of time, and what is nested is inside."""
+    origin = _origin(excerpt)
+    yield from map(_json, _metadata(excerpt.trace))
+    yield from map(_json, chain(_generations(excerpt, origin), _switches(excerpt, origin)))
+    yield from map(_json, chain(_instants(excerpt, origin), _tokens(excerpt, origin)))
+    yield from _memory(excerpt, origin)
+    writers: dict[int, _StepWriter] = {}
+    for place, row in enumerate(excerpt.rows):
+        number = int(excerpt.trace.steps.layout[row])
+        if number not in writers:
+            writers[number] = _StepWriter(excerpt.trace.layouts[number])
+        yield from writers[number].events(excerpt.trace, row, origin)
+        if place % TICK_EVERY == 0:
+            tick(place / len(excerpt.rows))
+
+
+def _origin(excerpt: Excerpt) -> int:
+    """The first moment (ns) of anything that is written."""
+    moments = [int(excerpt.trace.steps.begin_ns[excerpt.rows[0]])]
+    moments += [g.started.submitted_ns for g in excerpt.generations]
+    moments += [m.at_ns - max(0, m.event.switch_ns) for m in excerpt.marks]
+    moments += [j.event.at_ns for j in excerpt.joins] + [m.at_ns for m in excerpt.memory]
+    return min(moments)
+
+
+def _ts(ns: int) -> str:
+    """Nanoseconds as microseconds with three decimals."""
+    whole, rest = divmod(abs(ns), 1000)
+    return f"{'-' if ns < 0 else ''}{whole}.{rest:03d}"
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _json(event: dict[str, Any]) -> str:
+    """An event as JSON; `ts` and `dur` are given in ns."""
+    times = "".join(f',"{name}":{_ts(event.pop(name))}' for name in ("ts", "dur") if name in event)
+    return _dumps(event)[:-1] + times + "}"
+
+
+# ---------------------------------------------------------------- tracks
+
+
+def _metadata(trace: Trace) -> Iterator[dict[str, Any]]:
+    name = f"Cyclograph: {trace.model.name}" if trace.model else "Cyclograph"
+    yield {"ph": "M", "pid": PID, "tid": 0, "name": "process_name", "args": {"name": name}}
+    for place, (tid, track) in enumerate(TRACKS.items()):
+        yield {"ph": "M", "pid": PID, "tid": tid, "name": "thread_name", "args": {"name": track}}
+        yield {"ph": "M", "pid": PID, "tid": tid, "name": "thread_sort_index", "args": {"sort_index": place}}
+
+
+def _slice(tid: int, name: str, begin_ns: int, duration_ns: int, args: dict[str, Any]) -> dict[str, Any]:
+    whole = {"ph": "X", "pid": PID, "tid": tid, "cat": TRACKS[tid], "name": name, "args": args}
+    return whole | {"ts": begin_ns, "dur": max(0, duration_ns)}
+
+
+def _generations(excerpt: Excerpt, origin: int) -> Iterator[dict[str, Any]]:
+    steps = excerpt.trace.steps
+    for generation in excerpt.generations:
+        started, ended = generation.started, generation.ended
+        begin = started.submitted_ns
+        last = generation.end_step - 1
+        end = (
+            max(begin, int(steps.begin_ns[last] + steps.wall_ns[last]))
+            if last >= generation.first_step
+            else begin
+        )
+        end = max(end, ended.at_ns) if ended else end
+        args = {
+            "prompt tokens": len(started.prompt_ids),
+            "most new tokens": started.max_new_tokens,
+            "first step": generation.first_step,
+            "ended": ended.reason if ended else "not over",
+        }
+        yield _slice(GENERATIONS, f"generation {started.generation}", begin - origin, end - begin, args)
+        tokenize = min(started.tokenize_ns, end - begin)
+        yield _slice(GENERATIONS, "tokenize the prompt", begin - origin, tokenize, {})
+
+
+def _switches(excerpt: Excerpt, origin: int) -> Iterator[dict[str, Any]]:
+    for mark in excerpt.marks:
+        begin = mark.at_ns - max(0, mark.event.switch_ns)
+        args = {"before step": mark.step, "changes": change_sentences(mark.event)[:-1]}
+        yield _slice(SETTINGS, mark.text or "switch", begin - origin, mark.event.switch_ns, args)
+
+
+def _instants(excerpt: Excerpt, origin: int) -> Iterator[dict[str, Any]]:
+    for mark in sorted(excerpt.all_marks, key=_moment):
+        yield {
+            "ph": "i",
+            "s": "p",
+            "pid": PID,
+            "tid": SETTINGS,
+            "cat": "mark",
+            "name": mark.text or "mark",
+            "args": {"before step": mark.step},
+            "ts": _moment(mark) - origin,
+        }
+
+
+def _moment(mark: Mark | JoinMark) -> int:
+    return mark.event.at_ns
+
+
+def _tokens(excerpt: Excerpt, origin: int) -> Iterator[dict[str, Any]]:
+    tokens = excerpt.trace.tokens
+    for row in excerpt.tokens:
+        args = {
+            "id": int(tokens.id[row]),
+            "step": int(tokens.step[row]),
+            "sequence": int(tokens.sequence[row]),
+        }
+        yield {
+            "ph": "i",
+            "s": "t",
+            "pid": PID,
+            "tid": TOKENS,
+            "cat": "token",
+            "name": tokens.text[row] or "…",
+            "args": args,
+            "ts": int(tokens.arrival_ns[row]) - origin,
+        }
+
+
+def _counter(name: str, what: str, value: int, at_ns: int) -> str:
+    return f'{{"ph":"C","pid":{PID},"tid":0,"name":{_dumps(name)},"args":{{{_dumps(what)}:{value}}},"ts":{_ts(at_ns)}}}'
+
+
+def _memory(excerpt: Excerpt, origin: int) -> Iterator[str]:
+    for sample in sorted(excerpt.memory, key=lambda sample: sample.at_ns):
+        for name, read in MEMORY_COUNTERS.items():
+            value = read(sample)
+            if value is not None:
+                yield _counter(name, "bytes", value, sample.at_ns - origin)
+
+
+# ---------------------------------------------------------------- steps
+
+
+class _StepWriter:
+    """Writes the steps of one layout: what does not change from step to step is made once."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._heads = {lane.tid: [_head(layout, code, lane.tid) for code in layout.codes] for lane in LANES}
+
+    def events(self, trace: Trace, row: int, origin: int) -> Iterator[str]:
+        """The events of a step of this layout: itself, what is nested in it, and its counters."""
+        steps = trace.steps
+        end_ns = int(steps.begin_ns[row] + steps.wall_ns[row]) - origin
+        for lane in LANES:
+            moments = (lane.stamps(trace, row) - origin).tolist()
+            told = {"name": _step_name(trace, row), "cat": "step", "args": _step_args(trace, row)}
+            common = f'"pid":{PID},"tid":{lane.tid},"ts":'
+            yield f'{{"ph":"B",{_dumps(told)[1:-1]},{common}{_ts(moments[0])}}}'
+            for head, moment in zip(self._heads[lane.tid], moments[1:-1], strict=True):
+                yield f"{head}{_ts(moment)}}}"
+            yield f'{{"ph":"E",{common}{_ts(moments[-1])}}}'
+        for name, (what, read) in STEP_COUNTERS.items():
+            yield _counter(name, what, read(trace, row), end_ns)
+
+
+def _head(layout: Layout, code: int, tid: int) -> str:
+    """The event that a stamp with this code is, up to its time."""
+    common = f'"pid":{PID},"tid":{tid},"ts":'
+    if code == END:
+        return f'{{"ph":"E",{common}'
+    span = layout.names[code - 1]
+    told = {"name": _span_name(span.phase, span.layer, span.name), "cat": LABELS[span.phase]}
+    args = {"module": span.name} | ({"layer": span.layer} if span.layer >= 0 else {})
+    return f'{{"ph":"B",{_dumps({**told, "args": args})[1:-1]},{common}'
+
+
+def _span_name(phase: Phase, layer: int, module: str) -> str:
+    if layer < 0:
+        return LABELS[phase] if phase is not Phase.NORM else module
+    return f"L{layer:02d} {LABELS[phase]}" if phase is not Phase.NORM else f"layer {layer}"
+
+
+def _step_name(trace: Trace, row: int) -> str:
+    return f"{KINDS[int(trace.steps.kind[row])].value} step {row}"
+
+
+def _step_args(trace: Trace, row: int) -> dict[str, Any]:
+    steps = trace.steps
+    names = ("generation", "configuration", "context_length", "batch", "prompt_tokens", "drafted", "accepted")
+    args: dict[str, Any] = {name: int(getattr(steps, name)[row]) for name in names}
+    itl_ns = int(steps.itl_ns[row])
+    args |= {} if itl_ns == NO_LATENCY else {"itl_ns": itl_ns}
+    return args | {"text": "".join(trace.tokens.text[i] for i in trace.tokens_of(row))}
