@@ -72,14 +72,13 @@ def excerpt_of(trace: Trace, first: int = 0, last: int | None = None) -> Excerpt
     count = len(trace.steps)
     if not count:
         raise ExportRefused("Nothing has been measured, so there is nothing to export: run a prompt first.")
-    end = count if last is None else last + 1
-    if not 0 <= first < end:
-        raise ExportRefused(f"No step lies from {first:,} to {end - 1:,}: give the earlier step first.")
+    if first < 0 or (last is not None and last < first):
+        raise ExportRefused(f"No step lies from {first:,} to {last}: give the earlier step first, from 0 on.")
     if first >= count:
         raise ExportRefused(
             f"There is no step {first:,}: the session has {count:,}, from 0 to {count - 1:,}."
         )
-    rows = range(first, min(end, count))
+    rows = range(first, count if last is None else min(last + 1, count))
     is_whole = len(rows) == count
     begin_ns, end_ns = _times(trace, rows)
 

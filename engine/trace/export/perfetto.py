@@ -93,8 +93,8 @@ def events(excerpt: Excerpt, tick: Tick = lambda _: None) -> Iterator[str]:
     """Every event as a JSON object. On each track they come in order of time, and what is nested is inside."""
     origin = _origin(excerpt)
     yield from map(_json, _metadata(excerpt.trace))
-    yield from map(_json, chain(_generations(excerpt, origin), _switches(excerpt, origin)))
-    yield from map(_json, chain(_instants(excerpt, origin), _tokens(excerpt, origin)))
+    kinds = (_generations, _switches, _instants, _tokens)
+    yield from map(_json, chain.from_iterable(kind(excerpt, origin) for kind in kinds))
     yield from _memory(excerpt, origin)
     writers: dict[int, _StepWriter] = {}
     for place, row in enumerate(excerpt.rows):
@@ -135,11 +135,13 @@ def _json(event: dict[str, Any]) -> str:
 
 
 def _metadata(trace: Trace) -> Iterator[dict[str, Any]]:
-    name = f"Cyclograph: {trace.model.name}" if trace.model else "Cyclograph"
-    yield {"ph": "M", "pid": PID, "tid": 0, "name": "process_name", "args": {"name": name}}
+    def told(tid: int, what: str, **args: object) -> dict[str, Any]:
+        return {"ph": "M", "pid": PID, "tid": tid, "cat": "__metadata", "name": what, "args": args, "ts": 0}
+
+    yield told(0, "process_name", name=f"Cyclograph: {trace.model.name}" if trace.model else "Cyclograph")
     for place, (tid, track) in enumerate(TRACKS.items()):
-        yield {"ph": "M", "pid": PID, "tid": tid, "name": "thread_name", "args": {"name": track}}
-        yield {"ph": "M", "pid": PID, "tid": tid, "name": "thread_sort_index", "args": {"sort_index": place}}
+        yield told(tid, "thread_name", name=track)
+        yield told(tid, "thread_sort_index", sort_index=place)
 
 
 def _slice(tid: int, name: str, begin_ns: int, duration_ns: int, args: dict[str, Any]) -> dict[str, Any]:
@@ -148,16 +150,13 @@ def _slice(tid: int, name: str, begin_ns: int, duration_ns: int, args: dict[str,
 
 
 def _generations(excerpt: Excerpt, origin: int) -> Iterator[dict[str, Any]]:
+    """As asynchronous events, which may overlap: one that is stopped for the next ends while that begins."""
     steps = excerpt.trace.steps
-    for generation in excerpt.generations:
-        started, ended = generation.started, generation.ended
-        begin = started.submitted_ns
-        last = generation.end_step - 1
-        end = (
-            max(begin, int(steps.begin_ns[last] + steps.wall_ns[last]))
-            if last >= generation.first_step
-            else begin
-        )
+    for place, generation in enumerate(excerpt.generations):
+        started, ended, last = generation.started, generation.ended, generation.end_step - 1
+        begin = end = started.submitted_ns
+        if last >= generation.first_step:
+            end = max(end, int(steps.begin_ns[last] + steps.wall_ns[last]))
         end = max(end, ended.at_ns) if ended else end
         args = {
             "prompt tokens": len(started.prompt_ids),
@@ -165,9 +164,13 @@ def _generations(excerpt: Excerpt, origin: int) -> Iterator[dict[str, Any]]:
             "first step": generation.first_step,
             "ended": ended.reason if ended else "not over",
         }
-        yield _slice(GENERATIONS, f"generation {started.generation}", begin - origin, end - begin, args)
-        tokenize = min(started.tokenize_ns, end - begin)
-        yield _slice(GENERATIONS, "tokenize the prompt", begin - origin, tokenize, {})
+        own = {"pid": PID, "tid": GENERATIONS, "cat": "generation", "id": f"0x{place:x}"}
+        whole = own | {"name": f"generation {started.generation}"}
+        tokenize = own | {"name": "tokenize the prompt"}
+        yield {"ph": "b", **whole, "args": args, "ts": begin - origin}
+        yield {"ph": "b", **tokenize, "ts": begin - origin}
+        yield {"ph": "e", **tokenize, "ts": min(begin + started.tokenize_ns, end) - origin}
+        yield {"ph": "e", **whole, "ts": end - origin}
 
 
 def _switches(excerpt: Excerpt, origin: int) -> Iterator[dict[str, Any]]:
@@ -216,7 +219,8 @@ def _tokens(excerpt: Excerpt, origin: int) -> Iterator[dict[str, Any]]:
 
 
 def _counter(name: str, what: str, value: int, at_ns: int) -> str:
-    return f'{{"ph":"C","pid":{PID},"tid":0,"name":{_dumps(name)},"args":{{{_dumps(what)}:{value}}},"ts":{_ts(at_ns)}}}'
+    told = f'"pid":{PID},"tid":0,"cat":"counter","name":{_dumps(name)},"args":{{{_dumps(what)}:{value}}}'
+    return f'{{"ph":"C",{told},"ts":{_ts(at_ns)}}}'
 
 
 def _memory(excerpt: Excerpt, origin: int) -> Iterator[str]:

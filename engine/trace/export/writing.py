@@ -19,9 +19,11 @@ def write_files(files: Sequence[tuple[Path, Write]], *, replace: bool = False) -
     Without `replace` a file that is there is never touched, not even one that comes meanwhile. Raises ExportRefused
     with a sentence where that cannot be done; then every file is as it was.
     """
-    targets = [(Path(os.path.realpath(path)), write) for path, write in files]
-    for path, _ in targets:
+    for path, _ in files:
+        if "\0" in str(path):
+            raise ExportRefused("The name of a file cannot hold a zero byte: choose another name.")
         _check(path, replace)
+    targets = [(Path(os.path.realpath(path)), write) for path, write in files]
     with ExitStack() as stack:
         written = []
         for path, write in targets:
@@ -41,23 +43,25 @@ def write_files(files: Sequence[tuple[Path, Write]], *, replace: bool = False) -
 
 def existing(paths: Sequence[Path]) -> list[Path]:
     """Which of these would be overwritten."""
-    return [path for path in paths if path.exists()]
+    return [path for path in paths if os.path.exists(path)]
 
 
 def _check(path: Path, replace: bool) -> None:
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise ExportRefused(
             f"There is no directory '{path.parent}': create it first, or choose another place."
         )
-    if path.exists() and not path.is_file():
+    if not os.path.exists(path):
+        return
+    if not os.path.isfile(path):
         raise ExportRefused(f"'{path}' is not a file: choose another name.")
-    if path.exists() and not replace:
+    if not replace:
         raise _taken(path)
 
 
 def _taken(path: Path) -> ExportRefused:
     return ExportRefused(
-        f"'{path}' is there already and was left as it is: allow to replace it, or choose another name."
+        f"'{path}' is there already and was left as it is: choose another name, or replace it (--force)."
     )
 
 
@@ -71,7 +75,7 @@ def _write(path: Path, write: Write) -> None:
 def _put(temporary: Path, path: Path, replace: bool) -> None:
     """Give a file its name. A link fails where the name is taken, which a look beforehand cannot promise."""
     if replace:
-        if path.exists():
+        if os.path.exists(path):
             temporary.chmod(path.stat().st_mode & 0o777)
         os.replace(temporary, path)
     else:
@@ -80,7 +84,7 @@ def _put(temporary: Path, path: Path, replace: bool) -> None:
         except FileExistsError as error:
             raise _taken(path) from error
         except OSError:  # a file system without links
-            if path.exists():
+            if os.path.exists(path):
                 raise _taken(path) from None
             os.replace(temporary, path)
     _sync_directory(path.parent)
