@@ -30,6 +30,16 @@ def ledger(trace: Trace, step: int) -> list[LedgerEntry]:
     return [LedgerEntry(p, row[p], row[p] / wall) for p in Phase if row[p]]
 
 
+def ledger_text(trace: Trace, step: int) -> str:
+    """A step and its ledger as lines of tab-separated cells: the phase, its time (ns), its share."""
+    rows = [
+        ("phase", "ns", "share"),
+        *((LABELS[e.phase], e.ns, f"{e.share:.4f}") for e in ledger(trace, step)),
+    ]
+    rows.append(("all", int(trace.steps.wall_ns[step]), "1"))
+    return "\n".join([step_sentence(trace, step), *("\t".join(map(str, row)) for row in rows)])
+
+
 def step_sentence(trace: Trace, step: int) -> str:
     """A step in one line: "step 118 · decode · 8.42 ms · context 312 · “token”"."""
     steps = trace.steps

@@ -38,6 +38,7 @@ svg text.faint { fill: var(--faint); }
 .mark { stroke: var(--mark); stroke-opacity: 0.7; }
 .cap { fill: var(--text); }
 .spread { fill-opacity: 0.35; }
+[class^="map-"] { shape-rendering: crispEdges; }
 .hatched { fill: url(#hatch); }
 #hatch path { stroke: var(--plot); stroke-width: 2.5; stroke-opacity: 0.65; }
 @media print { body { padding: 0; max-width: none; font-size: 11px; } h2 { break-after: avoid; }
