@@ -217,14 +217,14 @@ class AlternationRecord:
 class Trace:
     """All that one loaded model did. A new model begins a new trace.
 
-    `revision` grows with every event that changes what could be drawn. `engine`: what it ran on and with; `observer`:
-    the latest report of what measuring costs; None where nobody has said. `first_index`: the number that the engine
-    gave to the step of row 0, since a trace can begin in the middle of a session.
+    `revision` grows with every event that changes what could be drawn. `engine`: what it ran on and with, None where
+    nobody has said; `observer`: what that said of the cost of measuring. `first_index`: the number that the engine gave
+    to the step of row 0, since a trace can begin in the middle of a session.
     """
 
     def __init__(self, loaded: ModelLoaded | None = None, engine: EngineStarted | None = None) -> None:
         self.engine = engine
-        self.observer: ObserverReport | None = None
+        self.observer: list[ObserverReport] = []
         self.first_index = 0
         self.model: ModelFacts | None = loaded.model if loaded else None
         self.configurations: list[Configuration] = [loaded.effective] if loaded else []
@@ -252,7 +252,7 @@ class Trace:
     def emptied(self, loaded: ModelLoaded) -> "Trace":
         """A new trace of the same model that goes on where this one is: what steps refer to by number is known."""
         fresh = Trace(loaded, self.engine)
-        fresh.observer = self.observer
+        fresh.observer = self.observer[-1:]
         fresh.layouts, fresh.configurations = dict(self.layouts), list(self.configurations)
         fresh._in_force = self._in_force
         return fresh
@@ -312,7 +312,7 @@ class Trace:
         if isinstance(event, EngineStarted):
             self.engine = event
         elif isinstance(event, ObserverReport):
-            self.observer = event
+            self.observer.append(event)
 
     def extend(self, events: Sequence[Event]) -> None:
         """Fold several events in."""

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, replace
 
-from engine.protocol import BeamsRanked, MemorySampled, SequencesEncoded
+from engine.protocol import BeamsRanked, MemorySampled, ObserverReport, SequencesEncoded
 from engine.trace.export.refused import ExportRefused
 from engine.trace.metrics import Measured, summary
 from engine.trace.store import AlternationRecord, GenerationRecord, JoinMark, Mark, Trace
@@ -31,6 +31,7 @@ class Excerpt:
     results: tuple[SequencesEncoded, ...]
     beams: tuple[BeamsRanked, ...]
     memory: tuple[MemorySampled, ...]
+    observer: tuple[ObserverReport, ...]
 
     @property
     def tokens(self) -> range:
@@ -97,6 +98,7 @@ def excerpt_of(trace: Trace, first: int = 0, last: int | None = None) -> Excerpt
         results=tuple(r for r in trace.results if r.step - trace.first_index in rows),
         beams=tuple(b for b in trace.beams if b.step - trace.first_index in rows),
         memory=tuple(m for m in trace.memory if is_whole or begin_ns <= m.at_ns <= end_ns),
+        observer=tuple(o for o in trace.observer if is_whole or begin_ns <= o.at_ns <= end_ns),
     )
 
 

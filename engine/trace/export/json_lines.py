@@ -6,7 +6,7 @@ from dataclasses import replace
 from heapq import merge
 from typing import BinaryIO
 
-from engine.protocol import BeamsRanked, SequencesEncoded
+from engine.protocol import BeamsRanked, MemorySampled, ObserverReport, SequencesEncoded
 from engine.trace.export.excerpt import Excerpt
 from engine.trace.export.progress import Tick
 from engine.trace.records import Record, event_record, model_record, step_record, summary_record
@@ -24,8 +24,6 @@ def records(excerpt: Excerpt) -> Iterator[Record]:
     if trace.model is not None:
         settings = dict(trace.configurations[0]) if trace.configurations else {}
         yield {"event": "model", **model_record(trace.model), "settings": settings}
-    if excerpt.is_whole and trace.observer is not None and (observed := event_record(trace.observer)):
-        yield observed
     steps: Iterator[_Placed] = ((row, STEP, 0, step_record(trace, row)) for row in excerpt.rows)
     for *_, record in merge(steps, _others(excerpt), key=_place):
         yield record
@@ -51,7 +49,8 @@ def _others(excerpt: Excerpt) -> list[_Placed]:
         row = follower.step - trace.first_index
         placed.append((row, BEHIND, 0, event_record(replace(follower, step=row))))
     ends = trace.steps.begin_ns[rows.start : rows.stop] + trace.steps.wall_ns[rows.start : rows.stop]
-    for sample in excerpt.memory:
+    samples: list[MemorySampled | ObserverReport] = [*excerpt.memory, *excerpt.observer]
+    for sample in samples:
         row = rows.start + int(ends.searchsorted(sample.at_ns)) - 1
         placed.append((row, LATER, sample.at_ns, event_record(sample)))
     told = [(row, rank, at_ns, record) for row, rank, at_ns, record in placed if record]

@@ -10,13 +10,12 @@ line.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, BinaryIO
 
 from engine import __version__
-from engine.protocol import MemorySampled
 from engine.trace.export.excerpt import Excerpt
 from engine.trace.export.progress import Tick
 from engine.trace.ledger import END, Int64, Layout
@@ -34,11 +33,11 @@ PIECE = 1 << 16  # characters written at once
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """A track on which steps lie. `stamps`: their time stamps (stamps,), ns of the lane's clock, by trace and step."""
+    """A track on which steps lie. `stamps`: their time stamps (stamps,), ns, by trace and step; None: none there."""
 
     tid: int
     name: str
-    stamps: Callable[[Trace, int], Int64]
+    stamps: Callable[[Trace, int], Int64 | None]
 
 
 LANES = (Lane(1, "host: steps", Trace.stamps),)
@@ -50,19 +49,38 @@ TRACKS = {
     TOKENS: "tokens",
 }
 
-#: Counters with a value a step: their name, and what they count.
-STEP_COUNTERS: Mapping[str, tuple[str, Callable[[Trace, int], int]]] = {
-    "context": ("tokens", lambda trace, row: int(trace.steps.context_length[row])),
-    "cache": ("bytes", lambda trace, row: int(trace.steps.cache_bytes[row])),
-    "batch": ("sequences", lambda trace, row: int(trace.steps.batch[row])),
-}
-#: Counters with a value a sample of memory; None where that was not measured.
-MEMORY_COUNTERS: Mapping[str, Callable[[MemorySampled], int | None]] = {
-    "memory of the engine": lambda sample: sample.process_bytes,
-    "weights": lambda sample: sample.weight_bytes,
-    "device memory allocated": lambda sample: sample.device_allocated_bytes,
-    "device memory reserved": lambda sample: sample.device_reserved_bytes,
-}
+#: A counter's name, what it counts, when (ns), and its value then.
+Count = tuple[str, str, int, int | float]
+
+
+def _step_counts(excerpt: Excerpt) -> Iterator[Count]:
+    """Context, cache and batch at the end of each step."""
+    steps, rows = excerpt.trace.steps, slice(excerpt.rows.start, excerpt.rows.stop)
+    ends = (steps.begin_ns[rows] + steps.wall_ns[rows]).tolist()
+    named = (
+        ("context", "tokens", steps.context_length),
+        ("cache", "bytes", steps.cache_bytes),
+        ("batch", "sequences", steps.batch),
+    )
+    for name, what, column in named:
+        yield from (
+            (name, what, at_ns, value) for at_ns, value in zip(ends, column[rows].tolist(), strict=True)
+        )
+
+
+def _memory_counts(excerpt: Excerpt) -> Iterator[Count]:
+    """What the engine said of its memory; nothing where it was not measured."""
+    for sample in sorted(excerpt.memory, key=lambda sample: sample.at_ns):
+        named = (
+            ("memory of the engine", sample.process_bytes),
+            ("weights", sample.weight_bytes),
+            ("device memory allocated", sample.device_allocated_bytes),
+            ("device memory reserved", sample.device_reserved_bytes),
+        )
+        yield from ((name, "bytes", sample.at_ns, value) for name, value in named if value is not None)
+
+
+COUNTERS: tuple[Callable[[Excerpt], Iterator[Count]], ...] = (_step_counts, _memory_counts)
 
 
 # ---------------------------------------------------------------- writing
@@ -95,7 +113,8 @@ def events(excerpt: Excerpt, tick: Tick = lambda _: None) -> Iterator[str]:
     yield from map(_json, _metadata(excerpt.trace))
     kinds = (_generations, _switches, _instants, _tokens)
     yield from map(_json, chain.from_iterable(kind(excerpt, origin) for kind in kinds))
-    yield from _memory(excerpt, origin)
+    for counter in COUNTERS:
+        yield from (_counter(name, what, at - origin, value) for name, what, at, value in counter(excerpt))
     writers: dict[int, _StepWriter] = {}
     for place, row in enumerate(excerpt.rows):
         number = int(excerpt.trace.steps.layout[row])
@@ -218,17 +237,9 @@ def _tokens(excerpt: Excerpt, origin: int) -> Iterator[dict[str, Any]]:
         }
 
 
-def _counter(name: str, what: str, value: int, at_ns: int) -> str:
+def _counter(name: str, what: str, at_ns: int, value: int | float) -> str:
     told = f'"pid":{PID},"tid":0,"cat":"counter","name":{_dumps(name)},"args":{{{_dumps(what)}:{value}}}'
     return f'{{"ph":"C",{told},"ts":{_ts(at_ns)}}}'
-
-
-def _memory(excerpt: Excerpt, origin: int) -> Iterator[str]:
-    for sample in sorted(excerpt.memory, key=lambda sample: sample.at_ns):
-        for name, read in MEMORY_COUNTERS.items():
-            value = read(sample)
-            if value is not None:
-                yield _counter(name, "bytes", value, sample.at_ns - origin)
 
 
 # ---------------------------------------------------------------- steps
@@ -241,19 +252,19 @@ class _StepWriter:
         self._heads = {lane.tid: [_head(layout, code, lane.tid) for code in layout.codes] for lane in LANES}
 
     def events(self, trace: Trace, row: int, origin: int) -> Iterator[str]:
-        """The events of a step of this layout: itself, what is nested in it, and its counters."""
-        steps = trace.steps
-        end_ns = int(steps.begin_ns[row] + steps.wall_ns[row]) - origin
+        """The events of a step of this layout: itself, and what is nested in it."""
+        told = {"name": _step_name(trace, row), "cat": "step", "args": _step_args(trace, row)}
+        head = _dumps(told)[1:-1]
         for lane in LANES:
-            moments = (lane.stamps(trace, row) - origin).tolist()
-            told = {"name": _step_name(trace, row), "cat": "step", "args": _step_args(trace, row)}
+            stamps = lane.stamps(trace, row)
+            if stamps is None:
+                continue
+            first, *inner, last = (stamps - origin).tolist()
             common = f'"pid":{PID},"tid":{lane.tid},"ts":'
-            yield f'{{"ph":"B",{_dumps(told)[1:-1]},{common}{_ts(moments[0])}}}'
-            for head, moment in zip(self._heads[lane.tid], moments[1:-1], strict=True):
-                yield f"{head}{_ts(moment)}}}"
-            yield f'{{"ph":"E",{common}{_ts(moments[-1])}}}'
-        for name, (what, read) in STEP_COUNTERS.items():
-            yield _counter(name, what, read(trace, row), end_ns)
+            yield f'{{"ph":"B",{head},{common}{_ts(first)}}}'
+            for begin, moment in zip(self._heads[lane.tid], inner, strict=True):
+                yield f"{begin}{_ts(moment)}}}"
+            yield f'{{"ph":"E",{common}{_ts(last)}}}'
 
 
 def _head(layout: Layout, code: int, tid: int) -> str:

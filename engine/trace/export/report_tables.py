@@ -181,9 +181,9 @@ def _engine(excerpt: Excerpt) -> list[tuple[str, str]]:
 
 
 def _observer(excerpt: Excerpt) -> list[tuple[str, str]]:
-    observed = excerpt.trace.observer
-    if observed is None:
+    if not excerpt.trace.observer:
         return []
+    observed = excerpt.trace.observer[-1]
     marks = f"{observed.marks_per_step:,} marks a step at {observed.mark_cost_ns:.0f} ns each"
     return [
         (

@@ -1,9 +1,10 @@
 import io
 import json
 
+import numpy as np
 import pytest
 
-from engine.trace.export import excerpt_of
+from engine.trace.export import excerpt_of, perfetto
 from engine.trace.export.perfetto import GENERATIONS, SETTINGS, TOKENS, write_perfetto
 from engine.trace.store import Trace
 from tests.engine.trace import building
@@ -71,6 +72,23 @@ def test_marks_generations_tokens_and_counters() -> None:
     assert parsed.counters["memory of the engine"] == [(building.T0 + 15_000 - ORIGIN, 1 << 20)]
     assert "device memory allocated" not in parsed.counters  # nobody measured it
     assert parsed.about["torch"] == "2.13"
+
+
+def test_another_lane_is_a_row_of_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    def later(trace: Trace, step: int) -> np.ndarray | None:
+        return trace.stamps(step) + 7 if step % 2 else None
+
+    monkeypatch.setattr(perfetto, "LANES", (*perfetto.LANES, perfetto.Lane(2, "device: steps", later)))
+    monkeypatch.setitem(perfetto.TRACKS, 2, "device: steps")
+    slices = written(sessions.trace()).slices
+    assert [each.name for each in slices[2] if not each.depth] == [
+        "decode step 1",
+        "decode step 3",
+        "prefill step 5",
+    ]
+    assert [each.begin_ns for each in slices[2]] == [each.begin_ns + 7 for each in slices[HOST] if each.begin_ns in
+                                                     {other.begin_ns - 7 for other in slices[2]}]  # fmt: skip
+    assert len(slices[HOST]) == 2 * len(slices[2])
 
 
 def test_a_selection_keeps_its_numbers() -> None:

@@ -80,7 +80,7 @@ def read(content: bytes) -> Parsed:
         assert at >= 0
         if kind == "C":
             (value,) = event["args"].values()
-            assert type(value) is int
+            assert type(value) in (int, Decimal)
             parsed.counters[event["name"]].append((at, value))
             continue
         assert event["tid"] in parsed.tracks, "a track without a name"
