@@ -31,6 +31,7 @@ from engine.trace.pooling import (
 from engine.trace.store import NO_LATENCY
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 1040, 56, 10, 18, 26
+TITLE = 50  # room for the name of an axis
 MOST_COLUMNS = 240
 SERIES = 8  # colours for configurations
 LEVELS = 16  # of a colour map
@@ -117,10 +118,9 @@ def _axes(frame: Frame, y_ticks: Sequence[tuple[float, str]], unit: str) -> list
     for tick in ticks(frame.rows.start, frame.rows.stop, 10):
         if tick == int(tick) and tick < frame.rows.stop:
             x = float(frame.x(tick))
-            parts += [
-                _line(x, base, x, base + 4, "axis"),
-                _text(x, base + 17, f"{int(tick):,}", anchor="middle"),
-            ]
+            parts.append(_line(x, base, x, base + 4, "axis"))
+            if x < right - TITLE:
+                parts.append(_text(x, base + 17, f"{int(tick):,}", anchor="middle"))
     return [*parts, _line(LEFT, base, right, base, "axis"), _text(right, base + 17, "step", "faint", "end")]
 
 
