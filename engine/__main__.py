@@ -1,4 +1,4 @@
-"""The headless front end: `python -m engine run | models | settings` (and `serve`, which a window starts)."""
+"""The headless front end: `python -m engine run | models | settings | walk | export` (and `serve`, for a window)."""
 
 import sys
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from engine import __version__
+from engine.exporting import add_export
 from engine.front import Front
 from engine.prefill_walk import PrefillWalk
 from engine.prompt_files import prompt_text
@@ -44,6 +45,7 @@ from engine.report import (
     print_settings,
     print_walk,
 )
+from engine.trace.export import ExportRefused
 from engine.walk import SHORTEST, Walk
 
 Answer = TypeVar("Answer")
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         return int(options.run(options))
-    except BadInput as problem:
+    except (BadInput, ExportRefused) as problem:
         if getattr(options, "json", False):
             JsonReport(sys.stdout).problem(str(problem))
         print(problem, file=sys.stderr)
@@ -89,6 +91,9 @@ def parser() -> argparse.ArgumentParser:
     _add_walk(
         commands.add_parser("walk", help="try every setting that is possible here, and say what each did")
     )
+    add_export(
+        commands.add_parser("export", help="write a recorded session as a table, a trace, a text or a report")
+    )
     commands.add_parser("serve", help="the engine process of a window (binary; not for people)").set_defaults(
         run=serve
     )
@@ -104,11 +109,20 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
-    parser.add_argument("--prompt", required=True, help="text to continue, or @FILE (UTF-8)")
+    parser.add_argument(
+        "--prompt", required=True, help="text to continue, or @FILE (UTF-8), or @- to read it"
+    )
     parser.add_argument(
         "--chat", action="store_true", help="the prompt is a user's turn, for the model's chat template"
     )
     parser.add_argument("--system", metavar="TEXT", help="what the system says before it (with --chat)")
+    parser.add_argument(
+        "--turn",
+        action="append",
+        default=[],
+        metavar="ROLE:TEXT",
+        help="a turn of user or assistant between the system's and the prompt, in order (with --chat)",
+    )
     parser.add_argument(
         "--thinking", choices=("on", "off"), help="whether the model thinks first, where it can (with --chat)"
     )
@@ -194,10 +208,13 @@ def run(options: argparse.Namespace) -> int:
     if options.training_step is not None:
         probes[options.training_step] = ProbeTraining(options.mixed, options.accumulate)
     front = Running(report, script, probes, joins)
-    generate = Generate(
-        prompt, options.max_new_tokens, not options.ignore_end_token, batch=options.batch, lines=options.lines
-    )
-    return front.run(Load(options.model, options.device, settings), generate)
+    return front.run(Load(options.model, options.device, settings), generate_of(options, prompt))
+
+
+def generate_of(options: argparse.Namespace, prompt: Prompt) -> Generate:
+    """The generation that the options ask for."""
+    ends = not options.ignore_end_token
+    return Generate(prompt, options.max_new_tokens, ends, batch=options.batch, lines=options.lines)
 
 
 class Running(Front):
@@ -333,12 +350,21 @@ def make_prompt(options: argparse.Namespace, given: str) -> Prompt:
     """The prompt that the options ask for, of a text or the file that @FILE names. Raises BadInput."""
     text = read_prompt(given)
     if not options.chat:
-        if options.system is not None or options.thinking is not None:
-            raise BadInput("--system and --thinking belong to a chat: add --chat.")
+        if options.system is not None or options.thinking is not None or options.turn:
+            raise BadInput("--system, --turn and --thinking belong to a chat: add --chat.")
         return Prompt(text, truncate=options.truncate)
     system = (Turn("system", options.system),) if options.system is not None else ()
     thinking = None if options.thinking is None else options.thinking == "on"
-    return Prompt(turns=(*system, Turn("user", text)), thinking=thinking, truncate=options.truncate)
+    turns = (*system, *map(parse_turn, options.turn), Turn("user", text))
+    return Prompt(turns=turns, thinking=thinking, truncate=options.truncate)
+
+
+def parse_turn(entry: str) -> Turn:
+    """A turn given as `role:text`. Raises BadInput."""
+    role, colon, text = entry.partition(":")
+    if not colon or role not in ("user", "assistant"):
+        raise BadInput(f"'{entry[:60]}' is not a turn: write user:TEXT or assistant:TEXT.")
+    return Turn(role, text)
 
 
 def walk(options: argparse.Namespace) -> int:

@@ -28,7 +28,7 @@ class Front:
     def take(self, event: Event) -> None:
         """Called between two steps: note the event, and answer it."""
         if isinstance(event, ModelLoaded):
-            self.trace = Trace(event)
+            self.trace = Trace(event, self.trace.engine)
         self.trace.append(event)
         self.answer(event)
 

@@ -4,25 +4,21 @@ import json
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol, TextIO
+from typing import Protocol, TextIO
 
 import numpy as np
 
 from engine.protocol import (
-    BeamsRanked,
     CatalogueEntry,
     Configuration,
     Event,
     Family,
     GenerationEnded,
     GenerationStarted,
-    MemorySampled,
     ModelFacts,
     ModelLoaded,
-    ObserverReport,
     Progress,
     SequenceJoined,
-    SequenceResult,
     SequencesEncoded,
     SettingFacts,
     SettingsChanged,
@@ -30,10 +26,12 @@ from engine.protocol import (
     StepEnded,
 )
 from engine.trace.generation_view import writes
-from engine.trace.metrics import Measured, as_json, summary
-from engine.trace.phases import LABELS, PHASE_COUNT, Phase, Role, StepKind
+from engine.trace.metrics import Measured, summary
+from engine.trace.phases import LABELS, Phase, StepKind
+from engine.trace.records import Record, event_record, step_record, summary_record
 from engine.trace.sameness import Sameness
-from engine.trace.store import KINDS, NO_LATENCY, Trace
+from engine.trace.store import KINDS, Trace
+from engine.trace.wording import result_line
 from engine.walk import Row
 
 _COLUMNS = 120
@@ -63,119 +61,24 @@ class JsonReport:
     def __init__(self, out: TextIO) -> None:
         self._out = out
 
-    def _line(self, event: str, **fields: Any) -> None:
-        print(json.dumps({"event": event, **fields}, ensure_ascii=False), file=self._out, flush=True)
+    def _line(self, record: Record) -> None:
+        print(json.dumps(record, ensure_ascii=False), file=self._out, flush=True)
 
     def problem(self, sentence: str) -> None:
         """One object with the sentence."""
-        self._line("error", sentence=sentence)
+        self._line({"event": "error", "sentence": sentence})
 
     def event(self, event: Event, trace: Trace) -> None:
         """One object for an event that says what was measured or decided."""
-        match event:
-            case StepEnded():
-                self._line("step", **step_record(trace, len(trace.steps) - 1))
-            case ModelLoaded():
-                self._line("model", **model_record(event.model), settings=dict(event.effective))
-            case SequencesEncoded():
-                self._line("sequences", **asdict(event))
-            case BeamsRanked():
-                self._line("beams", **asdict(event))
-            case GenerationStarted():
-                ids = event.prompt_ids
-                self._line(
-                    "generation",
-                    generation=event.generation,
-                    submitted_ns=event.submitted_ns,
-                    tokenize_ns=event.tokenize_ns,
-                    prompt_tokens=len(ids),
-                    max_new_tokens=event.max_new_tokens,
-                    dropped_tokens=event.dropped_tokens,
-                )
-            case SequenceJoined():
-                self._line(
-                    "joined",
-                    generation=event.generation,
-                    sequence=event.sequence,
-                    step=event.step,
-                    submitted_ns=event.submitted_ns,
-                    tokenize_ns=event.tokenize_ns,
-                    prompt_tokens=len(event.prompt_ids),
-                    max_new_tokens=event.max_new_tokens,
-                    dropped_tokens=event.dropped_tokens,
-                )
-            case SettingsChanged():
-                self._line(
-                    "mark",
-                    kind="settings",
-                    step=event.step,
-                    at_ns=event.at_ns,
-                    switch_ns=event.switch_ns,
-                    configuration=event.configuration,
-                    changes=[asdict(change) for change in event.changes],
-                )
-            case GenerationEnded():
-                self._line("end", generation=event.generation, reason=event.reason, tail=event.tail)
-            case MemorySampled():
-                self._line("memory", **asdict(event))
-            case ObserverReport():
-                self._line("observer", **asdict(event))
-            case _:
-                pass
+        if isinstance(event, StepEnded):
+            self._line(step_record(trace, len(trace.steps) - 1))
+        elif record := event_record(event):
+            self._line(record)
 
     def summary(self, trace: Trace) -> None:
         """The metrics, each with its unit and the count that it stands on."""
-        metrics = {key: as_json(measured) for key, measured in summary(trace).items()}
-        self._line("summary", steps=len(trace.steps), tokens=len(trace.tokens), metrics=metrics)
-
-
-def model_record(model: ModelFacts) -> dict[str, Any]:
-    """A model as plain values; what is paired in its facts is keyed here: `load_stages_ns`, `placement`."""
-    return asdict(model) | {"load_stages_ns": dict(model.load_stages_ns), "placement": dict(model.placement)}
-
-
-def step_record(trace: Trace, row: int) -> dict[str, Any]:
-    """One step as plain values. `phases_ns` sums to `wall_ns`; `layers_ns` is empty where layers are not told apart."""
-    steps = trace.steps
-    itl_ns = int(steps.itl_ns[row])
-    layout = trace.layouts[int(steps.layout[row])]
-    present = {owner.phase if owner else Phase.UNATTRIBUTED for owner in layout.gap_owners}
-    return {
-        "index": row,
-        "kind": trace.kind(row).value,
-        "generation": int(steps.generation[row]),
-        "configuration": int(steps.configuration[row]),
-        "begin_ns": int(steps.begin_ns[row]),
-        "wall_ns": int(steps.wall_ns[row]),
-        "held_ns": int(steps.held_ns[row]),
-        "itl_ns": None if itl_ns == NO_LATENCY else itl_ns,
-        "phases_ns": {
-            phase.name.lower(): int(steps.phases_ns[row, phase])
-            for phase in map(Phase, range(PHASE_COUNT))
-            if phase in present
-        },
-        "layers_ns": _layers(trace, row) if layout.layer_count else {},
-        "context_length": int(steps.context_length[row]),
-        "cache_bytes": int(steps.cache_bytes[row]),
-        "prompt_tokens": int(steps.prompt_tokens[row]),
-        "batch": int(steps.batch[row]),
-        "padding_tokens": int(steps.padding_tokens[row]),
-        "drafted": int(steps.drafted[row]),
-        "accepted": int(steps.accepted[row]),
-        "tokens": [
-            {
-                "id": int(trace.tokens.id[i]),
-                "text": trace.tokens.text[i],
-                "arrival_ns": int(trace.tokens.arrival_ns[i]),
-                "sequence": int(trace.tokens.sequence[i]),
-            }
-            for i in trace.tokens_of(row)
-        ],
-    }
-
-
-def _layers(trace: Trace, row: int) -> dict[str, list[int]]:
-    return {role.name.lower(): trace.steps.layers_ns[row, :, role].tolist() for role in Role}
+        measured = list(summary(trace).values())
+        self._line(summary_record(len(trace.steps), len(trace.tokens), measured))
 
 
 class TextReport:
@@ -281,13 +184,6 @@ def _load_times(model: ModelFacts) -> str:
     """How long loading took, and its stages."""
     stages = ", ".join(f"{name} {ns / 1e9:.1f} s" for name, ns in model.load_stages_ns)
     return f"{model.load_ns / 1e9:.1f} s" + (f" ({stages})" if stages else "")
-
-
-def result_line(result: SequenceResult) -> str:
-    """What a model made of an input, as a line of text: what it says of the whole, or of one of its masks."""
-    which = f" [mask {result.mask + 1}]" if result.mask >= 0 else ""
-    told = ", ".join(f"{label} {share:.1%}" for label, share in result.outputs)
-    return f"{result.text}{which} → {told or f'{result.tokens:,} tokens read, nothing to tell'}"
 
 
 def metric_line(measured: Measured) -> str:

@@ -34,6 +34,7 @@ from gui.panels.model_picker import ModelPicker
 from gui.panels.model_rows import as_remembered
 from gui.panels.progress_strip import DOWNLOAD, prefill_progress
 from gui.settings_store import SettingsStore
+from gui.sharing import Sharing
 from gui.shortcuts import ShortcutSheet
 from gui.view_state import is_preparation
 
@@ -61,6 +62,7 @@ class Conductor(QObject):
         self._stage = ""  # the stage that the last load came to
         self._next_numbers_ns = 0
         self.meter = FrameMeter()
+        self.sharing = Sharing(window, engine)
         self._timer = QTimer(self)
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
         self._timer.setInterval(FRAME_MS)
@@ -75,8 +77,9 @@ class Conductor(QObject):
         self._timer.start()
 
     def stop(self) -> None:
-        """Draw no more."""
+        """Draw no more, and write no more."""
         self._timer.stop()
+        self.sharing.stop()
 
     # ------------------------------------------------------------ frames
 
@@ -359,6 +362,8 @@ class Conductor(QObject):
             "pick": self.pick_model,
             "prompt": self.window.prompt.focus_text,
             "find": self.window.find_setting,
+            "export": self.sharing.export,
+            "command": self.sharing.copy_command,
             "picture": self.save_picture,
             "restart": self.engine.restart,
             "shortcuts": self.show_shortcuts,

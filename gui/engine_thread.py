@@ -111,6 +111,8 @@ class EngineThread(QObject):
         self._work: Progress | None = None
         self._work_since_ns = 0
         self._generate: Generate | None = None
+        self._sent: list[Generate] = []  # those of which nothing has been heard
+        self._generations: dict[int, Generate] = {}  # by the number that the engine gave them
         self._generate_again = False
         self._moved_at_ns: int | None = None
         self.place = host.place
@@ -151,6 +153,15 @@ class EngineThread(QObject):
     def wanted_model(self) -> str:
         """The model that was asked for last, loaded or not; empty when none was, or when its load was given up."""
         return self._load.model if self._load else ""
+
+    @property
+    def wanted_load(self) -> Load | None:
+        """The load that was asked for last; None when there was none, or it was given up."""
+        return self._load
+
+    def command_of(self, generation: int) -> Generate | None:
+        """What a generation of this engine was asked for by; None where that is not known."""
+        return self._generations.get(generation)
 
     @property
     def is_loading(self) -> bool:
@@ -200,7 +211,11 @@ class EngineThread(QObject):
 
     def generate(self, command: Generate) -> None:
         """Start a generation; one that runs is stopped first."""
+        self._ask_for(command)
+
+    def _ask_for(self, command: Generate) -> None:
         self._generate = command
+        self._sent.append(command)
         self._send(command)
 
     def join(self, command: Join) -> None:
@@ -360,6 +375,7 @@ class EngineThread(QObject):
             case SettingsProbed() if self.loaded is not None:
                 self._settings_probed(self.loaded, event)
             case GenerationStarted():
+                self._recognize(event)
                 self.generation_started.emit(event)
             case GenerationEnded():
                 self.generation_ended.emit(event)
@@ -382,6 +398,14 @@ class EngineThread(QObject):
             case _:
                 pass
 
+    def _recognize(self, event: GenerationStarted) -> None:
+        """Which command has begun: those sent before it came to nothing."""
+        for place, command in enumerate(self._sent):
+            if _asks_for(command, event):
+                self._generations[event.generation] = command
+                del self._sent[: place + 1]
+                return
+
     def _note_work(self, event: Event) -> None:
         """Whatever the engine says next ends its work, but for answers that come from elsewhere in it."""
         if isinstance(event, LookedUp):
@@ -397,7 +421,7 @@ class EngineThread(QObject):
         self.loaded = loaded
         too_late = self._watch.is_cancelled
         self._watch.answered()
-        self._replace_trace(Trace(loaded))
+        self._replace_trace(Trace(loaded, self.started))
         self.model_loaded.emit(loaded)
         if too_late:
             self.noted.emit(f"{loaded.model.name} was ready before its load could be given up.")
@@ -406,7 +430,7 @@ class EngineThread(QObject):
             self._moved_at_ns = None
         if self._generate_again and self._generate is not None:
             self._generate_again = False
-            self._send(self._generate)
+            self._ask_for(self._generate)
 
     def _settings_probed(self, loaded: ModelLoaded, event: SettingsProbed) -> None:
         """Tell only of what is new: mostly everything was possible that was offered before it was tried."""
@@ -478,6 +502,7 @@ class EngineThread(QObject):
             return
         self._closing = None
         (place, load), self._next = self._next, None
+        self._sent, self._generations = [], {}
         self._host = self._opener(place)
         self.place = place
         self._host.start()
@@ -486,6 +511,19 @@ class EngineThread(QObject):
             self._load = load
             self._watch.sent(load)
             self._host.send(load)
+
+
+def _asks_for(command: Generate, event: GenerationStarted) -> bool:
+    """Whether a generation can be what a command asked for, by the text that the model sees."""
+    prompt = command.prompt
+    if prompt.turns:
+        return prompt.turns[-1].content.strip() in event.prompt or event.dropped_tokens > 0
+    return event.dropped_tokens > 0 or _lines(prompt.text) == _lines(event.prompt)
+
+
+def _lines(text: str) -> list[str]:
+    """What a prompt is, also where each of its lines is one."""
+    return [line for line in text.splitlines() if line.strip()]
 
 
 def _without_place(settings: Configuration) -> dict[str, SettingValue]:

@@ -170,7 +170,7 @@ class MainWindow(QMainWindow):
 
     def _make_menus(self) -> None:
         menus = {
-            "&Session": ("pick", "prompt", "find", "", "picture", "", "restart", "quit"),
+            "&Session": ("pick", "prompt", "find", "", "export", "command", "picture", "", "restart", "quit"),
             "&Run": ("run", "step", "stop", "generate", "join", "", "clear"),
             "&Charts": (
                 *("follow", "show_all", "zoom_in", "zoom_out", "pan_left", "pan_right", ""),

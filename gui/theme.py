@@ -11,6 +11,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QGuiApplication, QPalette
 from PySide6.QtWidgets import QApplication, QStyleFactory
 
+from engine.trace import palette as palettes
 from engine.trace.phases import Phase
 
 RESOURCES = Path(__file__).resolve().parent.parent / "resources"
@@ -53,94 +54,53 @@ class Theme:
         return QColor(self.phases[phase])
 
 
-#: Okabe and Ito's set, lifted a little for a dark ground; phases of one group are neighbours in hue.
-_DARK_PHASES = {
-    Phase.FORWARD: "#3d8fd1",
-    Phase.EMBED: "#e8dc5a",
-    Phase.ATTENTION: "#e69f00",
-    Phase.ATTENTION_CORE: "#ffcf6b",
-    Phase.CROSS_ATTENTION: "#c07a1e",
-    Phase.MIXER: "#2f7fc1",
-    Phase.MLP: "#56b4e9",
-    Phase.NORM: "#10a37f",
-    Phase.HEAD: "#cc79a7",
-    Phase.COMMUNICATE: "#7f7fe0",
-    Phase.DRAFT: "#f2a889",
-    Phase.SAMPLE: "#e0662a",
-    Phase.TRANSFER: "#b5482a",
-    Phase.DETOKENIZE: "#f08c6c",
-    Phase.STOP: "#8f3b2b",
-    Phase.BACKWARD: "#a05fb4",
-    Phase.UNATTRIBUTED: "#7d8590",
-}
-
-_LIGHT_PHASES = {
-    Phase.FORWARD: "#2472b0",
-    Phase.EMBED: "#cdbb1c",
-    Phase.ATTENTION: "#e08e00",
-    Phase.ATTENTION_CORE: "#f5bd4b",
-    Phase.CROSS_ATTENTION: "#a4620d",
-    Phase.MIXER: "#0b5c97",
-    Phase.MLP: "#45a3dc",
-    Phase.NORM: "#009e73",
-    Phase.HEAD: "#c0669a",
-    Phase.COMMUNICATE: "#6464cc",
-    Phase.DRAFT: "#ee9c7a",
-    Phase.SAMPLE: "#d55e00",
-    Phase.TRANSFER: "#a63f1c",
-    Phase.DETOKENIZE: "#e87f5c",
-    Phase.STOP: "#7c2f1f",
-    Phase.BACKWARD: "#8c4aa3",
-    Phase.UNATTRIBUTED: "#8c959f",
-}
-
 DARK = Theme(
     name="dark",
     background="#0d1117",
-    surface="#12171e",
+    surface=palettes.DARK.surface,
     raised="#1b222c",
     hover="#242d39",
-    plot="#0a0e13",
-    border="#262e39",
-    grid="#1c232d",
-    text="#e6edf3",
-    muted="#97a3b0",
-    faint="#5d6875",
-    accent="#4cc9f0",
+    plot=palettes.DARK.plot,
+    border=palettes.DARK.border,
+    grid=palettes.DARK.grid,
+    text=palettes.DARK.text,
+    muted=palettes.DARK.muted,
+    faint=palettes.DARK.faint,
+    accent=palettes.DARK.accent,
     on_accent="#04161c",
     selection="#ffffff",
     warning="#f2b84b",
     danger="#ff7b72",
     good="#4fd18b",
-    mark="#c9d4df",
+    mark=palettes.DARK.mark,
     crosshair="#ffffff",
-    phases=_DARK_PHASES,
-    series=("#4cc9f0", "#e69f00", "#3fc69a", "#cc79a7", "#e8dc5a", "#e0662a", "#8fb3ff", "#a3adb8"),
+    phases=palettes.DARK.phases,
+    series=palettes.DARK.series,
     map="viridis",
 )
 
 LIGHT = Theme(
     name="light",
     background="#f6f7f9",
-    surface="#ffffff",
+    surface=palettes.LIGHT.surface,
     raised="#f3f5f7",
     hover="#e8ecf0",
-    plot="#ffffff",
-    border="#d5dbe1",
-    grid="#e9edf1",
-    text="#1b2129",
-    muted="#57616c",
-    faint="#8a949e",
-    accent="#0b7ea8",
+    plot=palettes.LIGHT.plot,
+    border=palettes.LIGHT.border,
+    grid=palettes.LIGHT.grid,
+    text=palettes.LIGHT.text,
+    muted=palettes.LIGHT.muted,
+    faint=palettes.LIGHT.faint,
+    accent=palettes.LIGHT.accent,
     on_accent="#ffffff",
     selection="#111827",
     warning="#9a6700",
     danger="#c4302b",
     good="#197d49",
-    mark="#39434e",
+    mark=palettes.LIGHT.mark,
     crosshair="#ffffff",
-    phases=_LIGHT_PHASES,
-    series=("#0b7ea8", "#c47700", "#00845f", "#b0508a", "#8c7d00", "#c24f0c", "#4a6fd0", "#6b747e"),
+    phases=palettes.LIGHT.phases,
+    series=palettes.LIGHT.series,
     map="viridis",
 )
 

@@ -12,11 +12,21 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.trace.comparison import work_of
-from engine.trace.generation_view import writes
 from engine.trace.ledger import Int64
-from engine.trace.phases import PHASE_COUNT, Phase, Role, StepKind
+from engine.trace.phases import PHASE_COUNT, Phase, Role
+from engine.trace.pooling import HEADROOM as HEADROOM
+from engine.trace.pooling import SAMPLED
+from engine.trace.pooling import bucket_size as bucket_size
+from engine.trace.pooling import configuration_numbers as configuration_numbers
+from engine.trace.pooling import is_preparation as is_preparation
+from engine.trace.pooling import latency_ns as latency_ns
+from engine.trace.pooling import nice_ceiling as nice_ceiling
+from engine.trace.pooling import only_reads as only_reads
+from engine.trace.pooling import slowest as slowest
+from engine.trace.pooling import ticks as ticks
+from engine.trace.pooling import usual_ns as usual_ns
 from engine.trace.statistics import RollingQuantiles
-from engine.trace.store import KINDS, NO_LATENCY, Column, Trace
+from engine.trace.store import NO_LATENCY, Column, Trace
 
 Bool = npt.NDArray[np.bool_]
 Float = npt.NDArray[np.float64]
@@ -24,12 +34,6 @@ Float = npt.NDArray[np.float64]
 ROLLING_WINDOW = 64
 QUANTILES = (0.5, 0.95)
 ENOUGH = 20  # a 95th percentile of fewer values would be little else than their largest
-HEADROOM = 1.25
-_SAMPLED = 4096  # a scale is found from at most this many steps
-#: Steps that yield no token; a scale that suits them is of no use for the others.
-_PREFILL_LIKE = [KINDS.index(kind) for kind in (StepKind.PREFILL, StepKind.ENCODE, StepKind.BACKWARD)]
-_CEILINGS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
-
 #: Phases from the bottom of a bar to its top.
 STACK = tuple(Phase)
 
@@ -82,52 +86,9 @@ class StepScale:
         return range(first, max(first, end))
 
 
-def bucket_size(span: float, columns: int) -> int:
-    """The least power of two of steps such that `span` steps need at most `columns` buckets."""
-    each = span / max(1, columns)
-    return 1 if each <= 1 else 2 ** math.ceil(math.log2(each))
-
-
-def nice_ceiling(value: float) -> float:
-    """The least of 1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8 times a power of ten that is not below `value`."""
-    if value <= 0:
-        return 1.0
-    power = 10.0 ** math.floor(math.log10(value))
-    return next((c * power for c in _CEILINGS if c * power >= value * (1 - 1e-9)), 10 * power)
-
-
 def held_ceiling(current: float, needed: float) -> float:
     """The end of an axis that does not jump: it stays while `needed` fits and fills at least half of it."""
     return current if current / 2 <= needed <= current else nice_ceiling(needed)
-
-
-def ticks(low: float, high: float, most: int) -> list[float]:
-    """At most `most` + 1 places at multiples of 1, 2 or 5 times a power of ten, low ≤ tick ≤ high."""
-    rough = (high - low) / max(1, most)
-    if rough <= 0:
-        return [low]
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * (1 - 1e-9))
-    places = range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
-    return [i * step for i in places]
-
-
-def usual_ns(values: Int64, kinds: npt.NDArray[np.int8]) -> float:
-    """The top of what is usual among values (n): the 99th percentile of decode steps (of all steps where
-    there are none).
-
-    Of less than 100 steps it is the 95th, so that one spike among few does not count as usual. Long
-    stretches are thinned evenly. Prefill steps are left out, since one of them would flatten all others. 0
-    without values.
-    """
-    thin = 1 + len(values) // _SAMPLED
-    values, kinds = values[::thin], kinds[::thin]
-    usual = values[~np.isin(kinds, _PREFILL_LIKE)]
-    chosen = usual if len(usual) else values
-    if not len(chosen):
-        return 0.0
-    place = (len(chosen) - 1) * (99 if len(chosen) >= 100 else 95) // 100
-    return float(np.partition(chosen, place)[place])
 
 
 def visible_slice(scale: StepScale, count: int) -> slice:
@@ -167,32 +128,6 @@ def strip_columns(trace: Trace, size: int, buckets: range) -> StripColumns:
     return StripColumns(begin, np.minimum(begin + size, max(count, 1)), step, edges, prefill)
 
 
-def only_reads(trace: Trace) -> bool:
-    """Whether the model writes nothing: its steps read sequences, and there are no tokens and no gaps between them."""
-    return not writes(trace)
-
-
-def is_preparation(trace: Trace, kinds: npt.NDArray[np.int8]) -> Bool:
-    """Which steps, by their kinds (n), only take in a prompt. A model that does nothing but read has none."""
-    if only_reads(trace):
-        return np.zeros(len(kinds), np.bool_)
-    return np.isin(kinds, _PREFILL_LIKE)
-
-
-def slowest(wall_ns: Int64, size: int, buckets: range) -> Int64:
-    """The row of the largest value in each bucket of `size` rows; the last bucket may be partly filled."""
-    first, end = buckets.start * size, min(buckets.stop * size, len(wall_ns))
-    if size == 1 or end <= first:
-        return np.arange(first, max(first, end), dtype=np.int64)
-    whole = (end - first) // size
-    rows = np.arange(whole, dtype=np.int64) * size + first
-    found: Int64 = rows + wall_ns[first : first + whole * size].reshape(whole, size).argmax(axis=1)
-    rest = first + whole * size
-    if rest < end:
-        found = np.append(found, rest + int(wall_ns[rest:end].argmax()))
-    return found
-
-
 # ---------------------------------------------------------------- layer map
 
 
@@ -218,20 +153,11 @@ def map_ceiling_ns(trace: Trace, role: Role, rows: slice) -> float:
     values = trace.steps.layers_ns[rows, :, role]
     if not values.size:
         return 0.0
-    thin = 1 + values.size // (8 * _SAMPLED)
+    thin = 1 + values.size // (8 * SAMPLED)
     return usual_ns(values[::thin].max(axis=1), trace.steps.kind[rows][::thin])
 
 
 # ---------------------------------------------------------------- latency
-
-
-def latency_ns(trace: Trace, rows: Int64 | slice) -> Int64:
-    """The latency of steps (n), NO_LATENCY where a step has none: the gap before its token; where the model only
-    reads, its wall time a sequence, as the metrics define it.
-    """
-    steps = trace.steps
-    latency: Int64 = steps.wall_ns[rows] // steps.batch[rows] if only_reads(trace) else steps.itl_ns[rows]
-    return latency
 
 
 def lengths(trace: Trace, rows: Int64 | slice) -> Int64:
@@ -327,12 +253,3 @@ class ArrivalSeries:
             self.rolling[last, 1],
             numbers[trace.steps.configuration[arrivals[last]]],
         )
-
-
-def configuration_numbers(trace: Trace) -> Int64:
-    """A number for each configuration of the trace such that equal configurations share one:
-    (configurations,).
-    """
-    known: dict[object, int] = {}
-    numbers = [known.setdefault(c, len(known)) for c in trace.configurations]
-    return np.asarray(numbers or [0], np.int64)

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from engine.protocol import Configuration, SettingsChanged
 from engine.trace.ledger import Span
 from engine.trace.phases import GROUPS, LABELS, Phase, StepKind
 from engine.trace.store import KINDS, NO_LATENCY, JoinMark, Mark, Trace
+from engine.trace.wording import change_sentences as change_sentences
+from engine.trace.wording import configuration_labels as configuration_labels
 from gui import units
 from gui.view_state import lengths, only_reads
 
@@ -27,6 +28,16 @@ def ledger(trace: Trace, step: int) -> list[LedgerEntry]:
     wall = max(1, int(trace.steps.wall_ns[step]))
     row = trace.steps.phases_ns[step].tolist()
     return [LedgerEntry(p, row[p], row[p] / wall) for p in Phase if row[p]]
+
+
+def ledger_text(trace: Trace, step: int) -> str:
+    """A step and its ledger as lines of tab-separated cells: the phase, its time (ns), its share."""
+    rows = [
+        ("phase", "ns", "share"),
+        *((LABELS[e.phase], e.ns, f"{e.share:.4f}") for e in ledger(trace, step)),
+    ]
+    rows.append(("all", int(trace.steps.wall_ns[step]), "1"))
+    return "\n".join([step_sentence(trace, step), *("\t".join(map(str, row)) for row in rows)])
 
 
 def step_sentence(trace: Trace, step: int) -> str:
@@ -90,19 +101,6 @@ def latency_sentence(trace: Trace, step: int) -> str:
     return f"ITL {units.duration(itl)}" if itl != NO_LATENCY else "no ITL: the first arrival, or no token"
 
 
-def change_sentences(event: SettingsChanged) -> list[str]:
-    """A change of settings, one line each, with the reason where another value is in force than was asked
-    for.
-    """
-    lines = []
-    for change in event.changes:
-        line = f"{change.key} → {change.effective}"
-        if change.requested != change.effective:
-            line += f" (asked: {change.requested})"
-        lines.append(line + (f": {change.reason}" if change.reason else ""))
-    return [*lines, f"the switch took {units.duration(event.switch_ns)}"]
-
-
 def mark_sentences(mark: Mark | JoinMark) -> list[str]:
     """What happened at a mark, a line each."""
     if isinstance(mark, Mark):
@@ -111,19 +109,6 @@ def mark_sentences(mark: Mark | JoinMark) -> list[str]:
     prompt = joined.prompt if len(joined.prompt) <= 60 else joined.prompt[:60] + "…"
     read = f"sequence {joined.sequence} {mark.text}, “{units.visible(prompt)}”"
     return [read, "the others wait while its prompt is read"]
-
-
-def configuration_labels(configurations: Sequence[Configuration]) -> list[str]:
-    """A label for each different configuration, in the order of their numbers: what differs from the first."""
-    different = list(dict.fromkeys(configurations))
-    if not different:
-        return []
-    base = dict(different[0])
-    labels = ["as started"]
-    for configuration in different[1:]:
-        changed = [f"{k} {v}" for k, v in configuration if base.get(k) != v]
-        labels.append(", ".join(changed) or "as started")
-    return labels
 
 
 def place_labels(lefts: Sequence[int], widths: Sequence[int], rows: int, right: int) -> list[tuple[int, int]]:

@@ -172,11 +172,15 @@ def view_generation(trace: Trace, generation: GenerationRecord) -> GenerationVie
 
 
 def view_generations(
-    trace: Trace, generations: Sequence[GenerationRecord] | None = None, configuration: int | None = None
+    trace: Trace,
+    generations: Sequence[GenerationRecord] | None = None,
+    configuration: int | None = None,
+    counted: range | None = None,
 ) -> GenerationView:
     """Several generations of a trace (all of them by default), in the order of the trace.
 
-    With `configuration` only steps under the settings of that one count, whenever they were in force.
+    With `configuration` only steps under the settings of that one count, whenever they were in force; with `counted`
+    only those rows of `Steps`.
     Raises IndexError when the trace has no such configuration.
     """
     records = sorted(trace.generations if generations is None else generations, key=lambda g: g.first_step)
@@ -212,7 +216,7 @@ def view_generations(
         phases_ns=steps.phases_ns[rows],
         generation=generation,
         configuration=settings,
-        counted=_counted(trace.configurations, settings, configuration),
+        counted=_counted(trace.configurations, settings, configuration) & _among(rows, len(held), counted),
         arrivals_ns=trace.tokens.arrival_ns[token_rows] - shift[token_step],
         token_step=token_step,
         token_sequence=trace.tokens.sequence[token_rows],
@@ -303,3 +307,12 @@ def _counted(configurations: Sequence[Configuration], settings: Int64, configura
         return np.ones(len(settings), np.bool_)
     counted: Bool = settings == configurations.index(configurations[configuration])
     return counted
+
+
+def _among(rows: Rows, count: int, wanted: range | None) -> Bool:
+    """Which of these rows (count,) are wanted; all where nobody says."""
+    if wanted is None:
+        return np.ones(count, np.bool_)
+    numbers = np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows
+    among: Bool = (numbers >= wanted.start) & (numbers < wanted.stop)
+    return among

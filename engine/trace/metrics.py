@@ -62,13 +62,15 @@ def summary(
     *,
     configuration: int | None = None,
     targets: Targets = CHAT,
+    counted: range | None = None,
 ) -> dict[str, Measured]:
     """Every metric by its key, over some generations of a trace (all of them by default).
 
-    With `configuration` only steps under its settings count, and only generations that ran wholly under them
-    have latencies of their own. Raises IndexError when the trace has no such configuration.
+    With `configuration` only steps under its settings count, with `counted` only those rows of `Steps`; and only
+    generations of which every step counts have latencies of their own. Raises IndexError when the trace has no such
+    configuration.
     """
-    view = view_generations(trace, generations, configuration)
+    view = view_generations(trace, generations, configuration, counted)
     measured = [function(view) for function in _PLAIN]
     measured += [
         *itl(view),

@@ -16,6 +16,7 @@ from engine.protocol import (
     AlternationStarted,
     BeamsRanked,
     Configuration,
+    EngineStarted,
     Event,
     GenerationEnded,
     GenerationStarted,
@@ -23,6 +24,7 @@ from engine.protocol import (
     MemorySampled,
     ModelFacts,
     ModelLoaded,
+    ObserverReport,
     SamenessMeasured,
     SequenceJoined,
     SequencesEncoded,
@@ -215,10 +217,15 @@ class AlternationRecord:
 class Trace:
     """All that one loaded model did. A new model begins a new trace.
 
-    `revision` grows with every event that changes what could be drawn.
+    `revision` grows with every event that changes what could be drawn. `engine`: what it ran on and with, None where
+    nobody has said; `observer`: what that said of the cost of measuring. `first_index`: the number that the engine gave
+    to the step of row 0, since a trace can begin in the middle of a session.
     """
 
-    def __init__(self, loaded: ModelLoaded | None = None) -> None:
+    def __init__(self, loaded: ModelLoaded | None = None, engine: EngineStarted | None = None) -> None:
+        self.engine = engine
+        self.observer: list[ObserverReport] = []
+        self.first_index = 0
         self.model: ModelFacts | None = loaded.model if loaded else None
         self.configurations: list[Configuration] = [loaded.effective] if loaded else []
         self.steps = Steps(len(loaded.model.layer_names) if loaded else 0)
@@ -244,7 +251,8 @@ class Trace:
 
     def emptied(self, loaded: ModelLoaded) -> "Trace":
         """A new trace of the same model that goes on where this one is: what steps refer to by number is known."""
-        fresh = Trace(loaded)
+        fresh = Trace(loaded, self.engine)
+        fresh.observer = self.observer[-1:]
         fresh.layouts, fresh.configurations = dict(self.layouts), list(self.configurations)
         fresh._in_force = self._in_force
         return fresh
@@ -295,8 +303,16 @@ class Trace:
             case MemorySampled():
                 self.memory.append(event)
             case _:
+                self._note(event)
                 return
         self.revision += 1
+
+    def _note(self, event: Event) -> None:
+        """Keep what is told with a trace, but not drawn."""
+        if isinstance(event, EngineStarted):
+            self.engine = event
+        elif isinstance(event, ObserverReport):
+            self.observer.append(event)
 
     def extend(self, events: Sequence[Event]) -> None:
         """Fold several events in."""
@@ -356,6 +372,8 @@ class Trace:
         if len(stamps) != layout.stamp_count:
             raise ValueError(f"step {event.index} has {len(stamps)} stamps, its layout {layout.stamp_count}")
         row = len(self.steps)
+        if not row:
+            self.first_index = event.index
         self.steps.append(
             begin_ns=stamps[0],
             wall_ns=stamps[-1] - stamps[0],

@@ -1,14 +1,16 @@
 """What every chart shares: a picture kept between frames, drawn again only where something changed."""
 
-from PySide6.QtCore import QPoint, QRect, QSize, Qt
-from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPixmap
-from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
+from PySide6.QtCore import QPoint, QRect, QSize, Qt, Signal
+from PySide6.QtGui import QColor, QContextMenuEvent, QPainter, QPaintEvent, QPixmap
+from PySide6.QtWidgets import QMenu, QSizePolicy, QToolTip, QWidget
 
 from engine.trace.store import Trace
 from gui import theme as themes
 from gui.charts.painting import draw_text
+from gui.copying import copy_menu
 from gui.navigation import Navigation
 from gui.theme import Theme
+from gui.view_texts import ledger_text
 
 EMPTY = "Nothing measured yet: press Space to run."
 
@@ -17,6 +19,9 @@ class Chart(QWidget):
     """A widget that draws a trace. `refresh()` is called once a frame and does nothing when nothing
     changed.
     """
+
+    copy_wished = Signal(object)  # this chart: a picture of it, to paste
+    save_wished = Signal(object)  # this chart: a picture of it, as a file
 
     accessible_name = "Chart"
     accessible_description = ""
@@ -64,6 +69,28 @@ class Chart(QWidget):
             return False
         self.update(changed)
         return True
+
+    # ------------------------------------------------------------ pictures
+
+    def twin(self) -> "Chart":
+        """Another chart of this kind, of the same trace; it is to be let go of soon."""
+        made = type(self)(self._navigation)
+        made.set_trace(self._trace)
+        return made
+
+    def take_view(self, other: "Chart") -> None:
+        """Show what another chart of this kind shows, where that is not in the navigation."""
+
+    def draw_on(self, painter: QPainter) -> None:
+        """Draw everything as it is now with another painter, without what is only under the pointer."""
+        self._navigation.hover(None)
+        self._prepare()
+        painter.fillRect(self.rect(), QColor(self._theme.surface))
+        self._draw(painter)
+        painter.setClipping(False)
+        if empty := self._empty_sentence():
+            self._draw_empty(painter, empty)
+        self._draw_overlay(painter, self.rect())
 
     # ------------------------------------------------------------ what a chart fills in
 
@@ -161,6 +188,26 @@ class Chart(QWidget):
         painter.drawPixmap(area, self._picture, source)
         self._draw_overlay(painter, area)
         painter.end()
+
+    def contextMenuEvent(self, event: QContextMenuEvent) -> None:
+        """Offer a picture of the chart, and the step in detail as text."""
+        menu = self.menu()
+        menu.popup(event.globalPos())
+        event.accept()
+
+    def menu(self) -> QMenu:
+        """What the right button offers."""
+        step = self._navigation.shown_step
+        words = (
+            [] if step is None else [(f"Copy the phases of step {step:,}", ledger_text(self._trace, step))]
+        )
+        menu = copy_menu(self, words) or QMenu(self)
+        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        if not menu.isEmpty():
+            menu.addSeparator()
+        menu.addAction("Copy picture").triggered.connect(lambda: self.copy_wished.emit(self))
+        menu.addAction("Save picture…").triggered.connect(lambda: self.save_wished.emit(self))
+        return menu
 
     def _show_tip(self, at: QPoint, text: str) -> None:
         if text:

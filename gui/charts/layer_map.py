@@ -9,7 +9,7 @@ from engine.trace.phases import Role
 from gui import theme as themes
 from gui import units
 from gui.charts import colormap
-from gui.charts.chart import EMPTY
+from gui.charts.chart import EMPTY, Chart
 from gui.charts.painting import draw_text, text_width
 from gui.charts.segments import Segments
 from gui.charts.step_plot import HEADER, LEFT, RIGHT, StepPlot
@@ -46,6 +46,11 @@ class LayerMap(StepPlot):
         self._segments.move(
             self.width() - RIGHT - self._segments.width(), (HEADER - self._segments.height()) // 2
         )
+
+    def take_view(self, other: Chart) -> None:
+        """Keep the scale of the colours."""
+        super().take_view(other)
+        self._scaled_role = self._navigation.role
 
     def _empty_sentence(self) -> str:
         if not len(self._trace.steps):

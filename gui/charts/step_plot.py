@@ -91,6 +91,11 @@ class StepPlot(Chart):
     def _reset(self) -> None:
         self._ceiling = 0.0
 
+    def take_view(self, other: Chart) -> None:
+        """Keep the scale of the values, so that a picture is what was on screen."""
+        assert isinstance(other, StepPlot)
+        self._ceiling = other._ceiling
+
     def _needed_ceiling(self) -> float:
         """What the y axis must reach, ns; 0 for no axis."""
         return 0.0

@@ -91,6 +91,14 @@ class StepTimeline(Chart):
         if not zoomed or self._begin >= self._wall_ns:
             self._begin, self._end = 0.0, float(self._wall_ns)
 
+    def take_view(self, other: Chart) -> None:
+        """Show the same step, as far zoomed."""
+        assert isinstance(other, StepTimeline)
+        if other._step is not None:
+            self._show(other._step)
+            self._begin, self._end = other._begin, other._end
+            self._changed_ns = self._clock()
+
     def _frame_state(self) -> tuple[object, ...]:
         return self._step, self._begin, self._end, self._navigation.layer
 

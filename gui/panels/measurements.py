@@ -2,7 +2,7 @@
 
 from itertools import zip_longest
 
-from PySide6.QtCore import QRectF, QSize, Qt
+from PySide6.QtCore import QPoint, QRectF, QSize, Qt
 from PySide6.QtGui import QColor, QPainter, QPaintEvent
 from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
@@ -10,7 +10,9 @@ from engine.protocol import Family
 from engine.trace.metrics import Measured, summary
 from engine.trace.phases import Phase
 from engine.trace.store import GenerationRecord, Trace
+from engine.trace.wording import formatted as formatted
 from gui import units
+from gui.copying import Copies, offer_copies, table
 from gui.panels.widgets import Segments, label, set_text
 from gui.theme import Theme
 
@@ -67,7 +69,31 @@ class MeasurementsPanel(QWidget):
         layout.addWidget(self._bar)
         layout.addLayout(self._make_shares())
         layout.addStretch(1)
+        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)  # so that Ctrl+C is meant for it
+        offer_copies(self, self.copies)
         self.refresh()
+
+    def copies(self, at: QPoint | None) -> Copies:
+        """The number under a place as text, and all of them as a table."""
+        family = self._trace.model.family if self._trace.model else Family.DECODER
+        known = [m for m in self.measured.values() if m.value is not None and family in m.metric.families]
+        rows = [("metric", "value", "unit", "n"), *map(_exact, known)]
+        copies = [("Copy all measurements", table(rows))] if known else []
+        one = self._at(at) if at is not None else None
+        return copies if one is None else [(f"Copy {NAMES[one]}", self._said(one)), *copies]
+
+    def _at(self, at: QPoint) -> str | None:
+        """The metric that is shown at a place."""
+        under = self.childAt(at)
+        while under is not None and under is not self:
+            key = under.property("metric")
+            if key:
+                return str(key)
+            under = under.parentWidget()
+        return None
+
+    def _said(self, key: str) -> str:
+        return f"{NAMES[key]}\t{formatted(self.measured[key])}"
 
     def set_trace(self, trace: Trace) -> None:
         """Measure another trace."""
@@ -88,6 +114,7 @@ class MeasurementsPanel(QWidget):
         self.measured = summary(self._trace, self._generations())
         family = self._trace.model.family if self._trace.model else Family.DECODER
         for key, headline in zip(HEADLINES[family], self._headlines, strict=True):
+            headline.setProperty("metric", key)
             headline.show_value(NAMES[key], *_headline(self.measured[key]), explain(self.measured[key]))
         for key, cell in zip_longest(ROWS[family], self._cells):
             self._show_cell(cell, key)
@@ -120,6 +147,8 @@ class MeasurementsPanel(QWidget):
         largest = self.measured["stall_largest"].value
         if key == "stalls" and measured.value:
             text = f"{measured.value:.0f} · {units.duration(largest)}"
+        for part in cell:
+            part.setProperty("metric", key)
         set_text(name, NAMES[key])
         set_text(value, text)
         value.setAccessibleName(NAMES[key])
@@ -189,19 +218,11 @@ NAMES = {key: name for key, name, _ in SHARES} | {
 }
 
 
-def formatted(measured: Measured) -> str:
-    """A metric's value with its unit."""
+def _exact(measured: Measured) -> tuple[str, float | int | None, str, int]:
+    """A metric with its value as it was measured, in its own unit."""
     value = measured.value
-    match measured.metric.unit:
-        case "ns":
-            return units.duration(value)
-        case "tokens/s":
-            return units.rate(value)
-        case "sequences/s":
-            return units.rate(value, "seq")
-        case "1":
-            return units.share(value)
-    return units.ABSENT if value is None else f"{value:,.0f}"
+    whole = int(value) if value is not None and float(value).is_integer() else value
+    return measured.metric.name, whole, measured.metric.unit, measured.count
 
 
 def _headline(measured: Measured) -> tuple[str, str]:

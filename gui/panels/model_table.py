@@ -2,7 +2,16 @@
 
 from collections.abc import Sequence
 
-from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QRect, QSize, QSortFilterProxyModel, Qt, Signal
+from PySide6.QtCore import (
+    QModelIndex,
+    QPersistentModelIndex,
+    QPoint,
+    QRect,
+    QSize,
+    QSortFilterProxyModel,
+    Qt,
+    Signal,
+)
 from PySide6.QtGui import (
     QColor,
     QFont,
@@ -21,6 +30,7 @@ from PySide6.QtWidgets import (
     QVBoxLayout,
 )
 
+from gui.copying import Copies, offer_copies, table
 from gui.panels.model_rows import COLUMNS, DIRECTORY, MEANINGS, Group, ModelRow
 from gui.panels.widgets import label
 from gui.theme import Theme, number_font, text_font
@@ -62,6 +72,15 @@ class ModelTable(QTreeView):
         self._note.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
         QVBoxLayout(self.viewport()).addWidget(self._note)
         self.selectionModel().currentChanged.connect(self._changed)
+        offer_copies(self, self.copies)
+
+    def copies(self, at: QPoint | None) -> Copies:
+        """The model at a place, or the chosen one, as a line; and all that are shown as a table."""
+        under = self.indexAt(self.viewport().mapFrom(self, at)) if at is not None else self.currentIndex()
+        one = under.siblingAtColumn(NAME).data(ROW_ROLE)
+        rows = [row.cells for row in self.shown_rows()]
+        copies = [("Copy all models", table([COLUMNS, *rows]))] if rows else []
+        return [("Copy this model", table([one.cells])), *copies] if isinstance(one, ModelRow) else copies
 
     def _dress(self) -> None:
         self.setRootIsDecorated(False)

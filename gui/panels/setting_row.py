@@ -42,6 +42,7 @@ class SettingRow(QWidget):
         self.facts = facts
         self._value: SettingValue = facts.default
         self._closed = ""
+        self._effect = ""
         self._title = label(facts.label)
         self._refusal = label("", "warning", wrap=True, selectable=True)
         self._refusal.setStyleSheet("font-size: 11px;")
@@ -88,7 +89,8 @@ class SettingRow(QWidget):
     def show_effect(self, measured: MeasuredEffect | None) -> None:
         """Show what the last change of this setting did."""
         tip = effect_tip(measured, self._name) if measured else ""
-        self.experiment.show_effect(*effect_text(measured), tip)
+        self._effect, role = effect_text(measured)
+        self.experiment.show_effect(self._effect, role, tip)
 
     def focus_control(self) -> None:
         """Put the focus on what changes it."""
@@ -103,6 +105,12 @@ class SettingRow(QWidget):
         if reason != self._closed:
             self._closed = reason
             self._enable()
+
+    @property
+    def cells(self) -> tuple[str, str, str, str, str]:
+        """The setting as cells of a table: name, key, value in force, default, what its last change did."""
+        facts = self.facts
+        return facts.label, facts.key, str(self._value), str(facts.default), self._effect
 
     @property
     def value_text(self) -> str:

@@ -1,8 +1,8 @@
 """The switchboard: every setting by family; a change takes effect between two steps of a running generation."""
 
-from PySide6.QtCore import Qt, Signal, Slot
+from PySide6.QtCore import QPoint, Qt, Signal, Slot
 from PySide6.QtGui import QPalette
-from PySide6.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QApplication, QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from engine.protocol import (
     Configuration,
@@ -17,6 +17,7 @@ from engine.protocol import (
 from engine.trace.alternation import is_decided
 from engine.trace.effects import Effects, effect_of_alternation, trust
 from engine.trace.store import AlternationRecord, Trace
+from gui.copying import Copies, offer_copies, table
 from gui.panels.experiment import Findings
 from gui.panels.setting_family import SettingFamily
 from gui.panels.setting_row import SettingRow
@@ -25,6 +26,7 @@ from gui.panels.training_probe import TrainingProbe
 from gui.panels.widgets import label, set_text, shortened
 from gui.settings_store import SettingsStore
 
+CELLS = ("setting", "key", "value", "default", "effect")
 TRAINING = "training step"
 STRATEGY, SAMPLING = "decoding", "sample"
 SAMPLING_ONLY = frozenset({"temperature", "top_k", "top_p", "min_p", "seed"})
@@ -77,6 +79,16 @@ class Switchboard(QWidget):
         layout.addWidget(self._explanation)
         self.search.hide()
         self._scroll.hide()
+        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)  # so that Ctrl+C is meant for it
+        offer_copies(self, self.copies)
+
+    def copies(self, at: QPoint | None) -> Copies:
+        """The setting at a place, or with the focus, as a line; and all of them as a table."""
+        rows = self.rows.values()
+        copies = [("Copy all settings", table([CELLS, *(shown.cells for shown in rows)]))] if rows else []
+        under = self.childAt(at) if at is not None else QApplication.focusWidget()
+        one = next((shown for shown in rows if under and (shown is under or shown.isAncestorOf(under))), None)
+        return copies if one is None else [(f"Copy {one.facts.label}", table([one.cells])), *copies]
 
     def show_settings(self, loaded: ModelLoaded) -> None:
         """A model was loaded, or is known better: show what can be set for it."""

@@ -20,9 +20,10 @@ from engine.protocol import (
     SequenceResult,
     SequencesEncoded,
 )
-from engine.report import JsonReport, TextReport, catalogue_line, result_line
+from engine.report import JsonReport, TextReport, catalogue_line
 from engine.trace.phases import StepKind
 from engine.trace.store import Trace
+from engine.trace.wording import result_line
 from tests.engine.runtime.small_encoders import CLASSIFIER, FEATURES, LABELS, encoder_checkpoint
 from tests.engine.trace.building import APART, MS, T0, encode_step, ended, loaded, started, step
 

@@ -1,0 +1,70 @@
+"""JSON Lines: the objects that `engine run --json` prints, in the order in which they happened, and a summary last."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from heapq import merge
+from typing import BinaryIO
+
+from engine.protocol import BeamsRanked, MemorySampled, ObserverReport, SequencesEncoded
+from engine.trace.export.excerpt import Excerpt
+from engine.trace.export.progress import Tick
+from engine.trace.records import Record, event_record, model_record, step_record, summary_record
+
+TICK_EVERY = 256  # steps
+# Where an object stands that belongs to step s: sorted by (s, rank, time), the last where it has one.
+BEFORE, STEP, BEHIND, LATER = range(4)
+
+_Placed = tuple[int, int, int, Record]
+
+
+def records(excerpt: Excerpt) -> Iterator[Record]:
+    """The objects, one after the other. `step` and `index` are rows of the whole trace, also of a selection."""
+    trace = excerpt.trace
+    if trace.model is not None:
+        settings = dict(trace.configurations[0]) if trace.configurations else {}
+        yield {"event": "model", **model_record(trace.model), "settings": settings}
+    steps: Iterator[_Placed] = ((row, STEP, 0, step_record(trace, row)) for row in excerpt.rows)
+    for *_, record in merge(steps, _others(excerpt), key=_place):
+        yield record
+    yield summary_record(len(excerpt.rows), len(excerpt.tokens), list(excerpt.measured.values()))
+
+
+def _others(excerpt: Excerpt) -> list[_Placed]:
+    """What is no step, with the step that it belongs to."""
+    trace, rows = excerpt.trace, excerpt.rows
+    placed: list[tuple[int, int, int, Record | None]] = []
+    for generation in excerpt.generations:
+        begin, started, ended = generation.first_step, generation.started, generation.ended
+        placed.append((max(rows.start, begin), BEFORE, started.submitted_ns, event_record(started)))
+        if ended and generation.end_step <= rows.stop:
+            last = (generation.end_step - 1, LATER) if generation.end_step > begin else (begin, BEFORE)
+            placed.append((*last, ended.at_ns, event_record(ended)))
+    placed += [(m.step, BEFORE, m.at_ns, event_record(replace(m.event, step=m.step))) for m in excerpt.marks]
+    for join in excerpt.joins:
+        event = replace(join.event, step=join.step)
+        placed.append((join.step, BEFORE, event.at_ns, event_record(event)))
+    followers: list[SequencesEncoded | BeamsRanked] = [*excerpt.results, *excerpt.beams]
+    for follower in followers:
+        row = follower.step - trace.first_index
+        placed.append((row, BEHIND, 0, event_record(replace(follower, step=row))))
+    ends = trace.steps.begin_ns[rows.start : rows.stop] + trace.steps.wall_ns[rows.start : rows.stop]
+    samples: list[MemorySampled | ObserverReport] = [*excerpt.memory, *excerpt.observer]
+    for sample in samples:
+        row = rows.start + int(ends.searchsorted(sample.at_ns)) - 1
+        placed.append((row, LATER, sample.at_ns, event_record(sample)))
+    told = [(row, rank, at_ns, record) for row, rank, at_ns, record in placed if record]
+    return sorted(told, key=_place)
+
+
+def _place(placed: _Placed) -> tuple[int, int, int]:
+    return placed[:3]
+
+
+def write_json_lines(excerpt: Excerpt, file: BinaryIO, tick: Tick) -> None:
+    """Write one object a line, UTF-8; half of a surrogate pair as the escape that JSON has for it."""
+    for record in records(excerpt):
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+        file.write(line.encode("utf-8", "backslashreplace"))
+        if record["event"] == "step" and record["index"] % TICK_EVERY == 0:
+            tick((record["index"] - excerpt.rows.start) / len(excerpt.rows))

@@ -1,0 +1,202 @@
+"""A trace as tables: steps, tokens, layers, marks and configurations, each column with a name and a kind.
+
+Every table is read in chunks of columns, so that a long session never lies in memory twice. Times are int64
+nanoseconds of the host's monotonic clock; their names say which (`wall_ns`, `arrival_ns`). What does not exist is None.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engine.protocol import SettingChange
+from engine.trace.export.excerpt import Excerpt
+from engine.trace.phases import PHASE_COUNT, Phase, Role
+from engine.trace.store import KINDS, NO_LATENCY, JoinMark, Mark
+
+CHUNK_ROWS = 8192
+WHOLE, TEXT = "whole", "text"  # kinds of columns: int64, or a string
+
+Values = Sequence[Any]
+Chunk = dict[str, Values]  # a column's name to its values, equally many each
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table: its columns by name with their kinds, in order, and how its rows are read.
+
+    `rows`: about how many there will be, for progress.
+    """
+
+    name: str
+    columns: dict[str, str]
+    chunks: Callable[[Excerpt], Iterator[Chunk]]
+    rows: Callable[[Excerpt], int]
+
+
+def visible(text: str) -> str:
+    """A text that any encoding can write: half of a surrogate pair becomes its escape."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _pieces(rows: range, size: int = CHUNK_ROWS) -> Iterator[range]:
+    for begin in range(rows.start, rows.stop, size):
+        yield range(begin, min(begin + size, rows.stop))
+
+
+# ---------------------------------------------------------------- steps
+
+#: Columns of `Steps` that are written as they are.
+_PLAIN = (
+    *("generation", "configuration", "begin_ns", "wall_ns", "held_ns"),
+    *("context_length", "cache_bytes", "batch", "prompt_tokens", "padding_tokens", "drafted", "accepted"),
+)
+_PHASES = {phase: f"{phase.name.lower()}_ns" for phase in map(Phase, range(PHASE_COUNT))}
+
+
+def _step_chunks(excerpt: Excerpt) -> Iterator[Chunk]:
+    steps = excerpt.trace.steps
+    kinds = [kind.value for kind in KINDS]
+    for piece in _pieces(excerpt.rows):
+        rows = slice(piece.start, piece.stop)
+        chunk: Chunk = {"step": list(piece), "kind": [kinds[kind] for kind in steps.kind[rows].tolist()]}
+        chunk |= {name: getattr(steps, name)[rows].tolist() for name in _PLAIN}
+        chunk["itl_ns"] = [None if gap == NO_LATENCY else gap for gap in steps.itl_ns[rows].tolist()]
+        chunk["tokens"] = steps.token_count[rows].tolist()
+        phases = steps.phases_ns[rows]
+        chunk |= {name: phases[:, phase].tolist() for phase, name in _PHASES.items()}
+        yield chunk
+
+
+STEPS = Table(
+    "steps",
+    {"step": WHOLE, "kind": TEXT}
+    | dict.fromkeys(_PLAIN, WHOLE)
+    | {"itl_ns": WHOLE, "tokens": WHOLE}
+    | dict.fromkeys(_PHASES.values(), WHOLE),
+    _step_chunks,
+    lambda excerpt: len(excerpt.rows),
+)
+
+
+# ---------------------------------------------------------------- tokens
+
+
+def _token_chunks(excerpt: Excerpt) -> Iterator[Chunk]:
+    tokens, steps = excerpt.trace.tokens, excerpt.trace.steps
+    for piece in _pieces(excerpt.tokens):
+        rows = slice(piece.start, piece.stop)
+        yield {
+            "token": list(piece),
+            "step": tokens.step[rows].tolist(),
+            "generation": steps.generation[tokens.step[rows]].tolist(),
+            "sequence": tokens.sequence[rows].tolist(),
+            "id": tokens.id[rows].tolist(),
+            "arrival_ns": tokens.arrival_ns[rows].tolist(),
+            "text": [visible(text) for text in tokens.text[rows]],
+        }
+
+
+TOKENS = Table(
+    "tokens",
+    dict.fromkeys(("token", "step", "generation", "sequence", "id", "arrival_ns"), WHOLE) | {"text": TEXT},
+    _token_chunks,
+    lambda excerpt: len(excerpt.tokens),
+)
+
+
+# ---------------------------------------------------------------- layers
+
+
+def _layer_chunks(excerpt: Excerpt) -> Iterator[Chunk]:
+    trace, layers = excerpt.trace, excerpt.trace.layer_count
+    names = [visible(name) for name in trace.model.layer_names] if trace.model else []
+    for piece in _pieces(excerpt.rows, max(1, CHUNK_ROWS // max(1, layers))):
+        told = [row for row in piece if trace.layouts[int(trace.steps.layout[row])].layer_count]
+        if told:
+            values = trace.steps.layers_ns[told].reshape(-1, len(Role))
+            yield {
+                "step": np.repeat(told, layers).tolist(),
+                "layer": list(range(layers)) * len(told),
+                "name": names * len(told),
+                **{f"{role.name.lower()}_ns": values[:, role].tolist() for role in Role},
+            }
+
+
+LAYERS = Table(
+    "layers",
+    {"step": WHOLE, "layer": WHOLE, "name": TEXT} | {f"{role.name.lower()}_ns": WHOLE for role in Role},
+    _layer_chunks,
+    lambda excerpt: len(excerpt.rows) * excerpt.trace.layer_count,
+)
+
+
+# ---------------------------------------------------------------- marks
+
+_MARKS = {
+    "step": WHOLE,
+    "at_ns": WHOLE,
+    "kind": TEXT,
+    "key": TEXT,
+    "requested": TEXT,
+    "effective": TEXT,
+    "reason": TEXT,
+    "switch_ns": WHOLE,
+    "configuration": WHOLE,
+    "sequence": WHOLE,
+    "text": TEXT,
+}
+
+
+def _mark_chunks(excerpt: Excerpt) -> Iterator[Chunk]:
+    rows = [row for mark in excerpt.all_marks for row in _mark_rows(mark)]
+    for piece in _pieces(range(len(rows))):
+        part = rows[piece.start : piece.stop]
+        yield {name: [row.get(name) for row in part] for name in _MARKS}
+
+
+def _mark_rows(mark: Mark | JoinMark) -> list[dict[str, Any]]:
+    """A row a setting that was changed, or one for a sequence that joined."""
+    text = visible(mark.text)
+    if isinstance(mark, JoinMark):
+        event = mark.event
+        told = {"step": mark.step, "at_ns": event.at_ns, "kind": "joined", "sequence": event.sequence}
+        return [told | {"text": text}]
+    whole = {"step": mark.step, "at_ns": mark.at_ns, "kind": mark.kind, "text": text}
+    whole |= {"switch_ns": mark.event.switch_ns, "configuration": mark.event.configuration}
+    return [whole | _change_row(change) for change in mark.event.changes] or [whole]
+
+
+def _change_row(change: SettingChange) -> dict[str, str]:
+    values = {"key": change.key, "requested": change.requested, "effective": change.effective}
+    return {name: visible(str(value)) for name, value in (values | {"reason": change.reason}).items()}
+
+
+MARKS = Table("marks", _MARKS, _mark_chunks, lambda excerpt: len(excerpt.marks) + len(excerpt.joins))
+
+
+# ---------------------------------------------------------------- configurations
+
+
+def _configuration_chunks(excerpt: Excerpt) -> Iterator[Chunk]:
+    rows = slice(excerpt.rows.start, excerpt.rows.stop)
+    numbers = np.unique(excerpt.trace.steps.configuration[rows]).tolist()
+    told = [(n, key, str(value)) for n in numbers for key, value in excerpt.trace.configurations[n]]
+    for piece in _pieces(range(len(told))):
+        part = told[piece.start : piece.stop]
+        yield {
+            "configuration": [number for number, _, _ in part],
+            "key": [visible(key) for _, key, _ in part],
+            "value": [visible(value) for _, _, value in part],
+        }
+
+
+CONFIGURATIONS = Table(
+    "configurations",
+    {"configuration": WHOLE, "key": TEXT, "value": TEXT},
+    _configuration_chunks,
+    lambda excerpt: sum(map(len, excerpt.trace.configurations)),
+)
+
+TABLES = {table.name: table for table in (STEPS, TOKENS, LAYERS, MARKS, CONFIGURATIONS)}
