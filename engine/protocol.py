@@ -8,8 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from engine.trace.calibration import Calibration
 from engine.trace.phases import SpanName, StepKind
 from engine.trace.sameness import Sameness
+from engine.trace.shapes import ModelShape
 
 PROTOCOL_VERSION = 3
 
@@ -171,6 +173,15 @@ class ProbeTraining:
 
 
 @dataclass(frozen=True, slots=True)
+class Calibrate:
+    """Measure what this machine achieves with the settings in force, now and anew; between generations only.
+
+    Answered by Calibrated within about two seconds, or by Failed with the command "calibrate". What came before it in a
+    record is kept where it was better. An engine that is idle does so by itself where nothing is known.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class ListModels:
     """Ask what models there are; answered by CatalogueListed."""
 
@@ -207,6 +218,7 @@ Command = (
     | StopAlternating
     | MeasureSameness
     | ProbeTraining
+    | Calibrate
     | ListModels
     | LookUp
     | Shutdown
@@ -292,6 +304,7 @@ class ModelFacts:
     `load_stages_ns`: wall time of each stage of `load_ns`, in order ("download", "read weights", …).
     `special_tokens`: (id, text) of the tokens that are not text. `has_chat_template`, `knows_thinking`: of its
     tokenizer. `placement`: (device, number of layers) where layers are split over devices, else empty.
+    `shape`: what its steps read and multiply, with the settings that it was loaded with; None where it is not known.
     """
 
     name: str
@@ -316,6 +329,7 @@ class ModelFacts:
     has_chat_template: bool = False
     knows_thinking: bool = False
     placement: tuple[tuple[str, int], ...] = ()
+    shape: ModelShape | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -579,6 +593,9 @@ class StepEnded:
 
     `held_ns`: time since the step before in which the user held the engine (pause, switches): in no latency.
     `context_length`: tokens that the next step will find (prompt so far and generated), per sequence.
+    `moved_bytes`, `operations`: what it had to move and to compute, at least (see engine.trace.floor); 0 where that is
+    not known. `floor_ns`: the least time in which this machine could have done so, by its calibration of this number;
+    0 and -1 where there is none.
     """
 
     index: int
@@ -596,6 +613,10 @@ class StepEnded:
     padding_tokens: int = 0  # positions that were computed for nothing
     drafted: int = 0  # tokens that were proposed and checked (speculation)
     accepted: int = 0  # of these, the ones that the model would have chosen itself
+    moved_bytes: int = 0
+    operations: int = 0
+    floor_ns: int = 0
+    calibration: int = -1
 
     def __reduce__(self) -> tuple[type["StepEnded"], tuple[object, ...]]:
         """As one call of its class (see Token): there are thousands a second."""
@@ -615,6 +636,10 @@ class StepEnded:
             self.padding_tokens,
             self.drafted,
             self.accepted,
+            self.moved_bytes,
+            self.operations,
+            self.floor_ns,
+            self.calibration,
         )
 
 
@@ -702,6 +727,43 @@ class SamenessMeasured:
 
 
 @dataclass(frozen=True, slots=True)
+class ShapeDefined:
+    """Under this configuration the model has another shape than the one in its facts. Comes before its first step."""
+
+    at_ns: int
+    configuration: int
+    shape: ModelShape
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What this machine achieves. Steps whose floor stands on it refer to it by number.
+
+    `origin`: "measured" just now, or "remembered" from its date. `reason`: why it was measured unasked ("" if it was
+    asked for).
+    """
+
+    at_ns: int
+    number: int
+    calibration: Calibration
+    origin: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FloorBeaten:
+    """A step was faster than its floor, which cannot be: the calibration is broken. It is measured anew when idle.
+
+    Told once for each calibration: for its first such step.
+    """
+
+    at_ns: int
+    step: int
+    wall_ns: int
+    floor_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class MemorySampled:
     """Memory of the engine, sampled at step boundaries, at most a few times a second. Absent values are None."""
 
@@ -764,6 +826,9 @@ Event = (
     | AlternationStarted
     | AlternationEnded
     | SamenessMeasured
+    | ShapeDefined
+    | Calibrated
+    | FloorBeaten
     | MemorySampled
     | ObserverReport
     | Failed

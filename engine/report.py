@@ -4,15 +4,18 @@ import json
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Protocol, TextIO
 
 import numpy as np
 
 from engine.protocol import (
+    Calibrated,
     CatalogueEntry,
     Configuration,
     Event,
     Family,
+    FloorBeaten,
     GenerationEnded,
     GenerationStarted,
     ModelFacts,
@@ -54,8 +57,8 @@ class Report(Protocol):
 
 
 class JsonReport:
-    """One JSON object a line: model, generation, joined, step, sequences, beams, mark, memory, observer, and end;
-    a summary is the last.
+    """One JSON object a line: model, generation, joined, step, sequences, beams, mark, memory, observer, shape,
+    calibrated, floor_beaten, and end; a summary is the last.
     """
 
     def __init__(self, out: TextIO) -> None:
@@ -121,6 +124,10 @@ class TextReport:
                 )
             case SequenceJoined():
                 self._note(f"\n[step {event.step}: sequence {event.sequence} {trace.joins[-1].text}]")
+            case Calibrated():
+                self._note(calibration_line(event))
+            case FloorBeaten():
+                self._note(beaten_line(event))
             case GenerationEnded():
                 if writes(trace):
                     print(event.tail, file=self._out, flush=True)
@@ -184,6 +191,29 @@ def _load_times(model: ModelFacts) -> str:
     """How long loading took, and its stages."""
     stages = ", ".join(f"{name} {ns / 1e9:.1f} s" for name, ns in model.load_stages_ns)
     return f"{model.load_ns / 1e9:.1f} s" + (f" ({stages})" if stages else "")
+
+
+def calibration_line(event: Calibrated) -> str:
+    """What this machine achieves, and how much that is to be trusted."""
+    found = event.calibration
+    date = datetime.fromtimestamp(found.at_s).strftime("%Y-%m-%d %H:%M")
+    threads = f", {found.threads} thread{'s' if found.threads != 1 else ''}" if found.device == "cpu" else ""
+    again = "repeated within" if found.is_repeatable else "not repeatable, repeated only within"
+    doubts = filter(None, (f"{again} {found.spread:.1%}", found.remark))
+    fastest = max(rate for _, rate in found.rungs)
+    return (
+        f"[calibration {event.number} ({found.computes}{threads}), {event.origin} {date}:"
+        f" {found.memory_bandwidth / 1e9:,.1f} GB/s from memory, up to {fastest / 1e9:,.1f} GB/s from caches,"
+        f" {found.operations_per_s / 1e9:,.1f} GFLOP/s; {'; '.join(doubts)}]"
+    )
+
+
+def beaten_line(event: FloorBeaten) -> str:
+    """That a calibration is broken, and what to do."""
+    return (
+        f"\n[step {event.step} took {event.wall_ns / 1e6:.3f} ms, less than its floor of {event.floor_ns / 1e6:.3f} ms:"
+        " the calibration is broken. Calibrate again while the machine is idle.]"
+    )
 
 
 def metric_line(measured: Measured) -> str:

@@ -57,7 +57,8 @@ class GenerationView:
 
     submitted_ns (g,): t0, wall clock. ended (g,): whether it is over. step_begin, step_end, token_begin,
     token_end (g,): its rows in the arrays below. wall_ns, held_ns, prompt_tokens, kinds, batch, padding_tokens,
-    drafted, accepted, context_length (s,), phases_ns (s, PHASE_COUNT): as in `Steps`. tokens_per_step (s,): by how
+    drafted, accepted, context_length, floor_ns (s,), phases_ns (s, PHASE_COUNT): as in `Steps`.
+    utilization (s,): MBU, NaN where it has no value. tokens_per_step (s,): by how
     many tokens each sequence grew (see `growth`). generation (s,): row of its
     generation here. configuration (s,): the first configuration of the trace with the same settings, so that
     coming back to one is no new one. counted (s,): False for steps under another configuration than the one
@@ -83,6 +84,8 @@ class GenerationView:
     drafted: Int64
     accepted: Int64
     context_length: Int64
+    floor_ns: Int64
+    utilization: npt.NDArray[np.float64]
     phases_ns: Int64
     generation: Int64
     configuration: Int64
@@ -213,6 +216,8 @@ def view_generations(
         drafted=steps.drafted[rows],
         accepted=steps.accepted[rows],
         context_length=steps.context_length[rows],
+        floor_ns=steps.floor_ns[rows],
+        utilization=utilization(trace, rows),
         phases_ns=steps.phases_ns[rows],
         generation=generation,
         configuration=settings,
@@ -243,6 +248,29 @@ def _joined(trace: Trace, records: Sequence[GenerationRecord]) -> dict[tuple[int
         until = held - np.clip(np.minimum(held, begin - event.submitted_ns), 0, None)
         joined[place, event.sequence] = event.submitted_ns - record.started.submitted_ns - int(until.sum())
     return joined
+
+
+def utilization(trace: Trace, rows: Rows) -> npt.NDArray[np.float64]:
+    """MBU of some steps (n,), NaN where it has no value (see engine.trace.floor.bandwidth_utilization).
+
+    Of a step with a draft model it has none: that one reads its own weights several times, of another level of memory.
+    """
+    steps = trace.steps
+    wall, moved, drafted = steps.wall_ns[rows], steps.moved_bytes[rows], steps.drafted[rows]
+    bandwidth = np.full(len(wall), np.nan)
+    for number in np.unique(steps.calibration[rows]).tolist():
+        told = trace.calibrations.get(number)
+        if told is not None:
+            mine = steps.calibration[rows] == number
+            bandwidth[mine] = told.calibration.bandwidths(moved[mine])
+    known = (wall > 0) & (moved > 0)
+    if drafted.any():
+        shapes = enumerate(map(trace.shape, range(len(trace.configurations))))
+        by_model = [number for number, shape in shapes if shape is not None and shape.draft is not None]
+        known &= ~((drafted > 0) & np.isin(steps.configuration[rows], by_model))
+    bandwidth[~known] = np.nan
+    share: npt.NDArray[np.float64] = moved * 1e9 / np.maximum(wall, 1) / bandwidth
+    return share
 
 
 def growth(trace: Trace, rows: Rows) -> Int64:

@@ -370,6 +370,24 @@ def _encodes_only(view: GenerationView) -> Bool:
     return _encodes(view) & (not view.writes)
 
 
+def floor_share(view: GenerationView) -> Measured:
+    """Median of floor_s / wall_s over the steps that decode, verify, or encode for their own sake."""
+    some = _floored(view) & (view.floor_ns > 0) & (view.wall_ns > 0)
+    shares = view.floor_ns[some] / view.wall_ns[some]
+    return Measured(METRICS["floor_share"], _middle(shares), len(shares))
+
+
+def mbu(view: GenerationView) -> Measured:
+    """Median of the bandwidth utilization over the same steps."""
+    shares = view.utilization[_floored(view) & np.isfinite(view.utilization)]
+    return Measured(METRICS["mbu"], _middle(shares), len(shares))
+
+
+def _floored(view: GenerationView) -> Bool:
+    writes: Bool = (view.kinds == DECODE) | (view.kinds == VERIFY)
+    return view.counted & (writes | _encodes_only(view))
+
+
 def unattributed(view: GenerationView) -> Measured:
     """Median share of a step's wall time that is in no phase."""
     shares = _shares(view, (Phase.UNATTRIBUTED,), view.counted)
@@ -461,6 +479,8 @@ _PLAIN: tuple[Callable[[GenerationView], Measured], ...] = (
     sequence_throughput,
     input_throughput,
     padding_share,
+    floor_share,
+    mbu,
     unattributed,
     steps,
     tokens,

@@ -6,7 +6,9 @@ from typing import Any
 
 from engine.protocol import (
     BeamsRanked,
+    Calibrated,
     Event,
+    FloorBeaten,
     GenerationEnded,
     GenerationStarted,
     MemorySampled,
@@ -16,6 +18,7 @@ from engine.protocol import (
     SequenceJoined,
     SequencesEncoded,
     SettingsChanged,
+    ShapeDefined,
 )
 from engine.trace.metrics import Measured, as_json
 from engine.trace.phases import PHASE_COUNT, Phase, Role
@@ -49,6 +52,8 @@ def event_record(event: Event) -> Record | None:
             return {"event": "end", **told}
         case SequencesEncoded() | BeamsRanked() | MemorySampled() | ObserverReport():
             return {"event": _NAMES[type(event)], **asdict(event)}
+        case ShapeDefined() | Calibrated() | FloorBeaten():
+            return {"event": _NAMES[type(event)], **asdict(event)}
     return None
 
 
@@ -57,6 +62,9 @@ _NAMES: dict[type, str] = {
     BeamsRanked: "beams",
     MemorySampled: "memory",
     ObserverReport: "observer",
+    ShapeDefined: "shape",
+    Calibrated: "calibrated",
+    FloorBeaten: "floor_beaten",
 }
 
 
@@ -110,6 +118,10 @@ def step_record(trace: Trace, row: int) -> Record:
         "padding_tokens": int(steps.padding_tokens[row]),
         "drafted": int(steps.drafted[row]),
         "accepted": int(steps.accepted[row]),
+        "moved_bytes": _known(steps.moved_bytes[row]),
+        "operations": _known(steps.operations[row]),
+        "floor_ns": _known(steps.floor_ns[row]),
+        "calibration": None if steps.calibration[row] < 0 else int(steps.calibration[row]),
         "tokens": [
             {
                 "id": int(trace.tokens.id[i]),
@@ -120,6 +132,10 @@ def step_record(trace: Trace, row: int) -> Record:
             for i in trace.tokens_of(row)
         ],
     }
+
+
+def _known(value: int) -> int | None:
+    return int(value) if value > 0 else None
 
 
 def _layers(trace: Trace, row: int) -> dict[str, list[int]]:

@@ -15,9 +15,11 @@ from engine.protocol import (
     AlternationEnded,
     AlternationStarted,
     BeamsRanked,
+    Calibrated,
     Configuration,
     EngineStarted,
     Event,
+    FloorBeaten,
     GenerationEnded,
     GenerationStarted,
     LayoutDefined,
@@ -29,10 +31,12 @@ from engine.protocol import (
     SequenceJoined,
     SequencesEncoded,
     SettingsChanged,
+    ShapeDefined,
     StepEnded,
 )
 from engine.trace.ledger import Int64, Layout, Span
 from engine.trace.phases import PHASE_COUNT, Role, StepKind
+from engine.trace.shapes import ModelShape
 
 KINDS = tuple(StepKind)
 NO_LATENCY = -1  # in `itl_ns` and `wall-per-token` columns: this step has no such value
@@ -82,7 +86,9 @@ class Steps:
     and the one before in its generation without the time held by the user, NO_LATENCY where there is none. held_ns (n):
     time before the step that the user held the engine. first_token, token_count (n): its rows in `Trace.tokens`.
     batch, prompt_tokens, padding_tokens (n): its rows, the tokens it read, the positions it computed for nothing.
-    drafted, accepted (n): tokens that were proposed to it, and those of them that it found right.
+    drafted, accepted (n): tokens that were proposed to it, and those of them that it found right. moved_bytes,
+    operations, floor_ns (n): what it had to move and to compute, and the least time for that; 0 where not known.
+    calibration (n): the number of the calibration that the floor stands on, -1 without one.
     """
 
     def __init__(self, layers: int) -> None:
@@ -106,6 +112,10 @@ class Steps:
                 "padding_tokens": np.int32,
                 "drafted": np.int32,
                 "accepted": np.int32,
+                "moved_bytes": np.int64,
+                "operations": np.int64,
+                "floor_ns": np.int64,
+                "calibration": np.int32,
                 "stamp_offset": np.int64,
             }.items()
         }
@@ -238,6 +248,11 @@ class Trace:
         self.sameness: list[SamenessMeasured] = []
         self.generations: list[GenerationRecord] = []
         self.memory: list[MemorySampled] = []
+        self.calibrations: dict[int, Calibrated] = {}  # by the number with which steps refer to them
+        self.beaten_floors: list[FloorBeaten] = []
+        self.shapes: dict[
+            int, ModelShape
+        ] = {}  # of configurations that have another one than the model's facts
         self.layouts: dict[int, Layout] = {}
         self.revision = 0
         self._in_force = 0
@@ -255,6 +270,7 @@ class Trace:
         fresh.observer = self.observer[-1:]
         fresh.layouts, fresh.configurations = dict(self.layouts), list(self.configurations)
         fresh._in_force = self._in_force
+        fresh.calibrations, fresh.shapes = dict(self.calibrations), dict(self.shapes)
         return fresh
 
     @property
@@ -266,6 +282,10 @@ class Trace:
     def configuration(self) -> Configuration:
         """The configuration in force at the end of the trace."""
         return self.configurations[self._in_force] if self.configurations else ()
+
+    def shape(self, configuration: int) -> ModelShape | None:
+        """What the steps of a configuration read and multiply; None where that is not known."""
+        return self.shapes.get(configuration, self.model.shape if self.model else None)
 
     def append(self, event: Event) -> None:
         """Fold one event in. Events that say nothing about what was measured are ignored.
@@ -302,6 +322,12 @@ class Trace:
                 self.sameness.append(event)
             case MemorySampled():
                 self.memory.append(event)
+            case ShapeDefined():
+                self.shapes[event.configuration] = event.shape
+            case Calibrated():
+                self.calibrations[event.number] = event
+            case FloorBeaten():
+                self.beaten_floors.append(event)
             case _:
                 self._note(event)
                 return
@@ -392,6 +418,10 @@ class Trace:
             padding_tokens=event.padding_tokens,
             drafted=event.drafted,
             accepted=event.accepted,
+            moved_bytes=event.moved_bytes,
+            operations=event.operations,
+            floor_ns=event.floor_ns,
+            calibration=event.calibration,
             stamp_offset=len(self.steps.stamps),
             phases_ns=layout.phases_ns(stamps[None])[0],
             layers_ns=self._layers(layout, stamps),

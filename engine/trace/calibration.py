@@ -1,0 +1,150 @@
+"""What a machine was measured to achieve: how fast it reads, for each size of what is read, and how fast it multiplies.
+
+A record belongs to one machine, device, number of threads and way of computing. It is measured in
+engine.runtime.calibration, stored for the next time, and travels in the trace, so that a floor can be told anew from a
+recording.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+SECOND_NS = 1_000_000_000
+#: Repeated measurements that lie further apart than this are not repeatable: the record says so.
+REPEATABLE = 0.05
+_SLOWEST, _FASTEST = 1e6, 1e16  # bytes or operations a second that no measurement of ours can leave
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """One machine's record.
+
+    `computes`: what multiplies ("float32", "bfloat16", "bfloat16 + int8", …). `rungs`: (bytes of a working set that is
+    read again and again, bytes a second), the smallest first; the larger ones lie beyond the last-level cache.
+    `operations_per_s`: of matrix products, a multiplication and an addition being two. `spread`: how far two
+    measurements of the largest rung and of the products lay apart, relative to the larger. `at_s`: when it was
+    measured, seconds since 1970. `cache_bytes`: of the last-level cache, 0 where the system does not say. `remark`:
+    what may have disturbed it, "" for nothing.
+    """
+
+    processor: str
+    device: str
+    threads: int
+    computes: str
+    at_s: float
+    rungs: tuple[tuple[int, float], ...]
+    operations_per_s: float
+    spread: float
+    cache_bytes: int = 0
+    took_ns: int = 0
+    remark: str = ""
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether it was measured twice with the same result, ± 5 %."""
+        return self.spread <= REPEATABLE
+
+    def bandwidth(self, working_set: float) -> float:
+        """Bytes a second that can be read of a working set of so many bytes.
+
+        That of the next smaller rung, which is read at least as fast: a floor may be too low, never too high.
+        """
+        sizes, rates = _ladder(self.rungs)
+        return rates[max(0, bisect_right(sizes, working_set) - 1)]
+
+    def bandwidths(self, working_sets: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """The same for several working sets (n,)."""
+        sizes, rates = _ladder(self.rungs)
+        places = np.maximum(0, np.searchsorted(sizes, working_sets, side="right") - 1)
+        found: npt.NDArray[np.float64] = np.asarray(rates, np.float64)[places]
+        return found
+
+    @property
+    def memory_bandwidth(self) -> float:
+        """Bytes a second beyond all caches."""
+        return self.rungs[-1][1]
+
+    def floor_ns(self, nbytes: float, operations: float) -> int:
+        """The least time, at least 1 ns, in which so much can be moved and computed: the roofline.
+
+        max(bytes / bandwidth, operations / rate) (Williams, Waterman and Patterson 2009, "Roofline: an insightful
+        visual performance model", CACM 52(4)), with the bandwidth of the level of memory that so many bytes come from.
+        """
+        seconds = max(nbytes / self.bandwidth(nbytes), operations / self.operations_per_s)
+        return max(1, math.floor(seconds * SECOND_NS))
+
+    def is_memory_bound(self, nbytes: float, operations: float) -> bool:
+        """Whether moving takes longer than computing."""
+        return nbytes * self.operations_per_s >= operations * self.bandwidth(nbytes)
+
+    def best_with(self, other: "Calibration") -> "Calibration":
+        """What was achieved in either of two records of the same key; date and remark are the newer one's."""
+        newer = self if self.at_s >= other.at_s else other
+        older = other if newer is self else self
+        best = dict(older.rungs)
+        for size, rate in newer.rungs:
+            best[size] = max(rate, best.get(size, 0.0))
+        return Calibration(
+            newer.processor,
+            newer.device,
+            newer.threads,
+            newer.computes,
+            newer.at_s,
+            tuple(sorted(best.items())),
+            max(newer.operations_per_s, older.operations_per_s),
+            newer.spread,
+            newer.cache_bytes,
+            newer.took_ns,
+            newer.remark,
+        )
+
+
+@lru_cache(maxsize=64)
+def _ladder(rungs: tuple[tuple[int, float], ...]) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Sizes, and for each the fastest of its rung and all larger ones: a smaller set is read at least as fast."""
+    rates: list[float] = []
+    for _, rate in reversed(rungs):
+        rates.append(max(rate, rates[-1]) if rates else rate)
+    return tuple(size for size, _ in rungs), tuple(reversed(rates))
+
+
+def checked(calibration: Calibration) -> Calibration:
+    """The same record. Raises ValueError, with a sentence, where its numbers can be no measurement."""
+    sizes = [size for size, _ in calibration.rungs]
+    rates = [rate for _, rate in calibration.rungs]
+    if not sizes or sizes != sorted(set(sizes)) or sizes[0] < 1:
+        raise ValueError("a calibration needs the bandwidth of working sets of ascending size")
+    for rate in (*rates, calibration.operations_per_s):
+        if not _SLOWEST <= rate <= _FASTEST:
+            raise ValueError(f"{rate:.3g} a second is no rate that a machine achieves")
+    if calibration.threads < 1 or not 0 <= calibration.spread < math.inf or not 0 <= calibration.at_s < 1e11:
+        raise ValueError("the threads, the spread or the date of a calibration make no sense")
+    return calibration
+
+
+def from_record(record: Mapping[str, Any]) -> Calibration:
+    """A calibration from plain values, as `dataclasses.asdict` makes them. Raises ValueError for what is none."""
+    try:
+        return checked(
+            Calibration(
+                processor=str(record["processor"]),
+                device=str(record["device"]),
+                threads=int(record["threads"]),
+                computes=str(record["computes"]),
+                at_s=float(record["at_s"]),
+                rungs=tuple((int(size), float(rate)) for size, rate in record["rungs"]),
+                operations_per_s=float(record["operations_per_s"]),
+                spread=float(record["spread"]),
+                cache_bytes=int(record["cache_bytes"]),
+                took_ns=int(record["took_ns"]),
+                remark=str(record["remark"]),
+            )
+        )
+    except (KeyError, TypeError, OverflowError) as error:
+        raise ValueError(f"this is no calibration: {error}") from error
