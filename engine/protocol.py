@@ -176,8 +176,8 @@ class ProbeTraining:
 class Calibrate:
     """Measure what this machine achieves with the settings in force, now and anew; between generations only.
 
-    Answered by Calibrated within about two seconds, or by Failed with the command "calibrate". What came before it in a
-    record is kept where it was better. An engine that is idle does so by itself where nothing is known.
+    Answered by Calibrated within about two seconds, or by Failed with the command "calibrate". What was remembered is
+    replaced. An engine that is idle does so by itself where nothing is known, or a step has beaten its floor.
     """
 
 

@@ -9,13 +9,14 @@ import gc
 import queue
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from engine.protocol import (
     Alternate,
+    Calibrate,
     CancelLoad,
     Change,
     Command,
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
 
 #: Longer than a window takes to start the generation that it wants as soon as its model is loaded.
 IDLE_S = 0.5
+#: Longer than people take between two prompts when they try things out.
+CALIBRATE_IDLE_S = 2.0
 
 
 def run_session(
@@ -79,6 +82,7 @@ class Session:
         self._run: Run | None = None
         self._alive = True
         self._held = False  # a command or a pause came between the last step and the next
+        self._has_generated = False
 
     def run(self) -> None:
         """Work until shut down."""
@@ -110,13 +114,35 @@ class Session:
         if self._run is None or self._state is not EngineState.RUNNING:
             self._answer_question()
             self._flush()
-        if self._workbench is not None and self._state is EngineState.READY and not self._workbench.is_tried:
+        while (wait_s := self._idle_work_in_s()) is not None:
             try:
-                return self._inbox.get(timeout=IDLE_S)
+                return self._inbox.get(timeout=wait_s)
             except queue.Empty:
-                self._workbench.try_rest()
+                self._work_idly()
                 self._flush()
         return self._inbox.get()
+
+    def _idle_work_in_s(self) -> float | None:
+        """In how many seconds there will be something to do, if nobody needs the engine before; None for nothing.
+
+        This machine is calibrated after a generation only: nobody's first token waits for it.
+        """
+        if self._workbench is None or self._state is not EngineState.READY:
+            return None
+        if not self._workbench.is_tried:
+            return IDLE_S
+        due_s = self._workbench.floors.due_in_s() if self._has_generated else None
+        return None if due_s is None else max(CALIBRATE_IDLE_S, due_s)
+
+    def _work_idly(self) -> None:
+        assert self._workbench is not None
+        if not self._workbench.is_tried:
+            self._workbench.try_rest()
+            return
+        from engine.runtime.calibration import CalibrationInterrupted
+
+        with suppress(CalibrationInterrupted):
+            self._workbench.floors.calibrate_idle(lambda: self._inbox.has_orders)
 
     def _start(self) -> None:
         self._emit(StateChanged(perf_counter_ns(), EngineState.STARTING))
@@ -166,6 +192,8 @@ class Session:
                 self._measure_sameness(command)
             case ProbeTraining():
                 self._probe_training(command)
+            case Calibrate():
+                self._calibrate()
             case ListModels():
                 self._list_models()
             case LookUp():
@@ -256,6 +284,26 @@ class Session:
         with self._refusing(AlternationRefused, "alternate"):
             run.alternation = Alternation(self._workbench, command)
 
+    def _calibrate(self) -> None:
+        if self._workbench is None:
+            self._fail(
+                "What is measured depends on the model's precision: load one first.", command="calibrate"
+            )
+            return
+        if self._run is not None:
+            self._fail("A generation would disturb the calibration: stop it first.", command="calibrate")
+            return
+        from engine.runtime.calibration import CalibrationInterrupted, CalibrationRefused
+
+        try:
+            self._workbench.floors.calibrate(lambda: self._inbox.has_orders)
+        except CalibrationRefused as refusal:
+            self._fail(str(refusal), command="calibrate")
+        except CalibrationInterrupted:
+            self._fail(
+                "The calibration was given up for another command: ask for it again.", command="calibrate"
+            )
+
     def _measure_sameness(self, command: MeasureSameness) -> None:
         run = self._running("Outputs are compared on a text: start a generation first.", "sameness")
         if run is None:
@@ -316,6 +364,7 @@ class Session:
             self._fail(step_sentence(error), traceback.format_exc(), "generate")
             return
         self._held = False
+        self._has_generated = True
         self._enter(EngineState.PAUSED if command.paused else EngineState.RUNNING)
 
     def _join(self, command: Join) -> None:

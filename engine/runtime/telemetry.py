@@ -4,6 +4,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter_ns, thread_time_ns
@@ -41,6 +42,14 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
+
+
+@lru_cache(maxsize=8)
+def processor_name(device: torch.device) -> str:
+    """What computes: the processor, or the accelerator by its name."""
+    if device.type == "cpu":
+        return _processor()
+    return _accelerator(device.type, device.index or 0).label
 
 
 def _processor() -> str:

@@ -36,6 +36,7 @@ from engine.protocol import (
     SettingsChanged,
     SettingsProbed,
     SettingValue,
+    ShapeDefined,
     StepEnded,
     TokensCounted,
 )
@@ -44,6 +45,7 @@ from engine.runtime.anatomy import find_anatomy
 from engine.runtime.caches import cache_bytes, new_cache
 from engine.runtime.clocks import StampRecorder
 from engine.runtime.encoding import Encoding, encode_inputs
+from engine.runtime.floors import Before, Floors
 from engine.runtime.generation import Generation, Limits, Stepped
 from engine.runtime.joining import JoinRefused, Newcomer, why_never
 from engine.runtime.live import LiveModel
@@ -73,6 +75,7 @@ from engine.runtime.settings.suited import suited
 from engine.runtime.settings.together import why_not_joined, why_not_padded
 from engine.runtime.telemetry import MemorySampler, Observer
 from engine.runtime.training_probe import ProbeRefused, training_step
+from engine.trace.floor import Fed
 from engine.trace.phases import StepKind
 
 _ENDED_BEFORE = "The generation ended before another sequence could join it: run that prompt by itself."
@@ -117,10 +120,13 @@ class Workbench:
         if is_given_up():  # maybe while a draft model was loaded, which alone was refused then
             self.close()
             raise LoadGivenUp
+        self.floors = Floors(self.live, emit)
+        self._tell_shape()
         self.emit(
             ModelLoaded(perf_counter_ns(), self.live.facts, self.facts, self.configuration, self.effective())
         )
         self._report_refused(refused)
+        self.follow_floors()
 
     def _load(self, command: Load, report: LoadReport) -> LiveModel:
         torch.set_num_threads(
@@ -220,6 +226,22 @@ class Workbench:
             )
         )
         return True
+
+    def _tell_shape(self) -> None:
+        """What the steps of the model read and multiply belongs to its facts, with what could not be told of that."""
+        shape, facts = self.floors.shape(), self.live.facts
+        remarks = tuple(
+            f"The floor: {remark}." for remark in (shape.remarks if shape else (self.floors.problem,))
+        )
+        self.live.facts = replace(facts, shape=shape, warnings=(*facts.warnings, *remarks))
+
+    def follow_floors(self) -> None:
+        """Derive what the floors of the configuration in force stand on, where it has not run yet."""
+        if self.floors.knows(self.configuration):
+            return
+        shape = self.floors.follow(self.configuration)
+        if shape is not None and shape != self.live.facts.shape:
+            self.emit(ShapeDefined(perf_counter_ns(), self.configuration, shape))
 
     def next_configuration(self) -> int:
         """A number that no configuration has had yet."""
@@ -404,15 +426,18 @@ class Run:
         """Do one step and emit it; why the generation ended, or "". `held`: the user held the engine before it."""
         held = self._take_turn() or held
         held = self._workbench.make_missed() or held
+        self._workbench.follow_floors()
         held_ns = perf_counter_ns() - self._last_end_ns if held else self._aside_ns
         self._aside_ns = 0
         self._tell_newcomer()
+        before = self._before()
         stepped = next(self._steps)
         end_ns, handing_ns = perf_counter_ns(), thread_time_ns()
         if self.alternation is not None:
             self.alternation.after_step(bool(stepped.tokens) and stepped.kind is not StepKind.PREFILL)
         bench = self._workbench
-        bench.emit(self._event(stepped, held_ns))
+        fed = bench.floors.fed(before, stepped)
+        bench.emit(self._event(stepped, held_ns, fed))
         if stepped.results:
             bench.emit(SequencesEncoded(bench.step_index, self._number, stepped.results))
         if stepped.beams:
@@ -508,12 +533,30 @@ class Run:
             raise ProbeRefused("A training step predicts next tokens, and this model predicts none.")
         ids = self._work.context.text_ids
         codes, stamps = training_step(bench.live, ids, self._work.prompt, command)
-        bench.emit(self._event(Stepped(StepKind.BACKWARD, codes, stamps, (), len(ids), ""), 0))
+        stepped = Stepped(StepKind.BACKWARD, codes, stamps, (), len(ids), "")
+        # in mixed precision it multiplies in a way of its own, which was not calibrated
+        fed = None if command.mixed else bench.floors.fed(self._before(), stepped)
+        bench.emit(self._event(stepped, 0, fed))
         bench.step_index += 1
 
-    def _event(self, stepped: Stepped, held_ns: int) -> StepEnded:
+    def _before(self) -> Before:
+        """What the next step will find."""
+        work = self._work
+        newcomer = work.newcomer if isinstance(work, Generation) else None
+        if newcomer is not None:
+            return self._workbench.floors.before(newcomer.context)
+        return self._workbench.floors.before(work.context, self._source)
+
+    @property
+    def _source(self) -> int:
+        return len(self._work.prompt) if isinstance(self._work, Generation) else 0
+
+    def _event(self, stepped: Stepped, held_ns: int, fed: Fed | None) -> StepEnded:
         bench = self._workbench
         context = self._work.context
+        floor = (0, 0, 0, -1)
+        if fed is not None:
+            floor = bench.floors.told(bench.configuration, bench.step_index, fed, stepped.stamps)
         return StepEnded(
             index=bench.step_index,
             generation=self._number,
@@ -534,6 +577,10 @@ class Run:
             padding_tokens=stepped.padding_tokens,
             drafted=stepped.drafted,
             accepted=stepped.accepted,
+            moved_bytes=floor[0],
+            operations=floor[1],
+            floor_ns=floor[2],
+            calibration=floor[3],
         )
 
     def end(self, reason: str) -> None:

@@ -7,7 +7,7 @@ For a step that computes n = rows · positions new positions, each row with p to
   independently; as many as were really routed to where that is known. (Each expert is missed by one position with
   probability 1 − k/E.)
 - Cache: each layer reads what it keeps of min(p, window − 1) earlier tokens and writes that of the new ones, of every
-  row; `AttentionShape.cached` numbers a token. A static cache is read over all of its reserved length.
+  row; `AttentionShape.token_bytes` a token. A static cache is read over all of its reserved length.
 - State: a state-space layer reads and writes its state, in every row.
 - Operations: two for each weight and position (2·N, Kaplan et al. 2020, arXiv 2001.08361, section 2.1), k experts a
   position; two for each product of queries with keys and of their weights with values: 2·n_q·(d_k + d_v) for each pair
@@ -143,6 +143,8 @@ class Costs:
         self.shape = shape
         self._forms: dict[tuple[object, ...], _Form] = {}
         self._draft = Costs(shape.draft.alone()) if shape.draft is not None else None
+        layers = (layer for _, layer in (*shape.encoder, *shape.decoder))
+        self._has_experts = any(layer.mlp is not None and layer.mlp.experts for layer in layers)
 
     def parts(self, fed: Fed) -> dict[Part, Work]:
         """The work of each part of the model; they add up to `work`."""
@@ -160,6 +162,10 @@ class Costs:
         if self._draft is None or not fed.drafted:
             return own
         return own + self._draft.work(_draft_step(fed)).times(fed.drafted)
+
+    def is_certain(self, fed: Fed) -> bool:
+        """Whether no step can have had less to do: not where only so many experts are expected to be read."""
+        return not self._has_experts or fed.routed is not None or fed.rows * fed.positions == 1
 
     def told(self, fed: Fed, calibration: Calibration | None) -> tuple[int, int, int]:
         """Bytes, operations and floor (ns; 0 without a calibration) of a step, for its event.
@@ -240,7 +246,7 @@ def _layer(
         weights = layer.attention.weights
         found.append((Part.ATTENTION, Work(weights.nbytes, 2.0 * weights.products * count)))
     if layer.cross is not None:
-        found.append((Part.ATTENTION, _cross(layer.cross, shape, fed, count)))
+        found.append((Part.ATTENTION, _cross(layer.cross, fed, count)))
     if layer.mlp is not None:
         found.append((Part.MLP, _mlp(layer.mlp, fed, count, moe_layers)))
     if layer.mixer is not None:
@@ -253,9 +259,9 @@ def _layer(
     return found
 
 
-def _cross(cross: CrossShape, shape: ModelShape, fed: Fed, count: int) -> Work:
+def _cross(cross: CrossShape, fed: Fed, count: int) -> Work:
     keys = fed.rows * fed.source
-    nbytes = cross.weights.nbytes + cross.cached * shape.cache_bytes * keys
+    nbytes = cross.weights.nbytes + cross.token_bytes * keys
     operations = 2.0 * (cross.weights.products + cross.pair_products * fed.source) * count
     if not fed.begins:
         return Work(nbytes, operations)
@@ -284,7 +290,7 @@ def _cores(layers: Layers, shape: ModelShape, fed: Fed) -> tuple[_Core, ...]:
             continue
         key = (attention.window, attention.causal)
         before = found.get(key, (0.0, 0.0))
-        kept = number * attention.cached * shape.cache_bytes * fed.rows if keeps else 0.0
+        kept = float(number * attention.token_bytes * fed.rows) if keeps else 0.0
         found[key] = before[0] + kept, before[1] + 2.0 * number * attention.pair_products * fed.rows
     return tuple(
         _Core(window, causal, token_bytes, pair_operations)

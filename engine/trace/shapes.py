@@ -27,15 +27,15 @@ class Weights:
 class AttentionShape:
     """An attention block.
 
-    `pair_products`: multiplications for one query and one key in all heads: n_q·(d_k + d_v). `cached`: numbers that are
-    kept of each token: n_kv·(d_k + d_v) with grouped or shared keys and values (Shazeer 2019, arXiv 1911.02150; Ainslie
-    et al. 2023, arXiv 2305.13245), rank + d_rope with latent ones (DeepSeek-V2, arXiv 2405.04434, section 2.1).
+    `pair_products`: multiplications for one query and one key in all heads: n_q·(d_k + d_v). `token_bytes`: what is
+    kept of each token: n_kv·(d_k + d_v) numbers with grouped or shared keys and values (Shazeer 2019, arXiv 1911.02150;
+    Ainslie et al. 2023, arXiv 2305.13245), rank + d_rope with latent ones (DeepSeek-V2, arXiv 2405.04434, section 2.1).
     `window`: tokens that a query sees, itself among them; 0: all. `causal`: whether it sees only those before it.
     """
 
     weights: Weights
     pair_products: int
-    cached: int
+    token_bytes: int
     window: int = 0
     causal: bool = True
 
@@ -51,7 +51,7 @@ class CrossShape:
     weights: Weights
     source_weights: Weights
     pair_products: int
-    cached: int
+    token_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,6 @@ class DraftShape:
     head: Weights = Weights()
     embed: Weights = Weights()
     embedded_bytes: int = 0
-    cache_bytes: float = 2.0
 
     def alone(self) -> "ModelShape":
         """As a model of its own."""
@@ -111,7 +110,6 @@ class DraftShape:
             head=self.head,
             embed=self.embed,
             embedded_bytes=self.embedded_bytes,
-            cache_bytes=self.cache_bytes,
         )
 
 
@@ -122,9 +120,8 @@ class ModelShape:
     `decoder`, `encoder`: the layers of each side; an encoder alone has no decoder. `embedded_bytes`: what a position
     reads of embedding tables (one row of each). `embed`: other weights before the layers, projections of embeddings and
     norms. `head`: what is used at each position whose logits are asked for, the projection to the vocabulary above all.
-    `cache`: kind of KV cache ("none": all is computed anew at each step; "static": all of the reserved length is read);
-    `cache_bytes`: width of a number that is kept in it. `draft`: what proposes tokens, where a model does. `remarks`:
-    what could not be told, a sentence each.
+    `cache`: kind of KV cache ("none": all is computed anew at each step; "static": all of the reserved length is read).
+    `draft`: what proposes tokens, where a model does. `remarks`: what could not be told, a sentence each.
     """
 
     decoder: Layers
@@ -133,7 +130,6 @@ class ModelShape:
     embed: Weights = Weights()
     embedded_bytes: int = 0
     cache: str = "dynamic"
-    cache_bytes: float = 2.0
     draft: DraftShape | None = None
     remarks: tuple[str, ...] = ()
 
@@ -154,10 +150,10 @@ class ModelShape:
         return found
 
     @property
-    def cached_per_token(self) -> int:
-        """Numbers that the decoder's layers keep of each token, windows left aside."""
+    def token_bytes(self) -> int:
+        """What the decoder's layers keep of each token, windows left aside."""
         attentions = ((count, layer.attention) for count, layer in self.decoder)
-        return sum(count * each.cached for count, each in attentions if each is not None)
+        return sum(count * each.token_bytes for count, each in attentions if each is not None)
 
 
 def layer_weights(layer: LayerShape) -> list[Weights]:

@@ -34,7 +34,7 @@ DECODE, PREFILL, VERIFY, ENCODE = StepKind.DECODE, StepKind.PREFILL, StepKind.VE
 
 # Two layers of width 8, 4 query heads and 2 key-value heads of 2, MLP of 16, 10 tokens, all at two bytes a weight:
 # attention 8·8 + 2·8·4 + 8·8 = 192 weights, MLP 3·8·16 = 384, head 80, norms 16 (no products).
-ATTENTION = AttentionShape(Weights(384, 192), pair_products=16, cached=8)
+ATTENTION = AttentionShape(Weights(384, 192), pair_products=16, token_bytes=16)
 MLP = MlpShape(Weights(768, 384))
 LAYER = LayerShape(ATTENTION, mlp=MLP, rest=Weights(32, 0))
 MODEL = ModelShape(decoder=((2, LAYER),), head=Weights(160, 80), embedded_bytes=16)
@@ -103,7 +103,7 @@ def test_a_static_cache_is_read_over_its_whole_length() -> None:
 
 
 def test_a_quantized_cache_is_narrower() -> None:
-    narrow = Costs(replace(MODEL, cache_bytes=1.0)).work(Fed(DECODE, past=9))
+    narrow = Costs(replace(MODEL, decoder=((2, replace(LAYER, attention=replace(ATTENTION, token_bytes=8))),))).work(Fed(DECODE, past=9))
     assert narrow.nbytes == Costs(MODEL).work(Fed(DECODE, past=9)).nbytes - 160
 
 
@@ -176,7 +176,7 @@ def test_an_encoder_sees_all_pairs_and_keeps_nothing() -> None:
 
 def test_an_encoder_decoder_makes_the_keys_of_its_source_once() -> None:
     # queries and output 2·64 weights, keys and values 2·64, of 4 heads of 2
-    cross = CrossShape(Weights(256, 128), Weights(256, 128), pair_products=16, cached=16)
+    cross = CrossShape(Weights(256, 128), Weights(256, 128), pair_products=16, token_bytes=32)
     both = ModelShape(
         decoder=((1, LayerShape(ATTENTION, cross, MLP)),), encoder=((1, LAYER),), head=Weights(160, 80)
     )
@@ -244,4 +244,4 @@ def test_all_weights_of_a_shape() -> None:
     shape = ModelShape(decoder=((3, LayerShape(ATTENTION, mlp=experts)),), head=Weights(160, 80))
     assert shape.products == 3 * (192 + 50 + 800) + 80
     assert shape.weight_bytes == 3 * (384 + 100 + 1600) + 160
-    assert shape.cached_per_token == 24
+    assert shape.token_bytes == 48

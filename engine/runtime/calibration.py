@@ -1,0 +1,369 @@
+"""What this machine achieves, measured in about two seconds: how fast it reads and how fast it multiplies.
+
+Bandwidth is that of matrix–vector products, in the dtype of the model and in float32, and of copies: the fastest counts
+for each working set, since a floor must not be too high. The largest working set is 8 × the last-level cache, at least
+512 MiB, where memory allows: less overstates tenfold what main memory gives. Smaller ones show the caches, where small
+models live. A working set is read from its beginning to its end again and again, as a model's weights are.
+
+A product of a small matrix takes as long to call as to compute. So calls are timed in batches of at least a
+millisecond, and what an empty call costs (a product of 8 × 8) is subtracted, up to half of the time: that can only make
+a bandwidth larger and a floor lower. Each number is the best of several, since whatever disturbs makes slower; the
+largest working set and the matrix rate are measured twice, at the beginning and at the end, and how far the two lie
+apart is part of the record.
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any, Protocol
+
+import psutil
+import torch
+from torch.nn import functional
+
+from engine.trace.calibration import SECOND_NS, Calibration, checked
+
+MIB = 2**20
+LEAST_SET = 512 * MIB
+MOST_SET = 2048 * MIB
+CACHES_OVER = 8  # times the last-level cache
+#: Smaller working sets, as far as they are smaller than the largest.
+LADDER = tuple(count * MIB // 4 for count in (1, 4, 16, 32, 64, 96, 128, 192, 256, 512))
+_COLUMNS = 2048  # of the matrices that are read: as wide as those of a middling model
+_MATRIX = 4 * MIB  # bytes of one of them
+_BATCH_NS = 1_000_000
+_BEST_OF, _BEST_OF_LONG = 5, 2
+_LONG_NS = 15_000_000  # what takes longer is done less often
+_SIDES = (256, 512, 1024, 2048, 4096, 8192)  # of the squares that are multiplied
+_PRODUCT_NS = 30_000_000  # that one of them may take
+_MEMORY_SHARE = 0.25  # of what is free that may be taken
+_BUSY = 0.25  # cores that others use, and the share of time that is stolen, which disturb
+_STOLEN = 0.02
+
+
+class CalibrationRefused(Exception):
+    """This machine cannot be measured now. The message is one sentence for people."""
+
+
+class CalibrationInterrupted(Exception):
+    """Somebody waits for the engine: measuring was given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a record belongs to. `products`: the ways of multiplying, "float32", "bfloat16", "int8"."""
+
+    processor: str
+    device: torch.device
+    threads: int
+    dtype: torch.dtype
+    products: tuple[str, ...]
+    mode: str = ""  # what products of float32 are computed in, where it is not that
+
+    @property
+    def computes(self) -> str:
+        """How it multiplies, in words."""
+        names = dict.fromkeys((str(self.dtype).removeprefix("torch."), *self.products))
+        return " + ".join(names) + (f" ({self.mode})" if self.mode else "")
+
+
+class Timer(Protocol):
+    """Takes the time of work on a device, ns."""
+
+    def time_ns(self, work: Callable[[], object], times: int) -> int:
+        """How long it takes to do it so often, one after the other."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HostTimer:
+    """By the host's clock, waiting for the device before and after."""
+
+    device: torch.device
+    clock: Callable[[], int] = perf_counter_ns
+
+    def time_ns(self, work: Callable[[], object], times: int) -> int:
+        """See Timer."""
+        self._wait()
+        begin = self.clock()
+        for _ in range(times):
+            work()
+        self._wait()
+        return self.clock() - begin
+
+    def _wait(self) -> None:
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
+
+
+@dataclass(frozen=True, slots=True)
+class EventTimer:
+    """By events of a CUDA device, of a captured graph: without what launches cost the host."""
+
+    device: torch.device
+
+    def time_ns(self, work: Callable[[], object], times: int) -> int:
+        """See Timer."""
+        with torch.cuda.device(self.device):
+            work()
+            torch.cuda.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                for _ in range(times):
+                    work()
+            graph.replay()
+            event: Any = torch.cuda.Event
+            begin, end = (event(enable_timing=True) for _ in range(2))
+            begin.record()
+            graph.replay()
+            end.record()
+            end.synchronize()
+            return round(float(begin.elapsed_time(end)) * 1e6)
+
+
+def timer_for(device: torch.device) -> Timer:
+    """What takes the time of work on a device."""
+    return EventTimer(device) if device.type == "cuda" else HostTimer(device)
+
+
+@torch.inference_mode()
+def measure(
+    machine: Machine,
+    is_awaited: Callable[[], bool] = lambda: False,
+    timer: Timer | None = None,
+    largest: int = 0,
+) -> Calibration:
+    """Measure a machine. Raises CalibrationRefused, and CalibrationInterrupted as soon as somebody waits.
+
+    `largest`: bytes of the largest working set, 0 for what the last-level cache and free memory ask for.
+    """
+    cache = last_level_cache(machine.device)
+    load = _Load()
+    begin_ns = perf_counter_ns()
+    size, remark = (largest, "") if largest else _largest(machine.device, cache)
+    bench = _Bench(machine, timer or timer_for(machine.device), is_awaited, size)
+    first, rate = bench.bandwidth(size), bench.rate()
+    rungs = {smaller: bench.bandwidth(smaller) for smaller in LADDER if smaller < size}
+    again, rate_again = bench.bandwidth(size), bench.rate()
+    rungs[size] = max(first, again)
+    spread = max(_apart(first, again), _apart(rate, rate_again))
+    found = Calibration(
+        processor=machine.processor,
+        device=str(machine.device),
+        threads=machine.threads,
+        computes=machine.computes,
+        at_s=time.time(),
+        rungs=tuple(sorted(rungs.items())),
+        operations_per_s=max(rate, rate_again),
+        spread=spread,
+        cache_bytes=cache,
+        took_ns=perf_counter_ns() - begin_ns,
+        remark="; ".join(filter(None, (remark, load.remark(machine.threads)))),
+    )
+    try:
+        return checked(found)
+    except ValueError as error:
+        raise CalibrationRefused(f"What was measured makes no sense ({error}): calibrate again.") from error
+
+
+def _apart(first: float, second: float) -> float:
+    return abs(first - second) / max(first, second)
+
+
+class _Bench:
+    """The memory that is read, and what is done with it."""
+
+    def __init__(self, machine: Machine, timer: Timer, is_awaited: Callable[[], bool], size: int) -> None:
+        self._machine, self._timer, self._is_awaited = machine, timer, is_awaited
+        try:
+            self._memory = torch.empty(size // 4, dtype=torch.float32, device=machine.device)
+            self._memory.fill_(0.5)  # pages that were never written are all the same one
+        except (RuntimeError, MemoryError) as error:
+            raise CalibrationRefused(
+                f"Calibration needs {size / 2**20:,.0f} MiB, which are not free: close other programs."
+            ) from error
+        self._dtypes = tuple(dict.fromkeys((machine.dtype, torch.float32)))
+        self._call_ns = {dtype: self._cost_of_a_call(dtype) for dtype in self._dtypes}
+        self._side: dict[str, int] = {}
+
+    def bandwidth(self, size: int) -> float:
+        """Bytes a second of a working set, the fastest of all ways to read it."""
+        rates = []
+        for dtype in self._dtypes:
+            matrices, row = self._matrices(dtype, size)
+            calls_ns = len(matrices) * self._call_ns[dtype]
+            nbytes = sum(matrix.nbytes for matrix in matrices)
+
+            def read(matrices: Sequence[torch.Tensor] = matrices, row: torch.Tensor = row) -> None:
+                for matrix in matrices:
+                    functional.linear(row, matrix)
+
+            rates.append(nbytes * SECOND_NS / self._best_ns(read, calls_ns))
+        half = self._memory[: size // 8]
+        other = self._memory[size // 8 : 2 * (size // 8)]
+        copied_ns = self._best_ns(lambda: other.copy_(half), 0.0)
+        return max(*rates, 2 * half.nbytes * SECOND_NS / copied_ns)
+
+    def rate(self) -> float:
+        """Operations a second of matrix products, the fastest of all ways in which the model multiplies."""
+        names = dict.fromkeys((str(self._machine.dtype).removeprefix("torch."), *self._machine.products))
+        return max(self._rate_of(name) for name in names)
+
+    def _rate_of(self, name: str) -> float:
+        best = 0.0
+        known = self._side.get(name)
+        for side in _SIDES if known is None else (known,):
+            left, right = self._squares(name, side)
+
+            def multiply(left: torch.Tensor = left, right: torch.Tensor = right) -> None:
+                torch._int_mm(left, right) if name == "int8" else functional.linear(left, right)
+
+            took_ns = self._best_ns(multiply, 0.0)
+            best = max(best, 2 * side**3 * SECOND_NS / took_ns)
+            self._side[name] = side
+            if 8 * took_ns > _PRODUCT_NS:
+                break
+        return best
+
+    def _squares(self, name: str, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+        device = self._machine.device
+        if name == "int8":
+            ones = torch.ones(side, side, dtype=torch.int8, device=device)
+            return ones, ones.t()
+        square = torch.full((side, side), 0.5, dtype=getattr(torch, name), device=device)
+        return square, square.clone()
+
+    def _matrices(self, dtype: torch.dtype, size: int) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """The memory up to `size` as matrices of a middling model's size, and a row to multiply with."""
+        numbers = self._memory[: size // 4].view(dtype)
+        columns = min(_COLUMNS, 2 ** ((len(numbers).bit_length() - 1) // 2))
+        each = max(1, _MATRIX // dtype.itemsize // columns) * columns
+        cut: Any = torch.split(numbers, each)  # type: ignore[no-untyped-call]
+        pieces = [piece[: len(piece) // columns * columns] for piece in cut]
+        matrices = [piece.view(-1, columns) for piece in pieces if len(piece)]
+        return matrices, torch.full((1, columns), 0.5, dtype=dtype, device=numbers.device)
+
+    def _cost_of_a_call(self, dtype: torch.dtype) -> float:
+        if self._machine.device.type == "cuda":
+            return 0.0  # a captured graph has no calls
+        tiny = torch.full((8, 8), 0.5, dtype=dtype, device=self._machine.device)
+        return self._best_ns(lambda: functional.linear(tiny[:1], tiny), 0.0)
+
+    def _best_ns(self, work: Callable[[], object], calls_ns: float) -> float:
+        """The shortest time of a piece of work in ns, without its calls.
+
+        Raises CalibrationRefused where no time passes.
+        """
+        times, best = 1, float("inf")
+        for done in range(_BEST_OF):
+            if done >= _BEST_OF_LONG and best * times > _LONG_NS:
+                break
+            if self._is_awaited():
+                raise CalibrationInterrupted
+            took = self._timer.time_ns(work, times)
+            if took <= 0:
+                continue
+            best = min(best, took / times)
+            if took < _BATCH_NS:
+                times = max(times, min(10_000, -(-_BATCH_NS * times // took)))
+        if best == float("inf"):
+            raise CalibrationRefused(
+                "The clock of this machine stands still or jumps, so nothing can be measured by it: try again."
+            )
+        return best - min(calls_ns, best / 2)
+
+
+# ---------------------------------------------------------------- the machine
+
+
+def _largest(device: torch.device, cache: int) -> tuple[int, str]:
+    """Bytes of the largest working set here, and what is to be said of it."""
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        free = psutil.virtual_memory().available
+    wanted = min(MOST_SET, max(LEAST_SET, CACHES_OVER * cache))
+    size = min(wanted, int(free * _MEMORY_SHARE)) // MIB * MIB
+    if size < 2 * max(cache, MIB):
+        raise CalibrationRefused(
+            f"Calibration needs {2 * max(cache, MIB) / MIB / _MEMORY_SHARE:,.0f} MiB of free memory to read beyond the"
+            f" caches, and {free / MIB:,.0f} MiB are free: close other programs."
+        )
+    if size < CACHES_OVER * cache:
+        return size, f"the working set was only {size / cache:.1f} × the last-level cache"
+    return size, ""
+
+
+def last_level_cache(device: torch.device) -> int:
+    """Bytes of the last-level cache, all of its pieces together; 0 where the system does not say."""
+    if device.type == "cuda":
+        properties: Any = torch.cuda.get_device_properties(device)
+        return int(getattr(properties, "L2_cache_size", 0))
+    if device.type != "cpu":
+        return 0
+    found: dict[int, dict[str, int]] = {}
+    for index in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cache/index*"):
+        try:
+            level, kind, size, shared = (
+                (index / name).read_text().strip() for name in ("level", "type", "size", "shared_cpu_list")
+            )
+        except OSError:
+            continue
+        if kind != "Instruction":
+            found.setdefault(int(level), {})[shared] = _bytes(size)
+    if found:
+        return sum(found[max(found)].values())
+    try:
+        return max(0, os.sysconf("SC_LEVEL3_CACHE_SIZE"))
+    except (AttributeError, OSError, ValueError):
+        return 0
+
+
+def _bytes(size: str) -> int:
+    unit = {"K": 2**10, "M": 2**20, "G": 2**30}.get(size[-1:], 1)
+    return int(size.rstrip("KMG") or 0) * unit
+
+
+class _Load:
+    """How busy this machine is while something is measured: by others, or by another machine on the same host."""
+
+    def __init__(self) -> None:
+        self._before = self._now()
+
+    def remark(self, threads: int) -> str:
+        """What disturbed, in words; "" for nothing."""
+        wall, busy, own, stolen = (
+            after - before for after, before in zip(self._now(), self._before, strict=True)
+        )
+        cores = psutil.cpu_count() or 1
+        if wall <= 0:
+            return ""
+        return busy_words(cores, threads, max(0.0, busy - own) / wall, stolen / wall / cores)
+
+    def _now(self) -> tuple[float, float, float, float]:
+        times, own = psutil.cpu_times(), psutil.Process().cpu_times()
+        stolen = getattr(times, "steal", 0.0)
+        idle = times.idle + getattr(times, "iowait", 0.0)
+        # `user` holds `guest` already
+        busy = sum(times) - idle - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0) - stolen
+        return time.monotonic(), busy, own.user + own.system, stolen
+
+
+def busy_words(cores: int, threads: int, others: float, stolen: float) -> str:
+    """What others did meanwhile, where it disturbs: `others`: cores that they used; `stolen`: share of time taken."""
+    words = []
+    if others > _BUSY and others + threads > cores - 1 + _BUSY:
+        words.append(f"other programs used {others:.1f} of {cores} cores meanwhile")
+    if stolen > _STOLEN:
+        words.append(f"{stolen:.0%} of the processor's time went to other machines on this host")
+    return "; ".join(words)
+
+
+def is_busy(threads: int, seconds: float = 0.1) -> str:
+    """What makes this machine too busy to be measured, looked at for a moment; "" for nothing."""
+    load = _Load()
+    time.sleep(seconds)
+    return load.remark(threads)
