@@ -241,7 +241,7 @@ class _Bench:
         numbers = self._memory[: size // 4].view(dtype)
         columns = min(_COLUMNS, 2 ** ((len(numbers).bit_length() - 1) // 2))
         each = max(1, _MATRIX // dtype.itemsize // columns) * columns
-        cut: Any = torch.split(numbers, each)  # type: ignore[no-untyped-call]
+        cut: Any = torch.split(numbers, each)
         pieces = [piece[: len(piece) // columns * columns] for piece in cut]
         matrices = [piece.view(-1, columns) for piece in pieces if len(piece)]
         return matrices, torch.full((1, columns), 0.5, dtype=dtype, device=numbers.device)

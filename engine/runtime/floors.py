@@ -16,6 +16,7 @@ from engine.protocol import Calibrated, Emit, FloorBeaten, Progress
 from engine.runtime import calibration_records
 from engine.runtime.calibration import CalibrationRefused, Machine, is_busy, measure
 from engine.runtime.live import Context, LiveModel
+from engine.runtime.pipelining import PIPELINED
 from engine.runtime.settings.matmul_precision import MatmulPrecision
 from engine.runtime.settings.replanning import dtype_in_force
 from engine.runtime.shapes import shape_of
@@ -242,14 +243,18 @@ class Floors:
             nbytes, operations, _ = costs.told(fed, None)
             return nbytes, operations, 0, -1
         nbytes, operations, floor_ns = costs.told(fed, known.calibration)
-        if known.number not in self._beaten:
-            self._hold_against(known.number, index, floor_ns, stamps, costs.is_certain(fed))
+        if known.number not in self._beaten and costs.is_certain(fed) and not self._overlaps():
+            self._hold_against(known.number, index, floor_ns, stamps)
         return nbytes, operations, floor_ns, known.number
 
-    def _hold_against(self, number: int, index: int, floor_ns: int, stamps: bytes, certain: bool) -> None:
+    def _overlaps(self) -> bool:
+        """Whether the device may work on a step while the host's clock runs for its neighbours."""
+        return self._live.device.type != "cpu" and self._live.loop.read_back == PIPELINED
+
+    def _hold_against(self, number: int, index: int, floor_ns: int, stamps: bytes) -> None:
         begin_ns, end_ns = _ENDS.unpack_from(stamps)[0], _ENDS.unpack_from(stamps, len(stamps) - 8)[0]
         wall_ns = end_ns - begin_ns
-        if certain and 0 < wall_ns < floor_ns:  # a clock that jumped beats nothing
+        if 0 < wall_ns < floor_ns:  # a clock that jumped beats nothing
             self._beaten.add(number)
             self._emit(FloorBeaten(perf_counter_ns(), index, wall_ns, floor_ns))
 

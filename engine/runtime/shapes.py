@@ -96,7 +96,9 @@ def model_shape(
     encoder = [counting.layer(block, -1) for block in anatomy.blocks[:encoders]]
     decoder = [counting.layer(block, block.index - encoders) for block in anatomy.blocks[encoders:]]
     embeddings = _unique(part.module for part in anatomy.embeddings)
-    tables = _unique(m for module in embeddings for m in module.modules() if isinstance(m, nn.Embedding))
+    tables = _tables(embeddings)
+    if anatomy.encoder is not None:  # each side has some of them; the words' is in both
+        tables = sorted(tables, key=lambda table: -table.num_embeddings)[:1]
     return ModelShape(
         decoder=gathered(decoder),
         encoder=gathered(encoder),
@@ -105,6 +107,15 @@ def model_shape(
         embedded_bytes=sum(table.embedding_dim * table.weight.element_size() for table in tables),
         remarks=tuple(dict.fromkeys(counting.remarks)),
     )
+
+
+def _tables(embeddings: Sequence[nn.Module]) -> list[nn.Embedding]:
+    """Embedding tables, each once, however many modules share its weights."""
+    found = {}
+    for module in (inner for outer in embeddings for inner in outer.modules()):
+        if isinstance(module, nn.Embedding):
+            found[id(module.weight)] = module
+    return list(found.values())
 
 
 def _windows(model: PreTrainedModel, anatomy: Anatomy) -> tuple[int, ...]:
@@ -210,7 +221,7 @@ class _Counting:
         if not block.attention:
             return None
         modules = [m for part in block.attention for m in _modules(part)]
-        found = self._heads(modules, block.name)
+        found = self._heads(modules, block.name, keeps=number >= 0)
         return AttentionShape(
             self.weights(modules),
             found.pair_products,
@@ -223,7 +234,7 @@ class _Counting:
         if not block.cross_attention:
             return None
         modules = [m for part in block.cross_attention for m in _modules(part)]
-        found = self._heads(modules, block.name)
+        found = self._heads(modules, block.name, keeps=True)
         linears = _named(modules)
         source = [module for name, module in linears if name in (*_KEYS, *_VALUES)]
         if not source:
@@ -235,8 +246,8 @@ class _Counting:
             found.kept * self._dtype.itemsize,
         )
 
-    def _heads(self, modules: Sequence[nn.Module], layer: str) -> "_Heads":
-        """What the projections say of an attention block, held against the configuration."""
+    def _heads(self, modules: Sequence[nn.Module], layer: str, keeps: bool) -> "_Heads":
+        """What the projections say of an attention block, held against the configuration. `keeps`: it has a cache."""
         names = {type(inner).__name__ for module in modules for inner in module.modules()}
         if odd := next((name for name in sorted(names) if _SPARSE.search(name)), ""):
             self.remarks.append(
@@ -256,6 +267,8 @@ class _Counting:
                 f"the heads of {type(modules[0]).__name__} are those that the configuration promises"
             )
             return promised
+        if promised is not None and not keeps:
+            promised = replace(promised, kept=told.kept)
         if promised is not None and self.as_configured and not told.is_latent and told != promised:
             self.remarks.append(
                 f"{layer}: the configuration promises {promised.kept:,} numbers a token in the cache and"

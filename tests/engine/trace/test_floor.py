@@ -103,7 +103,8 @@ def test_a_static_cache_is_read_over_its_whole_length() -> None:
 
 
 def test_a_quantized_cache_is_narrower() -> None:
-    narrow = Costs(replace(MODEL, decoder=((2, replace(LAYER, attention=replace(ATTENTION, token_bytes=8))),))).work(Fed(DECODE, past=9))
+    layer = replace(LAYER, attention=replace(ATTENTION, token_bytes=8))
+    narrow = Costs(replace(MODEL, decoder=((2, layer),))).work(Fed(DECODE, past=9))
     assert narrow.nbytes == Costs(MODEL).work(Fed(DECODE, past=9)).nbytes - 160
 
 
