@@ -8,7 +8,15 @@ from time import perf_counter_ns
 import pytest
 import torch
 
-from engine.protocol import Calibrated, Configuration, FloorBeaten, ProbeTraining, ShapeDefined
+from engine.protocol import (
+    Calibrated,
+    Configuration,
+    FloorBeaten,
+    Join,
+    ProbeTraining,
+    Prompt,
+    ShapeDefined,
+)
 from engine.runtime import calibration_records
 from engine.runtime.calibration import Machine
 from engine.runtime.floors import Floors
