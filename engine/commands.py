@@ -15,6 +15,8 @@ from engine.front import Front
 from engine.prefill_walk import PrefillWalk
 from engine.prompt_files import prompt_text
 from engine.protocol import (
+    Calibrate,
+    Calibrated,
     CatalogueListed,
     Change,
     Command,
@@ -168,6 +170,11 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--accumulate", type=int, default=1, metavar="N", help="pieces of the training step (default: 1)"
     )
+    parser.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="first measure what this machine achieves (2 s), for the floor of each step; else as remembered",
+    )
     parser.add_argument("--detail", choices=("step", "phase", "layer", "core"), help="how deep to measure")
     parser.add_argument("--json", action="store_true", help="one JSON object a line, a summary last")
     parser.set_defaults(run=run)
@@ -207,7 +214,7 @@ def run(options: argparse.Namespace) -> int:
     probes = {}
     if options.training_step is not None:
         probes[options.training_step] = ProbeTraining(options.mixed, options.accumulate)
-    front = Running(report, script, probes, joins)
+    front = Running(report, script, probes, joins, options.calibrate)
     return front.run(Load(options.model, options.device, settings), generate_of(options, prompt))
 
 
@@ -226,12 +233,14 @@ class Running(Front):
         script: dict[int, Configuration],
         probes: dict[int, ProbeTraining] | None = None,
         joins: dict[int, tuple[Join, ...]] | None = None,
+        calibrate: bool = False,
     ) -> None:
         super().__init__()
         self._report = report
         self._script = dict(script)
         self._probes = dict(probes or {})
         self._joins = dict(joins or {})
+        self._calibrate = calibrate
         self._generate: Generate | None = None
 
     def run(self, load: Load, generate: Generate) -> int:
@@ -261,7 +270,7 @@ class Running(Front):
         match event:
             case ModelLoaded():
                 self._check_script(event)
-            case StateChanged(state=EngineState.READY):
+            case StateChanged(state=EngineState.READY) | Calibrated(origin="measured"):
                 self._go_on()
             case StepEnded():
                 self._change_before(event.index + 1)
@@ -278,6 +287,10 @@ class Running(Front):
         """The engine is ready: generate once, then end."""
         if self._generate is None or self.problem:
             self.send(Shutdown())
+            return
+        if self._calibrate:
+            self._calibrate = False
+            self.send(Calibrate())
             return
         self._change_before(0)
         self.send(self._generate)

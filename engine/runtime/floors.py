@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import perf_counter_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -41,8 +41,7 @@ class Known:
     calibration: Calibration
 
 
-@dataclass(frozen=True, slots=True)
-class Before:
+class Before(NamedTuple):
     """What a step finds: tokens in the cache and pending ones of each row, all of them, and what the encoder read."""
 
     past: int
@@ -208,9 +207,9 @@ class Floors:
         read = (stepped.prompt_tokens + stepped.padding_tokens) // max(1, rows)
         if kind is StepKind.ENCODE:
             whole = self._live.facts.task == "fill-mask"
-            return Fed(kind, rows, read, logits=read if whole else 1)
+            return Fed(kind, rows, read, read if whole else 1)
         if kind is StepKind.BACKWARD:
-            return Fed(kind, 1, read, logits=read, source=before.source, begins=before.source > 0)
+            return Fed(kind, 1, read, read, source=before.source, begins=before.source > 0)
         past = before.past
         if kind is StepKind.PREFILL:
             positions = read
@@ -222,12 +221,13 @@ class Floors:
             kind,
             rows,
             positions,
+            1 + stepped.drafted if self._live.keeps_logits else positions,
+            before.reserved,
+            before.source,
+            before.source > 0 and not past,
+            stepped.drafted,
+            None,
             past,
-            logits=1 + stepped.drafted if self._live.keeps_logits else positions,
-            reserved=before.reserved,
-            source=before.source,
-            begins=before.source > 0 and not past,
-            drafted=stepped.drafted,
         )
 
     def told(self, configuration: int, index: int, fed: Fed, stamps: bytes) -> tuple[int, int, int, int]:

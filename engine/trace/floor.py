@@ -23,6 +23,7 @@ above says what could still be won.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from engine.trace.calibration import SECOND_NS, Calibration
 from engine.trace.phases import StepKind
@@ -63,8 +64,7 @@ class Work:
         return self.operations / self.nbytes if self.nbytes > 0 else None
 
 
-@dataclass(frozen=True, slots=True)
-class Fed:
+class Fed(NamedTuple):
     """What a step was given: `rows` sequences of `positions` new tokens, with `past` tokens of each in its cache.
 
     `logits`: positions of a row whose logits were asked for. `reserved`: length of a static cache. `source`: tokens
@@ -76,13 +76,13 @@ class Fed:
     kind: StepKind
     rows: int = 1
     positions: int = 1
-    past: int = 0
     logits: int = 1
     reserved: int = 0
     source: int = 0
     begins: bool = False
     drafted: int = 0
     routed: int | None = None
+    past: int = 0
 
 
 def distinct_experts(experts: int, chosen: int, positions: int) -> float:
@@ -158,7 +158,7 @@ class Costs:
 
     def work(self, fed: Fed) -> Work:
         """All that a step has to move and to compute."""
-        own = self._own(fed)
+        own = Work(*self._own(fed))
         if self._draft is None or not fed.drafted:
             return own
         return own + self._draft.work(_draft_step(fed)).times(fed.drafted)
@@ -172,9 +172,8 @@ class Costs:
 
         A draft model's steps come one after the other, before: their floors add up.
         """
-        own = self._own(fed)
-        floor_ns = calibration.floor_ns(own.nbytes, own.operations) if calibration is not None else 0
-        nbytes, operations = own.nbytes, own.operations
+        nbytes, operations = self._own(fed)
+        floor_ns = calibration.floor_ns(nbytes, operations) if calibration is not None else 0
         if self._draft is not None and fed.drafted:
             each, more, draft_ns = self._draft.told(_draft_step(fed), calibration)
             nbytes += fed.drafted * each
@@ -182,7 +181,8 @@ class Costs:
             floor_ns += fed.drafted * draft_ns
         return int(nbytes), int(operations), floor_ns
 
-    def _own(self, fed: Fed) -> Work:
+    def _own(self, fed: Fed) -> tuple[float, float]:
+        """Bytes and operations without those of drafts: what is told of every step."""
         form = self._form(fed)
         nbytes, operations = form.fixed.nbytes, form.fixed.operations
         for core in form.cores:
@@ -190,13 +190,10 @@ class Costs:
             operations += core.pair_operations * attended_pairs(
                 fed.past, fed.positions, core.window, core.causal
             )
-        return Work(nbytes, operations)
+        return nbytes, operations
 
     def _form(self, fed: Fed) -> _Form:
-        key = (
-            *(fed.kind, fed.rows, fed.positions, fed.logits, fed.reserved, fed.source, fed.begins),
-            *(fed.drafted, fed.routed),
-        )
+        key = fed[:-1]  # all but how much is cached
         form = self._forms.get(key)
         if form is None:
             if len(self._forms) >= _KEPT:
