@@ -28,10 +28,11 @@ from engine.protocol import (
     SettingValue,
     StepEnded,
 )
+from engine.trace import cycle_model
 from engine.trace.generation_view import writes
 from engine.trace.metrics import Measured, summary
 from engine.trace.phases import LABELS, Phase, StepKind
-from engine.trace.records import Record, event_record, step_record, summary_record
+from engine.trace.records import Record, cycle_record, event_record, step_record, summary_record
 from engine.trace.sameness import Sameness
 from engine.trace.store import KINDS, Trace
 from engine.trace.wording import result_line
@@ -58,7 +59,7 @@ class Report(Protocol):
 
 class JsonReport:
     """One JSON object a line: model, generation, joined, step, sequences, beams, mark, memory, observer, shape,
-    calibrated, floor_beaten, and end; a summary is the last.
+    calibrated, floor_beaten, and end; cycle_model and summary are the last.
     """
 
     def __init__(self, out: TextIO) -> None:
@@ -81,6 +82,8 @@ class JsonReport:
     def summary(self, trace: Trace) -> None:
         """The metrics, each with its unit and the count that it stands on."""
         measured = list(summary(trace).values())
+        if model := cycle_record(trace):
+            self._line(model)
         self._line(summary_record(len(trace.steps), len(trace.tokens), measured))
 
 
@@ -159,6 +162,8 @@ class TextReport:
             if family in measured.metric.families:
                 self._note(metric_line(measured))
         self._note(phase_table(trace))
+        for line in cycle_model.lines(trace):
+            self._note(line)
 
 
 def training_line(trace: Trace, row: int) -> str:

@@ -150,6 +150,7 @@ def measure(
     again, rate_again = bench.bandwidth(size), bench.rate()
     rungs[size] = max(first, again)
     spread = max(_apart(first, again), _apart(rate, rate_again))
+    busy = load.remark(machine.threads)
     found = Calibration(
         processor=machine.processor,
         device=str(machine.device),
@@ -161,7 +162,8 @@ def measure(
         spread=spread,
         cache_bytes=cache,
         took_ns=perf_counter_ns() - begin_ns,
-        remark="; ".join(filter(None, (remark, load.remark(machine.threads)))),
+        remark="; ".join(filter(None, (remark, busy))),
+        is_disturbed=bool(busy),
     )
     try:
         return checked(found)

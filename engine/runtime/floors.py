@@ -182,7 +182,10 @@ class Floors:
         return measure(machine, is_awaited)
 
     def _keep(self, machine: Machine, found: Calibration, reason: str) -> None:
-        if problem := calibration_records.remember(machine, found):
+        problem = "so it is not kept for the next time"
+        if not found.is_disturbed:
+            problem = calibration_records.remember(machine, found)
+        if problem:
             found = replace(found, remark="; ".join(filter(None, (found.remark, problem))))
         self._put(machine, found, "measured", reason)
 

@@ -30,7 +30,7 @@ class Calibration:
     `operations_per_s`: of matrix products, a multiplication and an addition being two. `spread`: how far two
     measurements of the largest rung and of the products lay apart, relative to the larger. `at_s`: when it was
     measured, seconds since 1970. `cache_bytes`: of the last-level cache, 0 where the system does not say. `remark`:
-    what may have disturbed it, "" for nothing.
+    what is to be said of it, "" for nothing. `is_disturbed`: the machine was busy meanwhile.
     """
 
     processor: str
@@ -44,6 +44,7 @@ class Calibration:
     cache_bytes: int = 0
     took_ns: int = 0
     remark: str = ""
+    is_disturbed: bool = False
 
     @property
     def is_repeatable(self) -> bool:
@@ -102,6 +103,7 @@ class Calibration:
             newer.cache_bytes,
             newer.took_ns,
             newer.remark,
+            newer.is_disturbed,
         )
 
 
@@ -144,6 +146,7 @@ def from_record(record: Mapping[str, Any]) -> Calibration:
                 cache_bytes=int(record["cache_bytes"]),
                 took_ns=int(record["took_ns"]),
                 remark=str(record["remark"]),
+                is_disturbed=bool(record["is_disturbed"]),
             )
         )
     except (KeyError, TypeError, OverflowError) as error:

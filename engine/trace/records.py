@@ -20,6 +20,7 @@ from engine.protocol import (
     SettingsChanged,
     ShapeDefined,
 )
+from engine.trace.cycle_model import decode_models, prefill_models
 from engine.trace.metrics import Measured, as_json
 from engine.trace.phases import PHASE_COUNT, Phase, Role
 from engine.trace.store import NO_LATENCY, Trace
@@ -76,6 +77,15 @@ def _prompt_record(event: GenerationStarted | SequenceJoined) -> Record:
         "max_new_tokens": event.max_new_tokens,
         "dropped_tokens": event.dropped_tokens,
     }
+
+
+def cycle_record(trace: Trace, rows: range | None = None) -> Record | None:
+    """What the cycle model says of some steps (all of them by default); None where they are too few for it."""
+    decode, prefill = decode_models(trace, rows), prefill_models(trace, rows)
+    if not decode and not prefill:
+        return None
+    told = [asdict(model) | {"error": model.error, "holds": model.holds} for model in decode]
+    return {"event": "cycle_model", "decode": told, "prefill": [asdict(model) for model in prefill]}
 
 
 def summary_record(steps: int, tokens: int, measured: Sequence[Measured]) -> Record:
