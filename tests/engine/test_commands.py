@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.commands import main, parse_script, parse_settings
+from engine.runtime.calibration import MIB, measure
 from tests.engine.runtime.live_models import family_checkpoint
 
 
@@ -49,6 +50,35 @@ def test_a_run_for_people_streams_text_and_sums_up(llama: str, capsys: pytest.Ca
     assert printed.out.strip("\n")
     assert "random weights" not in printed.err
     assert "TTFT" in printed.err or "first token" in printed.err
+
+
+def test_a_run_calibrates_first_where_that_is_asked_for_and_remembers_it(
+    llama: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("engine.runtime.floors.measure", lambda machine, _: measure(machine, largest=2 * MIB))
+    monkeypatch.setattr("engine.runtime.calibration.busy_words", lambda *_: "")
+    arguments = ["run", "--model", llama, "--prompt", "abc", "--max-new-tokens", "5", "--json"]
+    assert main(arguments) == 0
+    before = lines(capsys.readouterr().out)
+    assert {record["floor_ns"] for record in before if record["event"] == "step"} == {None}
+    assert before[-1]["metrics"]["floor_share"]["value"] is None
+    for origin, more in (("measured", ["--calibrate"]), ("remembered", [])):
+        assert main([*arguments, *more]) == 0
+        records = lines(capsys.readouterr().out)
+        (told,) = [record for record in records if record["event"] == "calibrated"]
+        assert told["origin"] == origin
+        steps = [record for record in records if record["event"] == "step"]
+        assert len(steps) == 5
+        for step in steps:
+            assert 0 < step["floor_ns"] < step["wall_ns"]
+            assert step["calibration"] == told["number"]
+            assert min(step["moved_bytes"], step["operations"]) > 0
+        shares = sorted(step["floor_ns"] / step["wall_ns"] for step in steps if step["kind"] == "decode")
+        assert records[-1]["metrics"]["floor_share"]["value"] == pytest.approx((shares[1] + shares[2]) / 2)
+        assert 0 < records[-1]["metrics"]["mbu"]["value"] < 1
+    shape = next(record for record in before if record["event"] == "model")["shape"]
+    assert [count for count, _ in shape["decoder"]] == [2]
 
 
 def test_a_training_step_is_measured_and_told(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
