@@ -754,7 +754,7 @@ class Calibrated:
 class FloorBeaten:
     """A step was faster than its floor, which cannot be: the calibration is broken. It is measured anew when idle.
 
-    Told once for each calibration: for its first such step.
+    Told once for each calibration: for its first such step, behind its StepEnded.
     """
 
     at_ns: int

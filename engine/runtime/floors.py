@@ -62,6 +62,7 @@ class Floors:
         self._known: dict[Machine, Known | None] = {}
         self._numbers = 0
         self._beaten: set[int] = set()  # numbers of calibrations
+        self._untold: FloorBeaten | None = None
         self._retry_ns = 0
 
     # ------------------------------------------------------------ shapes
@@ -259,7 +260,13 @@ class Floors:
         wall_ns = end_ns - begin_ns
         if 0 < wall_ns < floor_ns:  # a clock that jumped beats nothing
             self._beaten.add(number)
-            self._emit(FloorBeaten(perf_counter_ns(), index, wall_ns, floor_ns))
+            self._untold = FloorBeaten(perf_counter_ns(), index, wall_ns, floor_ns)
+
+    def after_step(self) -> None:
+        """The step's event is out: say so if it has beaten its floor."""
+        if self._untold is not None:
+            self._emit(self._untold)
+            self._untold = None
 
 
 _ENDS = struct.Struct("=q")

@@ -438,6 +438,7 @@ class Run:
         bench = self._workbench
         fed = bench.floors.fed(before, stepped)
         bench.emit(self._event(stepped, held_ns, fed))
+        bench.floors.after_step()
         if stepped.results:
             bench.emit(SequencesEncoded(bench.step_index, self._number, stepped.results))
         if stepped.beams:
@@ -537,6 +538,7 @@ class Run:
         # in mixed precision it multiplies in a way of its own, which was not calibrated
         fed = None if command.mixed else bench.floors.fed(self._before(), stepped)
         bench.emit(self._event(stepped, 0, fed))
+        bench.floors.after_step()
         bench.step_index += 1
 
     def _before(self) -> Before:

@@ -15,6 +15,7 @@ Fits are robust: stalls do not move them, and residuals say how far single steps
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -172,7 +173,7 @@ def _term(name: str, context: Int64, spent: Int64, wall: Int64) -> TermFit | Non
 def prefill_models(trace: Trace, rows: range | None = None) -> list[PrefillModel]:
     """The model of each configuration that has enough prefill steps of different lengths, in their order.
 
-    `rows`: of these steps only. Of one sequence: steps with padding, of batches, and of generations that others joined are left out.
+    `rows`: of these steps only. Steps with padding, of batches, and of generations that others joined are left out.
     """
     steps = trace.steps
     which = _among(rows, len(steps)) & (steps.kind == KINDS.index(StepKind.PREFILL))

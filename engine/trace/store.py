@@ -250,9 +250,8 @@ class Trace:
         self.memory: list[MemorySampled] = []
         self.calibrations: dict[int, Calibrated] = {}  # by the number with which steps refer to them
         self.beaten_floors: list[FloorBeaten] = []
-        self.shapes: dict[
-            int, ModelShape
-        ] = {}  # of configurations that have another one than the model's facts
+        #: Of configurations that have another one than the model's facts.
+        self.shapes: dict[int, ShapeDefined] = {}
         self.layouts: dict[int, Layout] = {}
         self.revision = 0
         self._in_force = 0
@@ -285,7 +284,10 @@ class Trace:
 
     def shape(self, configuration: int) -> ModelShape | None:
         """What the steps of a configuration read and multiply; None where that is not known."""
-        return self.shapes.get(configuration, self.model.shape if self.model else None)
+        other = self.shapes.get(configuration)
+        if other is not None:
+            return other.shape
+        return self.model.shape if self.model else None
 
     def append(self, event: Event) -> None:
         """Fold one event in. Events that say nothing about what was measured are ignored.
@@ -323,7 +325,7 @@ class Trace:
             case MemorySampled():
                 self.memory.append(event)
             case ShapeDefined():
-                self.shapes[event.configuration] = event.shape
+                self.shapes[event.configuration] = event
             case Calibrated():
                 self.calibrations[event.number] = event
             case FloorBeaten():

@@ -52,6 +52,8 @@ _PLAIN = (
     *("generation", "configuration", "begin_ns", "wall_ns", "held_ns"),
     *("context_length", "cache_bytes", "batch", "prompt_tokens", "padding_tokens", "drafted", "accepted"),
 )
+#: Those that are empty where they are not known.
+_MAYBE = ("moved_bytes", "operations", "floor_ns")
 _PHASES = {phase: f"{phase.name.lower()}_ns" for phase in map(Phase, range(PHASE_COUNT))}
 
 
@@ -62,6 +64,10 @@ def _step_chunks(excerpt: Excerpt) -> Iterator[Chunk]:
         rows = slice(piece.start, piece.stop)
         chunk: Chunk = {"step": list(piece), "kind": [kinds[kind] for kind in steps.kind[rows].tolist()]}
         chunk |= {name: getattr(steps, name)[rows].tolist() for name in _PLAIN}
+        chunk |= {
+            name: [value if value > 0 else None for value in getattr(steps, name)[rows].tolist()]
+            for name in _MAYBE
+        }
         chunk["itl_ns"] = [None if gap == NO_LATENCY else gap for gap in steps.itl_ns[rows].tolist()]
         chunk["tokens"] = steps.token_count[rows].tolist()
         phases = steps.phases_ns[rows]
@@ -73,6 +79,7 @@ STEPS = Table(
     "steps",
     {"step": WHOLE, "kind": TEXT}
     | dict.fromkeys(_PLAIN, WHOLE)
+    | dict.fromkeys(_MAYBE, WHOLE)
     | {"itl_ns": WHOLE, "tokens": WHOLE}
     | dict.fromkeys(_PHASES.values(), WHOLE),
     _step_chunks,

@@ -97,7 +97,7 @@ def test_a_selection_of_steps_has_a_model_of_its_own() -> None:
     trace = trace_of(started(), *textbook(range(100, 1_100)))
     (model,) = decode_models(trace, range(500, 600))
     assert model.contexts == (600, 699)
-    assert decode_models(trace, range(0, 8)) == []
+    assert decode_models(trace, range(8)) == []
 
 
 def test_in_one_piece_no_terms_are_told_apart() -> None:
