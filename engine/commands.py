@@ -7,6 +7,8 @@ that is printed is read off that trace.
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from engine import __version__
@@ -17,6 +19,7 @@ from engine.prompt_files import prompt_text
 from engine.protocol import (
     Calibrate,
     Calibrated,
+    CaptureStep,
     CatalogueListed,
     Change,
     Command,
@@ -26,11 +29,13 @@ from engine.protocol import (
     Failed,
     Generate,
     Join,
+    KernelsCaptured,
     ListModels,
     Load,
     ModelLoaded,
     ProbeTraining,
     Prompt,
+    Resume,
     SettingsChanged,
     SettingsProbed,
     Shutdown,
@@ -47,6 +52,7 @@ from engine.report import (
     print_settings,
     print_walk,
 )
+from engine.trace.chrome_trace import write_chrome_trace
 from engine.trace.export import ExportRefused
 from engine.walk import SHORTEST, Walk
 
@@ -175,6 +181,15 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="first measure what this machine achieves (2 s), for the floor of each step; else as remembered",
     )
+    parser.add_argument(
+        "--capture",
+        type=int,
+        metavar="STEP",
+        help="run step STEP under torch's profiler: operations and kernels",
+    )
+    parser.add_argument(
+        "--capture-to", type=Path, metavar="FILE", help="write that as a Chrome trace (JSON), to a new file"
+    )
     parser.add_argument("--detail", choices=("step", "phase", "layer", "core"), help="how deep to measure")
     parser.add_argument("--json", action="store_true", help="one JSON object a line, a summary last")
     parser.set_defaults(run=run)
@@ -214,7 +229,8 @@ def run(options: argparse.Namespace) -> int:
     probes = {}
     if options.training_step is not None:
         probes[options.training_step] = ProbeTraining(options.mixed, options.accumulate)
-    front = Running(report, script, probes, joins, options.calibrate)
+    check_capture(options)
+    front = Running(report, script, probes, joins, options.calibrate, options.capture, options.capture_to)
     return front.run(Load(options.model, options.device, settings), generate_of(options, prompt))
 
 
@@ -234,13 +250,17 @@ class Running(Front):
         probes: dict[int, ProbeTraining] | None = None,
         joins: dict[int, tuple[Join, ...]] | None = None,
         calibrate: bool = False,
+        capture: int | None = None,
+        capture_to: Path | None = None,
     ) -> None:
+        """`capture`: the step that is captured in depth; `capture_to`: the file in which that is written."""
         super().__init__()
         self._report = report
         self._script = dict(script)
         self._probes = dict(probes or {})
         self._joins = dict(joins or {})
         self._calibrate = calibrate
+        self._capture, self._capture_to = capture, capture_to
         self._generate: Generate | None = None
 
     def run(self, load: Load, generate: Generate) -> int:
@@ -256,6 +276,8 @@ class Running(Front):
                 self._report.problem(f"The settings {settings} for step {step} were never reached.")
             for step in self._probes:
                 self._report.problem(f"Step {step}, before which to make a training step, was never reached.")
+            if self._capture is not None:
+                self._report.problem(f"Step {self._capture}, which was to be captured, was never reached.")
             for step in sorted(self._joins):
                 self._report.problem(f"Step {step}, before which a sequence was to join, was never reached.")
         if len(self.trace.steps):
@@ -278,10 +300,23 @@ class Running(Front):
                 reasons = [f"{c.key}={c.requested}: {c.reason}" for c in event.changes if c.reason]
                 if reasons:  # nobody would see the mark
                     self.give_up("; ".join(reasons))
+            case KernelsCaptured():
+                self._write_capture(event.step - self.trace.first_index)
             case Failed():
                 self.give_up(event.sentence)
             case _:
                 pass
+
+    def _write_capture(self, row: int) -> None:
+        capture = self.trace.capture(row)
+        if self._capture_to is None or capture is None:
+            return
+        try:
+            write_chrome_trace(capture, self._capture_to)
+        except OSError as error:
+            self.give_up(
+                f"The capture could not be written to {self._capture_to} ({error}): choose another place."
+            )
 
     def _go_on(self) -> None:
         """The engine is ready: generate once, then end."""
@@ -293,8 +328,16 @@ class Running(Front):
             self.send(Calibrate())
             return
         self._change_before(0)
-        self.send(self._generate)
+        first = self._capture == 0
+        self.send(replace(self._generate, paused=True) if first else self._generate)
         self._generate = None
+        if first:
+            self._capture_next()
+            self.send(Resume())
+
+    def _capture_next(self) -> None:
+        self._capture = None
+        self.send(CaptureStep())
 
     def _change_before(self, step: int) -> None:
         if step in self._script:
@@ -303,12 +346,27 @@ class Running(Front):
             self.send(self._probes.pop(step))
         for join in self._joins.pop(step, ()):
             self.send(join)
+        if step and step == self._capture:
+            self._capture_next()
 
     def _check_script(self, loaded: ModelLoaded) -> None:
         known = {facts.key for facts in loaded.settings}
         unknown = [key for settings in self._script.values() for key, _ in settings if key not in known]
         if unknown:
             self.give_up(f"There is no setting '{unknown[0]}'; there are: {', '.join(sorted(known))}.")
+
+
+def check_capture(options: argparse.Namespace) -> None:
+    """See that a capture can be taken and written before anything is measured. Raises BadInput."""
+    target = options.capture_to
+    if options.capture is None and target is not None:
+        raise BadInput("--capture-to writes what --capture STEP captures: say which step.")
+    if options.capture is not None and options.capture < 0:
+        raise BadInput(f"There is no step {options.capture}: the first is 0.")
+    if target is not None and target.exists():
+        raise BadInput(f"{target} exists already and is not overwritten: choose another name.")
+    if target is not None and not target.absolute().parent.is_dir():
+        raise BadInput(f"There is no directory {target.absolute().parent} for the capture: make it first.")
 
 
 def parse_settings(pairs: Sequence[str]) -> Configuration:

@@ -16,6 +16,8 @@ from engine.trace.shapes import ModelShape
 PROTOCOL_VERSION = 3
 
 SettingValue = str | int | float | bool
+#: In place of a step's index: the one that comes next.
+NEXT_STEP = -1
 #: All settings together, sorted by key.
 Configuration = tuple[tuple[str, SettingValue], ...]
 
@@ -182,6 +184,19 @@ class Calibrate:
 
 
 @dataclass(frozen=True, slots=True)
+class CaptureStep:
+    """Run one step under torch's profiler, and say what it was made of, down to operations and kernels.
+
+    `step` NEXT_STEP: the next step of the generation. It yields its tokens as ever, and no statistic knows of it; the
+    time that profiling takes is held. A paused generation makes this one step. Else the index of a step that was made:
+    its work is done again, on a copy of the context that it found; the generation that runs is not touched.
+    Answered by KernelsCaptured, or by Failed with the command "capture": nothing else changes then.
+    """
+
+    step: int = NEXT_STEP
+
+
+@dataclass(frozen=True, slots=True)
 class ListModels:
     """Ask what models there are; answered by CatalogueListed."""
 
@@ -219,6 +234,7 @@ Command = (
     | MeasureSameness
     | ProbeTraining
     | Calibrate
+    | CaptureStep
     | ListModels
     | LookUp
     | Shutdown
@@ -596,6 +612,7 @@ class StepEnded:
     `moved_bytes`, `operations`: what it had to move and to compute, at least (see engine.trace.floor); 0 where that is
     not known. `floor_ns`: the least time in which this machine could have done so, by its calibration of this number;
     0 and -1 where there is none.
+    `captured`: it ran under the profiler, so that its times are larger than a step's: in no statistic.
     """
 
     index: int
@@ -617,6 +634,7 @@ class StepEnded:
     operations: int = 0
     floor_ns: int = 0
     calibration: int = -1
+    captured: bool = False
 
     def __reduce__(self) -> tuple[type["StepEnded"], tuple[object, ...]]:
         """As one call of its class (see Token): there are thousands a second."""
@@ -640,7 +658,42 @@ class StepEnded:
             self.operations,
             self.floor_ns,
             self.calibration,
+            self.captured,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class KernelsCaptured:
+    """What step `step` was made of, as torch's profiler saw it: one entry an operation of the host or of a device.
+
+    Arrays with a value an entry, in native byte order, by begin and then the longer first. `begin_ns`: int64, on the
+    host's clock (perf_counter), true to `exact_ns`. `duration_ns`: int64. `name`, `lane`: uint32, places in `names` and
+    `lanes`. `launched_by`: int32, the entry of the host that launched it, -1 for entries of the host and where that is
+    not known. `lanes`: threads of the host, the first `host_lanes` of them, then streams of devices.
+    `layout`, `stamps`: the spans of the same run by our own clocks, as in StepEnded.
+    `again`: the step was made before, and its work was done again for this: these times are in no StepEnded.
+    `dropped`: entries that were too many, the shortest ones. `notes`: what cannot be seen here, a sentence each.
+    `took_ns`: all that the capture took, the step itself included; `overhead_ns`: starting, stopping and reading alone.
+    """
+
+    at_ns: int
+    step: int
+    layout: int
+    stamps: bytes
+    begin_ns: bytes
+    duration_ns: bytes
+    name: bytes
+    lane: bytes
+    launched_by: bytes
+    names: tuple[str, ...]
+    lanes: tuple[str, ...]
+    host_lanes: int
+    exact_ns: int
+    again: bool = False
+    dropped: int = 0
+    notes: tuple[str, ...] = ()
+    took_ns: int = 0
+    overhead_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -819,6 +872,7 @@ Event = (
     | GenerationStarted
     | SequenceJoined
     | StepEnded
+    | KernelsCaptured
     | SequencesEncoded
     | BeamsRanked
     | GenerationEnded

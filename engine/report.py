@@ -18,6 +18,7 @@ from engine.protocol import (
     FloorBeaten,
     GenerationEnded,
     GenerationStarted,
+    KernelsCaptured,
     ModelFacts,
     ModelLoaded,
     Progress,
@@ -29,7 +30,10 @@ from engine.protocol import (
     StepEnded,
 )
 from engine.trace import cycle_model
+from engine.trace.agreement import agreement_sentences
+from engine.trace.capture_record import capture_record
 from engine.trace.generation_view import writes
+from engine.trace.kernels import TopEntry
 from engine.trace.metrics import Measured, summary
 from engine.trace.phases import LABELS, Phase, StepKind
 from engine.trace.records import Record, cycle_record, event_record, step_record, summary_record
@@ -39,6 +43,7 @@ from engine.trace.wording import result_line
 from engine.walk import Row
 
 _COLUMNS = 120
+_TOP = 12  # names that are printed of a capture
 
 
 class Report(Protocol):
@@ -58,8 +63,8 @@ class Report(Protocol):
 
 
 class JsonReport:
-    """One JSON object a line: model, generation, joined, step, sequences, beams, mark, memory, observer, shape,
-    calibrated, floor_beaten, and end; cycle_model and summary are the last.
+    """One JSON object a line: model, generation, joined, step, kernels, sequences, beams, mark, memory, observer,
+    shape, calibrated, floor_beaten, and end; cycle_model and summary are the last.
     """
 
     def __init__(self, out: TextIO) -> None:
@@ -76,6 +81,8 @@ class JsonReport:
         """One object for an event that says what was measured or decided."""
         if isinstance(event, StepEnded):
             self._line(step_record(trace, len(trace.steps) - 1))
+        elif isinstance(event, KernelsCaptured):
+            self._line(capture_record(trace, event.step - trace.first_index))
         elif record := event_record(event):
             self._line(record)
 
@@ -125,6 +132,8 @@ class TextReport:
                 self._note(
                     f"\n[step {event.step}: {trace.marks[-1].text}; switch {event.switch_ns / 1e6:.1f} ms]"
                 )
+            case KernelsCaptured():
+                self._note("\n" + capture_text(trace, event.step - trace.first_index))
             case SequenceJoined():
                 self._note(f"\n[step {event.step}: sequence {event.sequence} {trace.joins[-1].text}]")
             case Calibrated():
@@ -170,12 +179,40 @@ def training_line(trace: Trace, row: int) -> str:
     """What a training step took, and how often a decode step would have fitted into it."""
     wall_ns = int(trace.steps.wall_ns[row])
     backward_ns = int(trace.steps.phases_ns[row, Phase.BACKWARD])
-    decode = trace.steps.wall_ns[trace.steps.kind == KINDS.index(StepKind.DECODE)]
+    steps = trace.steps
+    decode = steps.wall_ns[(steps.kind == KINDS.index(StepKind.DECODE)) & ~steps.captured]
     ratio = f", {wall_ns / float(np.median(decode)):.1f} times a decode step" if len(decode) else ""
     return (
         f"\n[training step on {trace.steps.prompt_tokens[row]:,} tokens: {wall_ns / 1e6:.1f} ms{ratio};"
         f" loss and backward {backward_ns / 1e6:.1f} ms of it; its gradients were dropped]"
     )
+
+
+def capture_text(trace: Trace, row: int) -> str:
+    """What a captured step was made of: the names that took the longest, and what our clocks say to it."""
+    capture = trace.capture(row)
+    assert capture is not None
+    event = capture.event
+    again = ", done again" if event.again else ""
+    lines = [
+        f"[step {row} captured in depth{again}: {len(capture):,} entries, {capture.wall_ns / 1e6:.2f} ms under the"
+        f" profiler, {event.overhead_ns / 1e6:.1f} ms around it; clocks compared to ±{event.exact_ns / 1e3:.1f} µs]"
+    ]
+    for device, title in ((True, "kernel of a device"), (False, "operation of the host")):
+        found = capture.top(device)[:_TOP]
+        if found:
+            lines += [_top_line(title, ("own time", "share", "count", "mostly in")), *map(_top_row, found)]
+    return "\n".join([*lines, *agreement_sentences(trace, row), *event.notes])
+
+
+def _top_row(entry: TopEntry) -> str:
+    cells = (f"{entry.self_ns / 1e6:.3f} ms", f"{entry.share:.1%}", f"{entry.count:,}", LABELS[entry.phase])
+    return _top_line(entry.name, cells)
+
+
+def _top_line(name: str, cells: Sequence[str]) -> str:
+    own, share, count, phase = cells
+    return f"{textwrap.shorten(name, 56, placeholder='…'):<56} {own:>12} {share:>7} {count:>7}  {phase}"
 
 
 def _model_line(event: ModelLoaded) -> str:
@@ -236,12 +273,16 @@ def metric_line(measured: Measured) -> str:
 
 
 def phase_table(trace: Trace) -> str:
-    """The total of every phase over all steps, with its share, largest first; they sum to the steps' wall time."""
-    totals = trace.steps.phases_ns.sum(axis=0)
+    """The total of every phase over all steps but those captured in depth, with its share, largest first.
+
+    They sum to the steps' wall time.
+    """
+    counted = ~trace.steps.captured
+    totals = trace.steps.phases_ns[counted].sum(axis=0)
     wall = max(1, int(totals.sum()))
     rows = sorted(((int(totals[phase]), phase) for phase in Phase if totals[phase]), reverse=True)
     lines = [f"{LABELS[phase]:<34} {ns / 1e6:>13,.3f} ms   {ns / wall:6.1%}" for ns, phase in rows]
-    return "\n".join([f"where {wall / 1e6:,.1f} ms of {len(trace.steps)} steps went:", *lines])
+    return "\n".join([f"where {wall / 1e6:,.1f} ms of {int(counted.sum())} steps went:", *lines])
 
 
 # ---------------------------------------------------------------- lists

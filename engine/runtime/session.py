@@ -15,9 +15,11 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from engine.protocol import (
+    NEXT_STEP,
     Alternate,
     Calibrate,
     CancelLoad,
+    CaptureStep,
     Change,
     Command,
     CountTokens,
@@ -194,6 +196,8 @@ class Session:
                 self._probe_training(command)
             case Calibrate():
                 self._calibrate()
+            case CaptureStep():
+                self._capture_step(command)
             case ListModels():
                 self._list_models()
             case LookUp():
@@ -323,6 +327,20 @@ class Session:
             run.probe_training(command)
         self._held = True  # what it took is in no latency of the generation
 
+    def _capture_step(self, command: CaptureStep) -> None:
+        from engine.runtime.profiling import CaptureRefused
+
+        if command.step == NEXT_STEP:
+            if self._running("A step is captured in a generation: start one first.", "capture") is not None:
+                with self._refusing(CaptureRefused, "capture"):
+                    self._step(captures=True)
+        elif self._workbench is None:
+            self._fail("There is no model whose steps could be captured: load one first.", command="capture")
+        else:
+            with self._refusing(CaptureRefused, "capture", "The step could not be captured"):
+                self._workbench.capture_again(command.step)
+        self._held = True  # what it took is in no latency of the generation
+
     def _running(self, sentence: str, command: str) -> "Run | None":
         """The generation that a command needs; without one, the sentence is told."""
         if self._run is None:
@@ -382,11 +400,14 @@ class Session:
         except Exception as error:
             self._fail(f"The prompt could not join: {first_line(error)}.", traceback.format_exc(), "join")
 
-    def _step(self) -> None:
+    def _step(self, captures: bool = False) -> None:
+        """Do one step. Raises CaptureRefused where it is to be captured and that cannot be, before it is done."""
         assert self._run is not None
         try:
-            ended = self._run.step(self._held)
+            ended = self._run.capture_next() if captures else self._run.step(self._held)
         except Exception as error:  # whatever a model may raise: what was measured stays, the engine goes on
+            if captures and _is_refusal(error):
+                raise
             self._fail(step_sentence(error), traceback.format_exc(), "generate")
             ended = "failed"
         self._held = False
@@ -420,6 +441,13 @@ class Session:
             self._step()
         if self._run is not None and self._state is EngineState.RUNNING:
             self._enter(EngineState.PAUSED)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether a step was not done, since it could not be captured."""
+    from engine.runtime.profiling import CaptureRefused
+
+    return isinstance(error, CaptureRefused)
 
 
 def first_line(error: BaseException) -> str:

@@ -6,6 +6,7 @@ What happens here is what a session orders: load, change settings, start, step. 
 import inspect
 from array import array
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from time import perf_counter_ns, thread_time_ns
 
@@ -43,6 +44,7 @@ from engine.protocol import (
 from engine.runtime.alternating import TURN_STEPS, Alternation, AlternationRefused
 from engine.runtime.anatomy import find_anatomy
 from engine.runtime.caches import cache_bytes, new_cache
+from engine.runtime.capturing import Capture, do_again, why_not_again
 from engine.runtime.clocks import StampRecorder
 from engine.runtime.encoding import Encoding, encode_inputs
 from engine.runtime.floors import Before, Floors
@@ -53,7 +55,9 @@ from engine.runtime.models.errors import LoadGivenUp
 from engine.runtime.models.loading import load_model
 from engine.runtime.models.memory import SPLIT
 from engine.runtime.models.progress import LoadReport
+from engine.runtime.past_steps import PastSteps
 from engine.runtime.placement import time_crossings
+from engine.runtime.profiling import CaptureRefused
 from engine.runtime.prompts import (
     SHOWN_CHARACTERS,
     PromptRefused,
@@ -115,6 +119,10 @@ class Workbench:
         self.memory = MemorySampler(self.live)
         self.observer = Observer(self.live.recorder)
         self._layouts: dict[bytes, int] = {}
+        self._settings: dict[
+            int, Configuration
+        ] = {}  # by the number of the configuration, once a step ran under it
+        self.past = PastSteps()
         self._generation_count = 0
         refused = self.apply(tuple((k, v) for k, v in command.settings if k != "precision"))
         if is_given_up():  # maybe while a draft model was loaded, which alone was refused then
@@ -389,6 +397,24 @@ class Workbench:
             self.emit(LayoutDefined(known, self.recorder.names, tuple(array("H", codes))))
         return known
 
+    def note_settings(self) -> int:
+        """The number of the configuration in force, of which the settings are remembered."""
+        if self.configuration not in self._settings:
+            self._settings[self.configuration] = self.effective()
+        return self.configuration
+
+    def capture_again(self, step: int) -> None:
+        """Do the work of a step that was made again, on a copy, and say what it was made of. Raises CaptureRefused."""
+        live, past = self.live, self.past.find(step)
+        is_same = past is not None and self._settings[past.configuration] == self.effective()
+        reason = why_not_again(live, past, step, is_same)
+        if past is None or reason:
+            raise CaptureRefused(reason)
+        capture = Capture(live, step)
+        self._tell(Progress(perf_counter_ns(), f"doing step {step} again", None))
+        stepped = do_again(live, past, capture)
+        self.emit(capture.event(step, self.layout(stepped.codes), stepped.stamps))
+
     def close(self) -> None:
         """Let go of the model."""
         if self.live.probes is not None:
@@ -411,33 +437,60 @@ class Run:
         self._untold: dict[int, SequenceJoined] = {}  # sequences that are to join, by number
         self._aside_ns = 0  # since the last step, for trials that belong to no latency
         self.alternation: Alternation | None = None
+        self._capture: Capture | None = None  # of the step under way
         work.context.awaited = self._is_awaited
+        prompt = work.prompt if isinstance(work, Generation) else []
+        self._past = workbench.past.begin(prompt, work.context.capacity)
 
     def _is_awaited(self) -> bool:
         turns = self.alternation is not None and self.alternation.is_due
-        return turns or self._workbench.is_awaited()
+        return turns or self._capture is not None or self._workbench.is_awaited()
 
     @property
     def is_ahead(self) -> bool:
         """Whether a token is on its way to the host: then the next thing to do is another step."""
         return self._work.context.unread > 0
 
+    def capture_next(self) -> str:
+        """Do one step under the profiler, and say what it was made of; why the generation ended, or "".
+
+        Raises CaptureRefused before the step; where only what was seen of it cannot be read, that is told.
+        """
+        bench = self._workbench
+        if self._work.context.beside is not None:
+            raise CaptureRefused("Another sequence is about to join: capture a step once it has.")
+        self._capture = capture = Capture(bench.live)
+        try:
+            ended = self.step(True)
+        finally:
+            self._capture = None
+        try:
+            bench.emit(capture.event(bench.step_index - 1, *self._last_stamped))
+        except CaptureRefused as refusal:
+            bench.emit(Failed(perf_counter_ns(), str(refusal), command="capture"))
+        return ended
+
     def step(self, held: bool) -> str:
         """Do one step and emit it; why the generation ended, or "". `held`: the user held the engine before it."""
         held = self._take_turn() or held
         held = self._workbench.make_missed() or held
         self._workbench.follow_floors()
-        held_ns = perf_counter_ns() - self._last_end_ns if held else self._aside_ns
-        self._aside_ns = 0
-        self._tell_newcomer()
-        before = self._before()
-        stepped = next(self._steps)
-        end_ns, handing_ns = perf_counter_ns(), thread_time_ns()
+        context = self._work.context
+        found = context.ids, context.cached, context.length
+        with nullcontext() if self._capture is None else self._capture.around():
+            held_ns = perf_counter_ns() - self._last_end_ns if held else self._aside_ns
+            self._aside_ns = 0
+            self._tell_newcomer()
+            before = self._before()
+            stepped = next(self._steps)
+            end_ns, handing_ns = perf_counter_ns(), thread_time_ns()
         if self.alternation is not None:
             self.alternation.after_step(bool(stepped.tokens) and stepped.kind is not StepKind.PREFILL)
         bench = self._workbench
+        settings = bench.note_settings()
+        self._past.note(bench.step_index, stepped.kind, found, stepped.batch, stepped.drafted, settings)
         fed = bench.floors.fed(before, stepped)
-        bench.emit(self._event(stepped, held_ns, fed))
+        bench.emit(self._event(stepped, held_ns, fed, self._capture is not None))
         bench.floors.after_step()
         if stepped.results:
             bench.emit(SequencesEncoded(bench.step_index, self._number, stepped.results))
@@ -553,9 +606,11 @@ class Run:
     def _source(self) -> int:
         return len(self._work.prompt) if isinstance(self._work, Generation) else 0
 
-    def _event(self, stepped: Stepped, held_ns: int, fed: Fed | None) -> StepEnded:
+    def _event(self, stepped: Stepped, held_ns: int, fed: Fed | None, captured: bool = False) -> StepEnded:
         bench = self._workbench
         context = self._work.context
+        layout = bench.layout(stepped.codes)
+        self._last_stamped = layout, stepped.stamps
         floor = (0, 0, 0, -1)
         if fed is not None:
             floor = bench.floors.told(bench.configuration, bench.step_index, fed, stepped.stamps)
@@ -564,7 +619,7 @@ class Run:
             generation=self._number,
             kind=StepKind(stepped.kind),
             configuration=bench.configuration,
-            layout=bench.layout(stepped.codes),
+            layout=layout,
             stamps=stepped.stamps,
             held_ns=held_ns,
             context_length=(
@@ -583,6 +638,7 @@ class Run:
             operations=floor[1],
             floor_ns=floor[2],
             calibration=floor[3],
+            captured=captured,
         )
 
     def end(self, reason: str) -> None:

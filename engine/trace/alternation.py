@@ -29,12 +29,13 @@ def is_second(turn: int) -> bool:
 def turn_medians(wall_ns: Samples, turns: Int64, discarded: int = 0) -> Float:
     """Median wall time of each turn, (turns,), from that of each step, (n,), and the turn that it was in, (n,).
 
-    Turns come in order, from 0 on. The first `discarded` steps of each are left out, and with them the last turn, which
-    may still go on. NaN for a turn of which nothing is left.
+    Turns come in order, from 0 on. The first `discarded` steps of each are left out, steps without a time (NaN), and
+    the last turn, which may still go on. NaN for a turn of which nothing is left.
     """
     walls = np.asarray(wall_ns, np.float64)
     parts = np.split(walls, np.flatnonzero(np.diff(turns)) + 1)[:-1]
-    return np.array([np.median(part[discarded:]) if len(part) > discarded else np.nan for part in parts])
+    timed = [part[discarded:][~np.isnan(part[discarded:])] for part in parts]
+    return np.array([np.median(part) if len(part) else np.nan for part in timed])
 
 
 def pair_differences(medians: Float) -> Float:

@@ -109,7 +109,7 @@ def decode_models(trace: Trace, rows: range | None = None) -> list[DecodeModel]:
     `rows`: of these steps only.
     """
     steps = trace.steps
-    decode = _among(rows, len(steps)) & (steps.kind == KINDS.index(StepKind.DECODE))
+    decode = _among(trace, rows) & (steps.kind == KINDS.index(StepKind.DECODE))
     models = []
     for configuration in _configurations(trace, decode):
         mine = np.flatnonzero(decode & (steps.configuration == configuration))
@@ -119,11 +119,12 @@ def decode_models(trace: Trace, rows: range | None = None) -> list[DecodeModel]:
     return models
 
 
-def _among(rows: range | None, count: int) -> npt.NDArray[np.bool_]:
-    among = np.full(count, rows is None)
+def _among(trace: Trace, rows: range | None) -> npt.NDArray[np.bool_]:
+    """Which steps are looked at: none that was captured in depth."""
+    among = np.full(len(trace.steps), rows is None)
     if rows is not None:
         among[rows.start : rows.stop] = True
-    return among
+    return among & ~trace.steps.captured
 
 
 def _configurations(trace: Trace, which: npt.NDArray[np.bool_]) -> list[int]:
@@ -176,7 +177,7 @@ def prefill_models(trace: Trace, rows: range | None = None) -> list[PrefillModel
     `rows`: of these steps only. Steps with padding, of batches, and of generations that others joined are left out.
     """
     steps = trace.steps
-    which = _among(rows, len(steps)) & (steps.kind == KINDS.index(StepKind.PREFILL))
+    which = _among(trace, rows) & (steps.kind == KINDS.index(StepKind.PREFILL))
     which &= (steps.batch == 1) & (steps.padding_tokens == 0) & (steps.wall_ns > 0)
     joined = sorted({join.event.generation for join in trace.joins})
     which &= ~np.isin(steps.generation, joined)

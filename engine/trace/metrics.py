@@ -436,12 +436,17 @@ def _sum_of(phases_ns: Int64, phases: Sequence[Phase]) -> Int64:
 
 def steps(view: GenerationView) -> Measured:
     """Steps measured."""
-    return _count("steps", int(view.counted.sum()))
+    return _count("steps", int(view.counted.sum()), _captured_words(view))
 
 
 def tokens(view: GenerationView) -> Measured:
     """Tokens of all sequences."""
-    return _count("tokens", int(view.counted[view.token_step].sum()))
+    return _count("tokens", int(view.counted[view.token_step].sum()), _captured_words(view))
+
+
+def _captured_words(view: GenerationView) -> str:
+    count = view.left_out
+    return f"{count} step{'s' if count != 1 else ''} captured in depth left out" if count else ""
 
 
 def sequences(view: GenerationView) -> Measured:
@@ -461,8 +466,8 @@ def held(view: GenerationView) -> Measured:
     return Measured(METRICS["held"], float(view.held_ns[view.counted].sum()) if count else None, count)
 
 
-def _count(key: str, count: int) -> Measured:
-    return Measured(METRICS[key], float(count) if count else None, count)
+def _count(key: str, count: int, note: str = "") -> Measured:
+    return Measured(METRICS[key], float(count) if count else None, count, note)
 
 
 _PLAIN: tuple[Callable[[GenerationView], Measured], ...] = (

@@ -132,6 +132,7 @@ def step_record(trace: Trace, row: int) -> Record:
         "operations": _known(steps.operations[row]),
         "floor_ns": _known(steps.floor_ns[row]),
         "calibration": None if steps.calibration[row] < 0 else int(steps.calibration[row]),
+        "captured": bool(steps.captured[row]),
         "tokens": [
             {
                 "id": int(trace.tokens.id[i]),

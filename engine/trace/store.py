@@ -22,6 +22,7 @@ from engine.protocol import (
     FloorBeaten,
     GenerationEnded,
     GenerationStarted,
+    KernelsCaptured,
     LayoutDefined,
     MemorySampled,
     ModelFacts,
@@ -34,6 +35,7 @@ from engine.protocol import (
     ShapeDefined,
     StepEnded,
 )
+from engine.trace.kernels import Capture
 from engine.trace.ledger import Int64, Layout, Span
 from engine.trace.phases import PHASE_COUNT, Role, StepKind
 from engine.trace.shapes import ModelShape
@@ -89,6 +91,7 @@ class Steps:
     drafted, accepted (n): tokens that were proposed to it, and those of them that it found right. moved_bytes,
     operations, floor_ns (n): what it had to move and to compute, and the least time for that; 0 where not known.
     calibration (n): the number of the calibration that the floor stands on, -1 without one.
+    captured (n): it ran under the profiler, and belongs to no statistic.
     """
 
     def __init__(self, layers: int) -> None:
@@ -116,6 +119,7 @@ class Steps:
                 "operations": np.int64,
                 "floor_ns": np.int64,
                 "calibration": np.int32,
+                "captured": np.bool_,
                 "stamp_offset": np.int64,
             }.items()
         }
@@ -205,6 +209,18 @@ class JoinMark:
 
 
 @dataclass(frozen=True, slots=True)
+class CaptureMark:
+    """A step that was captured in depth, by its row."""
+
+    step: int
+    event: KernelsCaptured
+    text: str = "captured"
+
+
+AnyMark = Mark | JoinMark | CaptureMark
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationRecord:
     """A generation and where its steps lie: rows first_step ≤ i < end_step of `Steps`; `ended` None while it runs."""
 
@@ -229,7 +245,8 @@ class Trace:
 
     `revision` grows with every event that changes what could be drawn. `engine`: what it ran on and with, None where
     nobody has said; `observer`: what that said of the cost of measuring. `first_index`: the number that the engine gave
-    to the step of row 0, since a trace can begin in the middle of a session.
+    to the step of row 0, since a trace can begin in the middle of a session. `captures`: by the row of their step,
+    the latest of each.
     """
 
     def __init__(self, loaded: ModelLoaded | None = None, engine: EngineStarted | None = None) -> None:
@@ -252,6 +269,7 @@ class Trace:
         self.beaten_floors: list[FloorBeaten] = []
         #: Of configurations that have another one than the model's facts.
         self.shapes: dict[int, ShapeDefined] = {}
+        self.captures: dict[int, KernelsCaptured] = {}
         self.layouts: dict[int, Layout] = {}
         self.revision = 0
         self._in_force = 0
@@ -330,6 +348,8 @@ class Trace:
                 self.calibrations[event.number] = event
             case FloorBeaten():
                 self.beaten_floors.append(event)
+            case KernelsCaptured():
+                self._append_capture(event)
             case _:
                 self._note(event)
                 return
@@ -361,6 +381,11 @@ class Trace:
         offset = int(self.steps.stamp_offset[step])
         stamps: Int64 = self.steps.stamps.values[offset : offset + layout.stamp_count]
         return stamps
+
+    def capture(self, step: int) -> Capture | None:
+        """What a step was made of, where it was captured in depth."""
+        event = self.captures.get(step)
+        return None if event is None else Capture(event, self.layouts[event.layout])
 
     def tokens_of(self, step: int) -> range:
         """The rows of `tokens` that a step yielded."""
@@ -424,6 +449,7 @@ class Trace:
             operations=event.operations,
             floor_ns=event.floor_ns,
             calibration=event.calibration,
+            captured=event.captured,
             stamp_offset=len(self.steps.stamps),
             phases_ns=layout.phases_ns(stamps[None])[0],
             layers_ns=self._layers(layout, stamps),
@@ -435,6 +461,12 @@ class Trace:
             self.generations[-1] = replace(self.generations[-1], end_step=row + 1)
         if self.alternations and self.alternations[-1].ended is None:
             self.alternations[-1] = replace(self.alternations[-1], end_step=row + 1)
+
+    def _append_capture(self, event: KernelsCaptured) -> None:
+        row = event.step - self.first_index
+        if 0 <= row < len(self.steps):  # else the trace has been emptied since
+            Capture(event, self.layouts[event.layout])  # raises where it does not fit
+            self.captures[row] = event
 
     def _layers(self, layout: Layout, stamps: Int64) -> Int64:
         layers = np.zeros((self._layer_count, len(Role)), np.int64)
@@ -449,6 +481,9 @@ class Trace:
         The first token of a sequence that joined ends no gap: the others still wait for their next one.
         """
         self._held_since_arrival_ns += event.held_ns
+        if event.captured:  # as if it had not been: its time is held, and its tokens end no gap
+            self._held_since_arrival_ns += _wall_ns(event)
+            return NO_LATENCY
         if not event.tokens:
             return NO_LATENCY
         if self._newcomers and event.tokens[0].sequence in self._newcomers:
@@ -501,6 +536,11 @@ class Trace:
         self._configure(event.configuration, event.effective)
         before, self._in_force = self._in_force, event.configuration
         self.marks.append(Mark(len(self.steps), event.at_ns, "settings", mark_text(event), event, before))
+
+
+def _wall_ns(event: StepEnded) -> int:
+    stamps = np.frombuffer(event.stamps, np.int64)
+    return int(stamps[-1] - stamps[0])
 
 
 def mark_text(event: SettingsChanged) -> str:

@@ -93,9 +93,49 @@ def test_a_training_step_is_measured_and_told(llama: str, capsys: pytest.Capture
     assert "was never reached" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("step", [0, 3])
+def test_a_step_is_captured_printed_and_written(
+    llama: str, step: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "step.json"
+    arguments = ["run", "--model", llama, "--prompt", "abcd", "--max-new-tokens", "6", "--capture", str(step)]
+    assert main([*arguments, "--json"]) == 0
+    records = lines(capsys.readouterr().out)
+    steps = [record for record in records if record["event"] == "step"]
+    assert [record["index"] for record in steps if record["captured"]] == [step]
+    (found,) = [record for record in records if record["event"] == "kernels"]
+    assert found["step"] == step
+    entries = found["entries"]
+    assert {len(column) for column in entries.values()} == {len(entries["name"])}
+    products = [
+        entries["phase"][place]
+        for place, name in enumerate(entries["name"])
+        if found["names"][name] == "aten::linear"
+    ]
+    assert products == [*["attention"] * 4, *["mlp"] * 3] * 2 + ["head"]
+    assert sum(found["host_phases_ns"].values()) == sum(entries["self_ns"])
+    assert main([*arguments, "--capture-to", str(target)]) == 0
+    printed = capsys.readouterr().err
+    assert f"[step {step} captured in depth: " in printed
+    assert "aten::mm" in printed or "aten::addmm" in printed
+    assert "our clocks" in printed
+    assert json.loads(target.read_text())["otherData"]["step"] == step
+    assert main([*arguments, "--capture-to", str(target)]) == 2
+    assert "is not overwritten" in capsys.readouterr().err
+
+
+def test_a_step_to_capture_that_never_comes_is_told(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["run", "--model", llama, "--prompt", "abcd", "--max-new-tokens", "3", "--capture", "40"]
+    assert main(arguments) == 0
+    assert "Step 40, which was to be captured, was never reached." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["--prompt", "a", "--capture-to", "x.json"], "say which step"),
+        (["--prompt", "a", "--capture", "-1"], "the first is 0"),
+        (["--prompt", "a", "--capture", "1", "--capture-to", "/no/such/place/x.json"], "/no/such/place"),
         (["--prompt", ""], "prompt is empty"),
         (["--prompt", "@/no/such/file"], "/no/such/file"),
         (["--prompt", "x" * 3000], "3,000 tokens"),
