@@ -7,6 +7,7 @@ from pathlib import Path
 from time import perf_counter_ns
 
 from PySide6.QtCore import QObject, Qt, QTimer, Slot
+from PySide6.QtWidgets import QFileDialog
 
 from engine.protocol import (
     CatalogueListed,
@@ -24,6 +25,7 @@ from engine.protocol import (
     Progress,
     SettingsChanged,
 )
+from engine.trace.chrome_trace import write_chrome_trace
 from engine.trace.phases import Role
 from gui.engine_thread import EngineThread
 from gui.frame_meter import FrameMeter
@@ -101,6 +103,7 @@ class Conductor(QObject):
     def show_numbers(self) -> bool:
         """Bring the numbers up to date; whether the measurements changed."""
         window, engine = self.window, self.engine
+        window.kernels.refresh()
         changed = window.measurements.refresh()
         if changed:
             window.switchboard.refresh_effects()
@@ -143,6 +146,7 @@ class Conductor(QObject):
         engine.catalogue.connect(self._catalogue)
         engine.looked_up.connect(self._looked_up)
         engine.noted.connect(self._noted)
+        engine.kernels_captured.connect(self._kernels_captured)
         engine.tokens_counted.connect(self.window.prompt.show_count)
 
     @Slot(object)
@@ -163,6 +167,7 @@ class Conductor(QObject):
         actions["generate"].setEnabled(ready)
         window.prompt.run_button.setEnabled(ready)
         actions["stop"].setEnabled(state in BUSY)
+        actions["capture"].setEnabled(ready)
         actions["join"].setEnabled(state in BUSY and self._writes_on())
         if not ready:
             window.model.show_hint(self._why_not_ready(state))
@@ -237,6 +242,8 @@ class Conductor(QObject):
     def _failed(self, failed: Failed) -> None:
         about = failed.command or "failed"
         again = self._again() if failed.command == "load" and self._stage == DOWNLOAD else None
+        if failed.command == "capture" and self.engine.state in BUSY:
+            again = ("Capture the next step", self.engine.capture_step)
         self.window.messages.show_message(Kind.ERROR, failed.sentence, failed.details, again, about=about)
         if failed.command == "load":
             self._autorun = None
@@ -296,6 +303,14 @@ class Conductor(QObject):
     def _prompt_failed(self, sentence: str) -> None:
         self.window.messages.show_message(Kind.ERROR, sentence, about="prompt")
 
+    @Slot(int)
+    def _kernels_captured(self, row: int) -> None:
+        self.window.messages.withdraw("capture")
+        self.window.navigation.trace_grew(len(self.engine.trace.steps))
+        self.window.navigation.select(row)
+        self.window.show_capture()
+        self.window.kernels.refresh()
+
     @Slot(object)
     def _engine_ended(self, event: EngineEnded) -> None:
         again = ("Restart engine", self.engine.restart)
@@ -334,6 +349,7 @@ class Conductor(QObject):
         window.switchboard.training_requested.connect(self.engine.probe_training)
         window.switchboard.sameness_requested.connect(self.engine.measure_sameness)
         window.progress.cancelled.connect(self._cancel)
+        window.kernels.export_requested.connect(self.save_capture)
         window.navigation.follow_changed.connect(window.actions_["follow"].setChecked)
         window.actions_["follow"].setChecked(window.navigation.follow)
 
@@ -345,6 +361,8 @@ class Conductor(QObject):
             "stop": self.engine.stop,
             "generate": self.generate,
             "join": self.join,
+            "capture": self.capture,
+            "save_capture": self.save_capture,
             "clear": self.clear,
             "zoom_in": lambda: navigation.zoom(1 / 1.5, _middle(navigation.first, navigation.last)),
             "zoom_out": lambda: navigation.zoom(1.5, _middle(navigation.first, navigation.last)),
@@ -410,6 +428,41 @@ class Conductor(QObject):
             self.generate(True)
         self.engine.single_step()
 
+    def capture(self) -> None:
+        """Look into the selected step again; without one into the next, or into the newest once all is over."""
+        engine, selected = self.engine, self.window.navigation.selected
+        self.window.messages.withdraw("capture")
+        if selected is None and engine.state is EngineState.READY:
+            if not len(engine.trace.steps):
+                self.generate(True)
+            else:
+                selected = self.window.navigation.shown_step
+        engine.capture_step(selected)
+
+    def save_capture(self) -> None:
+        """Write the capture of the step that is shown where the user says; a file that is there only if he says so."""
+        row = self.window.kernels.row
+        capture = self.engine.trace.capture(row) if row is not None else None
+        if capture is None:
+            self._noted(
+                "There is nothing to save: the step that is shown was not captured. Press K to do so."
+            )
+            return
+        suggested = str(free_path(Path.cwd() / f"step-{row}.trace.json"))
+        name, _ = QFileDialog.getSaveFileName(
+            self.window, "Save the capture", suggested, "Chrome traces (*.json)"
+        )
+        if not name:
+            return
+        try:
+            write_chrome_trace(capture, Path(name), replace=True)  # the dialog has asked
+        except OSError as error:
+            sentence = f"The capture could not be saved as {name} ({error.strerror}): choose another place."
+            self.window.messages.show_message(Kind.ERROR, sentence, about="save capture")
+            return
+        where = f"The capture is in {name}; open it with ui.perfetto.dev or chrome://tracing."
+        self.window.messages.show_message(Kind.INFO, where, about="save capture")
+
     def clear(self) -> None:
         """Drop what was measured, after ending what runs."""
         if self.engine.state in BUSY:
@@ -422,7 +475,8 @@ class Conductor(QObject):
         """Select the slowest decode step on screen."""
         navigation, steps = self.window.navigation, self.engine.trace.steps
         first, last = max(0, int(navigation.first)), min(len(steps), int(navigation.last))
-        walls = steps.wall_ns[first:last] * (~is_preparation(self.engine.trace, steps.kind[first:last]))
+        others = is_preparation(self.engine.trace, steps.kind[first:last]) | steps.captured[first:last]
+        walls = steps.wall_ns[first:last] * ~others
         if len(walls):
             navigation.select(first + int(walls.argmax()))
 

@@ -14,8 +14,10 @@ from PySide6.QtCore import QObject, Signal
 
 from engine.hosts import Host, open_host
 from engine.protocol import (
+    NEXT_STEP,
     Alternate,
     CancelLoad,
+    CaptureStep,
     CatalogueListed,
     Change,
     Command,
@@ -30,6 +32,7 @@ from engine.protocol import (
     GenerationEnded,
     GenerationStarted,
     Join,
+    KernelsCaptured,
     ListModels,
     Load,
     LoadCancelled,
@@ -81,6 +84,7 @@ class EngineThread(QObject):
     generation_started = Signal(object)  # GenerationStarted
     generation_ended = Signal(object)  # GenerationEnded
     observer = Signal(object)  # ObserverReport
+    kernels_captured = Signal(int)  # the row of the step
     catalogue = Signal(object)  # CatalogueListed
     looked_up = Signal(object)  # LookedUp
     tokens_counted = Signal(object)  # TokensCounted
@@ -294,6 +298,10 @@ class EngineThread(QObject):
         """Make a training step between two steps of the generation."""
         self._send(command)
 
+    def capture_step(self, row: int | None = None) -> None:
+        """Look into a step of the trace, whose work is done again, or into the next one."""
+        self._send(CaptureStep(NEXT_STEP if row is None else row + self.trace.first_index))
+
     def restart(self, place: str | None = None) -> None:
         """End the engine, and start another one there (or where it was), with the same model and settings."""
         place = place or self.place
@@ -382,6 +390,10 @@ class EngineThread(QObject):
             case ObserverReport():
                 self.last_observer = event
                 self.observer.emit(event)
+            case KernelsCaptured():
+                row = event.step - self.trace.first_index
+                if self.trace.captures.get(row) is event:
+                    self.kernels_captured.emit(row)
             case CatalogueListed():
                 self.listed = event
                 self.catalogue.emit(event)

@@ -10,28 +10,35 @@ from PySide6.QtCore import QEvent, QPoint, QRect, Qt
 from PySide6.QtGui import QColor, QMouseEvent, QPainter, QWheelEvent
 from PySide6.QtWidgets import QWidget
 
+from engine.protocol import KernelsCaptured
 from engine.trace.ledger import Span
 from engine.trace.phases import LABELS, Phase
 from gui import theme as themes
 from gui import units
 from gui.charts.chart import EMPTY, Chart
+from gui.charts.kernel_lanes import KernelLanes, Place
 from gui.charts.painting import Int32, draw_text, fill_rects, text_width, translucent
 from gui.charts.step_plot import LEFT, RIGHT
-from gui.charts.tips import span_tip
+from gui.charts.tips import entry_tip, span_tip
 from gui.navigation import Navigation
 from gui.view_state import ticks
 from gui.view_texts import fitting_ledger, group_spans, is_frame, ledger, span_labels, step_sentence
 
 SENTENCE, LEDGER, BOTTOM = 26, 26, 22
 ROW_MOST, ROW_LEAST, GROUP_ROW = 48, 14, 18
+CAPTURED_MOST, CAPTURED_LEAST = 20, 12  # rows of a captured step
 LIVE_INTERVAL_NS = 200_000_000  # the newest step changes at most five times a second, so that it can be read
 CLOSEST_NS = 500.0
+LANES_GAP = 3  # pixels between spans and the lanes of a capture
 NARROWEST = 14  # pixels in which a label can be
 GAP_FROM = 4  # spans this wide (pixels) leave one pixel between them
 
 
 class StepTimeline(Chart):
-    """The selected step, or the newest when none is selected. Zoom and pan in time with wheel and drag."""
+    """The selected step, or the newest when none is selected. Zoom and pan in time with wheel and drag.
+
+    Of a step that was captured in depth: the run under the profiler, its operations and kernels below its spans.
+    """
 
     accessible_name = "Step timeline"
     accessible_description = (
@@ -47,8 +54,9 @@ class StepTimeline(Chart):
         super().__init__(navigation, parent)
         self._clock = clock
         self._reset()
-        self._pressed: tuple[int, float] | None = None
-        self._hovered: Span | None = None
+        self._pressed: tuple[int, float, int] | None = (
+            None  # x, what of the step was on screen, y in the rows
+        )
         self.setMinimumHeight(120)
 
     # ------------------------------------------------------------ state
@@ -65,14 +73,20 @@ class StepTimeline(Chart):
         self._places = np.zeros((0, 3))  # begin, end (ns) and depth of each span
         self._wall_ns = 1
         self._begin, self._end = 0.0, 1.0  # what of the step is on screen, ns from its begin
-        self._hovered = None
+        self._event: KernelsCaptured | None = None
+        self._lanes: KernelLanes | None = None
+        self._lowered = 0  # pixels by which rows that do not fit are moved up
+        self._hovered: Span | None = None
+        self._entry: int | None = None  # of the capture, under the pointer
         self._changed_ns = -LIVE_INTERVAL_NS
 
     def _prepare(self) -> None:
         count = len(self._trace.steps)
         selected = self._navigation.selected
         wanted = selected if selected is not None else (count - 1 if count else None)
-        if wanted is None or wanted >= count or wanted == self._step:
+        if wanted is None or wanted >= count:
+            return
+        if wanted == self._step and self._trace.captures.get(wanted) is self._event:
             return
         now = self._clock()
         if selected is None and now - self._changed_ns < LIVE_INTERVAL_NS:
@@ -82,12 +96,16 @@ class StepTimeline(Chart):
 
     def _show(self, step: int) -> None:
         zoomed = (self._begin, self._end) != (0.0, float(self._wall_ns))
-        self._step, self._hovered = step, None
-        self._spans = self._trace.spans(step)
+        self._step, self._hovered, self._entry = step, None, None
+        capture = self._trace.capture(step)
+        self._event = capture.event if capture else None
+        self._lanes = KernelLanes(capture) if capture else None
+        self._spans = capture.layout.spans(capture.stamps) if capture else self._trace.spans(step)
         self._rows = 1 + max((s.depth for s in self._spans), default=0)
         places = [(s.begin_ns, s.begin_ns + s.duration_ns, s.depth) for s in self._spans]
         self._places = np.array(places, np.float64).reshape(-1, 3)
-        self._wall_ns = max(1, int(self._trace.steps.wall_ns[step]))
+        self._wall_ns = max(1, capture.wall_ns if capture else int(self._trace.steps.wall_ns[step]))
+        self._scroll_to(self._lowered)
         if not zoomed or self._begin >= self._wall_ns:
             self._begin, self._end = 0.0, float(self._wall_ns)
 
@@ -100,10 +118,10 @@ class StepTimeline(Chart):
             self._changed_ns = self._clock()
 
     def _frame_state(self) -> tuple[object, ...]:
-        return self._step, self._begin, self._end, self._navigation.layer
+        return self._step, self._begin, self._end, self._navigation.layer, self._event, self._lowered
 
     def _overlay_state(self) -> tuple[object, ...]:
-        return (self._hovered,)
+        return self._hovered, self._entry
 
     def _empty_sentence(self) -> str:
         return EMPTY if self._step is None else ""
@@ -120,10 +138,27 @@ class StepTimeline(Chart):
 
     def span_rect(self, span: Span) -> QRect:
         """Where a span is drawn, in widget coordinates; at least one pixel wide."""
-        lane = self.lane_rect()
         left, right = self._x(span.begin_ns), self._x(span.begin_ns + span.duration_ns)
         row = self._row_height()
-        return QRect(left, lane.top() + GROUP_ROW + span.depth * row, max(1, right - left), row - 1)
+        return QRect(left, self._top() + span.depth * row, max(1, right - left), row - 1)
+
+    def _top(self) -> int:
+        """Where the first row of spans is."""
+        return self.lane_rect().top() + GROUP_ROW - self._lowered
+
+    def _place(self) -> Place:
+        """Where the lanes of a capture are."""
+        lane, row = self.lane_rect(), self._row_height()
+        pixels = lane.width() / (self._end - self._begin)
+        top = self._top() + self._rows * row + LANES_GAP
+        return Place(
+            lane.left(), lane.right() + 1, top, row, lambda ns: (ns - self._begin) * pixels + lane.left()
+        )
+
+    def entry_rect(self, entry: int) -> QRect:
+        """Where an entry of the capture is drawn."""
+        assert self._lanes is not None
+        return self._lanes.rect(entry, self._place())
 
     def _x(self, ns: float) -> int:
         lane = self.lane_rect()
@@ -134,7 +169,17 @@ class StepTimeline(Chart):
         return self._begin + (x - lane.left()) / lane.width() * (self._end - self._begin)
 
     def _row_height(self) -> int:
-        return min(ROW_MOST, max(ROW_LEAST, (self.lane_rect().height() - GROUP_ROW) // self._rows))
+        room = self.lane_rect().height() - GROUP_ROW
+        if self._lanes is None:
+            return min(ROW_MOST, max(ROW_LEAST, room // self._rows))
+        rows = self._rows + self._lanes.rows
+        return min(CAPTURED_MOST, max(CAPTURED_LEAST, (room - LANES_GAP) // rows))
+
+    def _scroll_to(self, pixels: float) -> None:
+        """Move the rows up by so much, as far as they do not fit."""
+        rows = self._rows + (self._lanes.rows if self._lanes else 0)
+        hidden = GROUP_ROW + LANES_GAP + rows * self._row_height() - self.lane_rect().height()
+        self._lowered = max(0, min(round(pixels), hidden)) if self._lanes else 0
 
     # ------------------------------------------------------------ drawing
 
@@ -147,19 +192,37 @@ class StepTimeline(Chart):
         draw_text(
             painter,
             sentence,
-            step_sentence(self._trace, self._step),
+            self._sentence(),
             self._theme.text,
             themes.text_font(13, True),
         )
         self._draw_ledger(painter, QRect(LEFT, SENTENCE, lane.width(), LEDGER))
         self._draw_axis(painter, lane)
-        label = QRect(0, lane.top(), LEFT - 8, min(20, lane.height()))
-        draw_text(
-            painter, label, "host", self._theme.muted, themes.text_font(11), Qt.AlignmentFlag.AlignRight
-        )
+        self._draw_lane_labels(painter, lane)
         painter.setClipRect(lane)
         self._draw_groups(painter, lane)
+        painter.setClipRect(lane.adjusted(0, GROUP_ROW, 0, 0))
         self._draw_spans(painter)
+        if self._lanes is not None:
+            self._lanes.draw(painter, self._place(), self._theme)
+        painter.setClipping(False)
+
+    def _sentence(self) -> str:
+        assert self._step is not None
+        if self._event is not None and self._event.again:
+            return f"step {self._step} · done again under the profiler · {units.duration(self._wall_ns)}"
+        return step_sentence(self._trace, self._step)
+
+    def _draw_lane_labels(self, painter: QPainter, lane: QRect) -> None:
+        font, right = themes.text_font(11), Qt.AlignmentFlag.AlignRight
+        painter.setClipRect(QRect(0, lane.top(), LEFT, lane.height()))
+        place = self._place()
+        labels = [(lane.top() - self._lowered, "host")]
+        if self._lanes is not None:
+            labels += [(place.top + line * place.row, text) for line, text in self._lanes.labels]
+        for top, text in labels:
+            height = min(20, lane.height()) if self._lanes is None else place.row
+            draw_text(painter, QRect(0, top, LEFT - 8, height), text, self._theme.muted, font, right)
         painter.setClipping(False)
 
     def _draw_newest(self, painter: QPainter, drawn: int) -> QRect:
@@ -167,7 +230,7 @@ class StepTimeline(Chart):
 
     def _draw_ledger(self, painter: QPainter, area: QRect) -> None:
         assert self._step is not None
-        entries = ledger(self._trace, self._step)
+        entries = ledger(self._trace, self._step, self._lanes.capture if self._lanes else None)
         left = float(area.x())
         for entry in entries:
             right = left + entry.share * area.width()
@@ -248,7 +311,7 @@ class StepTimeline(Chart):
         x = np.clip(np.rint((self._places[:, :2] - self._begin) * pixels), -10_000, 30_000) + lane.left()
         right = np.maximum(x[:, 1], x[:, 0] + 1)
         right -= right - x[:, 0] >= GAP_FROM
-        top = lane.top() + GROUP_ROW + self._places[:, 2] * row
+        top = self._top() + self._places[:, 2] * row
         return np.stack((x[:, 0], top, right, top + row - 1), axis=1).astype(np.int32)
 
     def _draw_labels(self, painter: QPainter, boxes: Int32) -> None:
@@ -262,13 +325,16 @@ class StepTimeline(Chart):
             label = next((t for t in span_labels(span) if text_width(t, 11) <= box.width() - 6), "")
             if label:
                 ground = QColor(self._theme.hover) if is_frame(span) else self._theme.color(span.name.phase)
-                painter.setPen(_ink(ground))
+                painter.setPen(themes.ink(ground))
                 painter.drawText(box, Qt.AlignmentFlag.AlignCenter, label)
 
     def _draw_overlay(self, painter: QPainter, area: QRect) -> None:
         if self._hovered is not None:
             painter.setClipRect(self.lane_rect())
             painter.fillRect(self.span_rect(self._hovered), translucent(self._theme.selection, 0.25))
+        elif self._entry is not None:
+            painter.setClipRect(self.lane_rect())
+            painter.fillRect(self.entry_rect(self._entry), translucent(self._theme.selection, 0.35))
 
     # ------------------------------------------------------------ mouse
 
@@ -282,19 +348,29 @@ class StepTimeline(Chart):
             near = [s for s in self._spans if is_frame(s) and self.span_rect(s).contains(above)]
         return min(near, key=lambda s: s.duration_ns) if near else None
 
+    def entry_at(self, at: QPoint) -> int | None:
+        """The entry of the capture under a point."""
+        if self._lanes is None or not self.lane_rect().contains(at):
+            return None
+        return self._lanes.at(at.x(), at.y(), self._place())
+
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         """Pan while the button is held, else say what is under the pointer."""
         at = event.position().toPoint()
         if self._pressed and event.buttons() & Qt.MouseButton.LeftButton:
-            x, begin = self._pressed
+            x, begin, y = self._pressed
+            self._scroll_to(y - at.y())
             self._move_to(begin - (at.x() - x) / self.lane_rect().width() * (self._end - self._begin))
             return
-        self._hovered = self.span_at(at)
+        self._entry = self.entry_at(at)
+        self._hovered = self.span_at(at) if self._entry is None else None
         self._show_tip(event.globalPosition().toPoint(), self._tip(at))
 
     def _tip(self, at: QPoint) -> str:
         if self._hovered is not None:
             return span_tip(self._hovered, self._wall_ns)
+        if self._entry is not None and self._lanes is not None:
+            return entry_tip(self._lanes.capture, self._entry)
         lane = self.lane_rect()
         inside = lane.contains(at) and GROUP_ROW <= at.y() - lane.top() < GROUP_ROW + self._row_height()
         return LABELS[Phase.UNATTRIBUTED] if inside and 0 <= self._ns_at(at.x()) <= self._wall_ns else ""
@@ -302,7 +378,8 @@ class StepTimeline(Chart):
     def mousePressEvent(self, event: QMouseEvent) -> None:
         """Begin to pan."""
         if event.button() == Qt.MouseButton.LeftButton:
-            self._pressed = (event.position().toPoint().x(), self._begin)
+            at = event.position().toPoint()
+            self._pressed = (at.x(), self._begin, at.y() + self._lowered)
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         """End panning."""
@@ -325,15 +402,9 @@ class StepTimeline(Chart):
 
     def leaveEvent(self, event: QEvent) -> None:
         """Nothing is under the pointer any more."""
-        self._hovered = None
+        self._hovered = self._entry = None
 
     def _move_to(self, begin: float) -> None:
         span = self._end - self._begin
         self._begin = min(max(begin, 0.0), max(0.0, self._wall_ns - span))
         self._end = self._begin + span
-
-
-def _ink(ground: QColor) -> QColor:
-    """Black or white, whichever can be read on a colour."""
-    light = 0.299 * ground.redF() + 0.587 * ground.greenF() + 0.114 * ground.blueF()
-    return QColor("#0b0f14" if light > 0.45 else "#ffffff")

@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from html import escape
 
+from engine.trace.kernels import Capture
 from engine.trace.ledger import Span
 from engine.trace.phases import Role
-from engine.trace.store import JoinMark, Mark, Trace
+from engine.trace.store import AnyMark, Trace
 from gui import theme as themes
 from gui import units
 from gui.theme import Theme
-from gui.view_texts import latency_sentence, ledger, mark_sentences, phase_label, step_sentence
+from gui.view_texts import entry_lines, latency_sentence, ledger, mark_sentences, phase_label, step_sentence
+
+LONGEST_NAME = 120  # characters: names of kernels can fill a screen
 
 
 def step_tip(trace: Trace, step: int, theme: Theme) -> str:
@@ -58,7 +61,15 @@ def span_tip(span: Span, wall_ns: int) -> str:
     return heading(layer + phase_label(span.name.phase)) + "<br>".join(lines)
 
 
-def mark_tip(marks: Sequence[Mark | JoinMark], theme: Theme) -> str:
+def entry_tip(capture: Capture, entry: int) -> str:
+    """An operation or a kernel of a captured step, with exact times."""
+    name, *lines = entry_lines(capture, entry)
+    shown = name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + "…"
+    share = capture.duration_ns[entry] / max(1, capture.wall_ns)
+    return heading(shown) + "<br>".join(map(escape, [*lines, f"{units.share(float(share))} of the step"]))
+
+
+def mark_tip(marks: Sequence[AnyMark], theme: Theme) -> str:
     """Marks at one place, in full."""
     lines = [escape(line) for mark in marks for line in mark_sentences(mark)]
     where = f'<span style="color:{theme.muted}">before step {marks[0].step}</span>'

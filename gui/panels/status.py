@@ -31,7 +31,8 @@ def instrument_cost(trace: Trace, report: ObserverReport | None) -> InstrumentCo
     """From the engine's report and the latest decode steps (at most 64); None before there are any."""
     if report is None:
         return None
-    rows = np.flatnonzero(trace.steps.kind[-4 * RECENT :] == DECODE)[-RECENT:]
+    recent = slice(-4 * RECENT, None)
+    rows = np.flatnonzero((trace.steps.kind[recent] == DECODE) & ~trace.steps.captured[recent])[-RECENT:]
     if not len(rows):
         return None
     step_ns = float(np.median(trace.steps.wall_ns[-4 * RECENT :][rows]))

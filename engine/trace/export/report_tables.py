@@ -49,8 +49,13 @@ def metric_table(excerpt: Excerpt) -> str:
 
 
 def phase_table(excerpt: Excerpt) -> str:
-    """The total of each phase with its share, largest first; they sum to the wall time of the steps."""
-    totals = excerpt.trace.steps.phases_ns[excerpt.rows.start : excerpt.rows.stop].sum(axis=0)
+    """The total of each phase with its share, largest first; they sum to the wall time of the steps.
+
+    Steps that were captured in depth are left out.
+    """
+    rows_shown = slice(excerpt.rows.start, excerpt.rows.stop)
+    counted = ~excerpt.trace.steps.captured[rows_shown]
+    totals = excerpt.trace.steps.phases_ns[rows_shown][counted].sum(axis=0)
     wall = max(1, int(totals.sum()))
     order = sorted((phase for phase in Phase if totals[phase]), key=lambda phase: -int(totals[phase]))
     rows = []

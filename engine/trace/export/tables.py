@@ -69,6 +69,7 @@ def _step_chunks(excerpt: Excerpt) -> Iterator[Chunk]:
             for name in _MAYBE
         }
         chunk["itl_ns"] = [None if gap == NO_LATENCY else gap for gap in steps.itl_ns[rows].tolist()]
+        chunk["captured"] = steps.captured[rows].astype(np.int64).tolist()
         chunk["tokens"] = steps.token_count[rows].tolist()
         phases = steps.phases_ns[rows]
         chunk |= {name: phases[:, phase].tolist() for phase, name in _PHASES.items()}
@@ -80,7 +81,7 @@ STEPS = Table(
     {"step": WHOLE, "kind": TEXT}
     | dict.fromkeys(_PLAIN, WHOLE)
     | dict.fromkeys(_MAYBE, WHOLE)
-    | {"itl_ns": WHOLE, "tokens": WHOLE}
+    | {"itl_ns": WHOLE, "captured": WHOLE, "tokens": WHOLE}
     | dict.fromkeys(_PHASES.values(), WHOLE),
     _step_chunks,
     lambda excerpt: len(excerpt.rows),
