@@ -15,8 +15,13 @@ from engine.protocol import (
 )
 from engine.trace.comparison import comparable_rows
 from engine.trace.effects import Effects, effect_of_alternation
+from engine.trace.export.drawing import step_chart
+from engine.trace.export.excerpt import excerpt_of
+from engine.trace.export.report_tables import phase_table
+from engine.trace.export.tables import STEPS
 from engine.trace.metrics import summary, view_generations
 from engine.trace.phases import StepKind
+from engine.trace.records import step_record
 from engine.trace.store import NO_LATENCY, Trace
 from tests.engine.trace.building import MS, T0, ended, started, step, trace_of
 
@@ -142,3 +147,12 @@ def test_turns_of_an_alternation_keep_their_places() -> None:
 
     assert found([]) == pytest.approx(2.0)
     assert found([3, 50, 51, 120]) == pytest.approx(2.0)
+
+
+def test_exports_tell_it_apart_and_leave_it_out_of_their_sums() -> None:
+    without, within = plain(WALLS), with_capture(WALLS, 5)
+    assert phase_table(excerpt_of(within)) == phase_table(excerpt_of(without))
+    (chunk,) = STEPS.chunks(excerpt_of(within))
+    assert [step for step, captured in zip(chunk["step"], chunk["captured"], strict=True) if captured] == [5]
+    assert step_record(within, 5)["captured"]
+    assert "hatched" in step_chart(excerpt_of(trace_of(started(), *timed([8, 60, 8], [1]))))
