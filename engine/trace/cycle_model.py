@@ -121,10 +121,10 @@ def decode_models(trace: Trace, rows: range | None = None) -> list[DecodeModel]:
 
 def _among(trace: Trace, rows: range | None) -> npt.NDArray[np.bool_]:
     """Which steps are looked at: none that was captured in depth."""
-    among = np.full(len(trace.steps), rows is None)
+    among: npt.NDArray[np.bool_] = ~trace.steps.captured
     if rows is not None:
-        among[rows.start : rows.stop] = True
-    return among & ~trace.steps.captured
+        among[: rows.start] = among[rows.stop :] = False
+    return among
 
 
 def _configurations(trace: Trace, which: npt.NDArray[np.bool_]) -> list[int]:

@@ -122,7 +122,7 @@ def step(
         padding_tokens,
         drafted,
         accepted,
-        captured,
+        captured=captured,
     )
 
 

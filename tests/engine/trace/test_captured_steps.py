@@ -14,6 +14,7 @@ from engine.protocol import (
     StepEnded,
 )
 from engine.trace.comparison import comparable_rows
+from engine.trace.cycle_model import decode_models
 from engine.trace.effects import Effects, effect_of_alternation
 from engine.trace.export.drawing import step_chart
 from engine.trace.export.excerpt import excerpt_of
@@ -156,3 +157,9 @@ def test_exports_tell_it_apart_and_leave_it_out_of_their_sums() -> None:
     assert [step for step, captured in zip(chunk["step"], chunk["captured"], strict=True) if captured] == [5]
     assert step_record(within, 5)["captured"]
     assert "hatched" in step_chart(excerpt_of(trace_of(started(), *timed([8, 60, 8], [1]))))
+
+
+def test_the_fitted_cycle_does_not_know_of_it() -> None:
+    walls = [30.0, *(8 + 0.01 * i for i in range(80))]
+    assert decode_models(plain(walls))
+    assert decode_models(with_capture(walls, 40)) == decode_models(plain(walls))
