@@ -1,7 +1,7 @@
 """What this machine achieves, measured in about two seconds: how fast it reads and how fast it multiplies.
 
-Bandwidth is that of matrix–vector products, in the dtype of the model and in float32, and of copies: the fastest counts
-for each working set, since a floor must not be too high. The largest working set is 8 × the last-level cache, at least
+Bandwidth is that of matrix–vector products in 32 and in 16 bit, and of copies: the fastest counts for each working set,
+since a floor must not be too high. The largest working set is 8 × the last-level cache, at least
 512 MiB, where memory allows: less overstates tenfold what main memory gives. Smaller ones show the caches, where small
 models live. A working set is read from its beginning to its end again and again, as a model's weights are.
 
@@ -40,6 +40,7 @@ _PIECES, _PASSES = 4, 3  # from so many on they are timed one by one, so often
 _BEST_OF, _BEST_OF_LONG = 5, 2
 _LONG_NS = 15_000_000  # what takes longer is done less often
 _SIDES = (256, 512, 1024, 2048, 4096, 8192)  # of the squares that are multiplied
+_THIN, _FEW = 1024, (1, 4, 16)  # squares that few rows are multiplied with, as in decode steps
 _PRODUCT_NS = 10_000_000  # that one of them may take
 _MEMORY_SHARE = 0.25  # of what is free that may be taken
 _BUSY = 0.25  # cores that others use, and the share of time that is stolen, which disturb
@@ -47,6 +48,10 @@ _STOLEN = 0.02
 
 
 _NO_CLOCK = "The clock of this machine stands still or jumps, so nothing can be measured by it: try again."
+
+
+#: What matrices may hold whose products are measured.
+KINDS = ("float32", "bfloat16", "float16", "int8")
 
 
 class CalibrationRefused(Exception):
@@ -59,20 +64,12 @@ class CalibrationInterrupted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a record belongs to. `products`: the ways of multiplying, "float32", "bfloat16", "int8"."""
+    """What a record belongs to. `mode`: what products of float32 are rounded to inside, "" for nothing."""
 
     processor: str
     device: torch.device
     threads: int
-    dtype: torch.dtype
-    products: tuple[str, ...]
-    mode: str = ""  # what products of float32 are computed in, where it is not that
-
-    @property
-    def computes(self) -> str:
-        """How it multiplies, in words."""
-        names = dict.fromkeys((str(self.dtype).removeprefix("torch."), *self.products))
-        return " + ".join(names) + (f" ({self.mode})" if self.mode else "")
+    mode: str = ""
 
 
 class Timer(Protocol):
@@ -150,20 +147,20 @@ def measure(
     begin_ns = perf_counter_ns()
     size, remark = (largest, "") if largest else _largest(machine.device, cache)
     bench = _Bench(machine, timer or timer_for(machine.device), is_awaited, size)
-    first, rate = bench.bandwidth(size), bench.rate()
+    first, rates = bench.bandwidth(size), bench.rates()
     rungs = {smaller: bench.bandwidth(smaller) for smaller in LADDER if smaller < size}
-    again, rate_again = bench.bandwidth(size), bench.rate()
+    again, rates_again = bench.bandwidth(size), bench.rates()
     rungs[size] = max(first, again)
-    spread = max(_apart(first, again), _apart(rate, rate_again))
+    spread = max(_apart(first, again), _apart(rates["float32"], rates_again["float32"]))
     busy = load.remark(machine.threads)
     found = Calibration(
         processor=machine.processor,
         device=str(machine.device),
         threads=machine.threads,
-        computes=machine.computes,
+        mode=machine.mode,
         at_s=time.time(),
         rungs=tuple(sorted(rungs.items())),
-        operations_per_s=max(rate, rate_again),
+        rates=tuple((kind, max(rate, rates_again.get(kind, 0.0))) for kind, rate in sorted(rates.items())),
         spread=spread,
         cache_bytes=cache,
         took_ns=perf_counter_ns() - begin_ns,
@@ -192,7 +189,7 @@ class _Bench:
             raise CalibrationRefused(
                 f"Calibration needs {size / 2**20:,.0f} MiB, which are not free: close other programs."
             ) from error
-        self._dtypes = tuple(dict.fromkeys((machine.dtype, torch.float32)))
+        self._dtypes = (torch.float32, torch.bfloat16) if machine.device.type != "mps" else (torch.float32,)
         self._call_ns = {dtype: self._cost_of_a_call(dtype) for dtype in self._dtypes}
         self._side: dict[str, int] = {}
 
@@ -209,34 +206,42 @@ class _Bench:
         copies = [partial(target.copy_, source) for source, target in zip(sources, targets, strict=True)]
         return max(*rates, 8 * half * SECOND_NS / self._best_of_all_ns(copies, 0.0))
 
-    def rate(self) -> float:
-        """Operations a second of matrix products, the fastest of all ways in which the model multiplies."""
-        names = dict.fromkeys((str(self._machine.dtype).removeprefix("torch."), *self._machine.products))
-        return max(self._rate_of(name) for name in names)
+    def rates(self) -> dict[str, float]:
+        """Operations a second of each kind of matrix product that this device has."""
+        found = {kind: self._rate_of(kind) for kind in KINDS}
+        return {kind: rate for kind, rate in found.items() if rate}
 
-    def _rate_of(self, name: str) -> float:
-        best = 0.0
-        known = self._side.get(name)
+    def _rate_of(self, kind: str) -> float:
+        """Of one kind, of many rows or (the first time) of few, which other kernels multiply; 0 where there is none."""
+        known = self._side.get(kind)
+        if known == 0:
+            return 0.0
+        best = max(self._rate(kind, rows, _THIN) for rows in _FEW) if known is None else 0.0
         for side in _SIDES if known is None else (known,):
-            left, right = self._squares(name, side)
-
-            def multiply(left: torch.Tensor = left, right: torch.Tensor = right) -> None:
-                torch._int_mm(left, right) if name == "int8" else functional.linear(left, right)
-
-            took_ns = self._best_ns(multiply, 0.0)
-            best = max(best, 2 * side**3 * SECOND_NS / took_ns)
-            self._side[name] = side
-            if 8 * took_ns > _PRODUCT_NS:
+            rate = self._rate(kind, side, side)
+            best = max(best, rate)
+            self._side[kind] = side if rate else 0
+            if not rate or 8 * 2 * side**3 * SECOND_NS / rate > _PRODUCT_NS:
                 break
         return best
 
-    def _squares(self, name: str, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-        device = self._machine.device
-        if name == "int8":
-            ones = torch.ones(side, side, dtype=torch.int8, device=device)
-            return ones, ones.t()
-        square = torch.full((side, side), 0.5, dtype=getattr(torch, name), device=device)
-        return square, square.clone()
+    def _rate(self, kind: str, rows: int, side: int) -> float:
+        """Of rows times a square matrix; 0 where that cannot be multiplied here."""
+        left, right = self._factors(kind, rows, side)
+        product = partial(torch._int_mm if kind == "int8" else functional.linear, left, right)
+        try:
+            product()
+        except (RuntimeError, NotImplementedError):
+            return 0.0
+        return 2 * rows * side**2 * SECOND_NS / self._best_ns(product, 0.0)
+
+    def _factors(self, kind: str, rows: int, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+        dtype, device = getattr(torch, kind), self._machine.device
+        if kind == "int8":
+            square = torch.ones(side, side, dtype=dtype, device=device).t()
+        else:
+            square = torch.full((side, side), 0.5, dtype=dtype, device=device)
+        return torch.ones(rows, side, dtype=dtype, device=device), square
 
     def _matrices(self, dtype: torch.dtype, size: int) -> tuple[list[torch.Tensor], torch.Tensor]:
         """The memory up to `size` as matrices of a middling model's size, and a row to multiply with."""
