@@ -6,6 +6,7 @@ from pathlib import Path
 from time import perf_counter_ns
 
 import pytest
+import torch
 
 from engine.protocol import (
     Calibrated,
