@@ -243,10 +243,11 @@ def calibration_line(event: Calibrated) -> str:
     again = "repeated within" if found.is_repeatable else "not repeatable, repeated only within"
     doubts = filter(None, (f"{again} {found.spread:.1%}", found.remark))
     fastest = max(rate for _, rate in found.rungs)
+    rates = ", ".join(f"{kind} {rate / 1e9:,.1f}" for kind, rate in found.rates)
     return (
-        f"[calibration {event.number} ({found.computes}{threads}), {event.origin} {date}:"
+        f"[calibration {event.number} of {found.device}{threads}, {event.origin} {date}:"
         f" {found.memory_bandwidth / 1e9:,.1f} GB/s from memory, up to {fastest / 1e9:,.1f} GB/s from caches,"
-        f" {found.operations_per_s / 1e9:,.1f} GFLOP/s; {'; '.join(doubts)}]"
+        f" {rates} GFLOP/s; {'; '.join(doubts)}]"
     )
 
 

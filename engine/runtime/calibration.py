@@ -1,21 +1,22 @@
 """What this machine achieves, measured in about two seconds: how fast it reads and how fast it multiplies.
 
-Bandwidth is that of matrix–vector products, in the dtype of the model and in float32, and of copies: the fastest counts
-for each working set, since a floor must not be too high. The largest working set is 8 × the last-level cache, at least
+Bandwidth is that of matrix–vector products in 32 and in 16 bit, and of copies: the fastest counts for each working set,
+since a floor must not be too high. The largest working set is 8 × the last-level cache, at least
 512 MiB, where memory allows: less overstates tenfold what main memory gives. Smaller ones show the caches, where small
 models live. A working set is read from its beginning to its end again and again, as a model's weights are.
 
 A product of a small matrix takes as long to call as to compute. So calls are timed in batches of at least a
 millisecond, and what an empty call costs (a product of 8 × 8) is subtracted, up to half of the time: that can only make
-a bandwidth larger and a floor lower. Each number is the best of several, since whatever disturbs makes slower; the
-largest working set and the matrix rate are measured twice, at the beginning and at the end, and how far the two lie
-apart is part of the record.
+a bandwidth larger and a floor lower. Each number is the best of several, since whatever disturbs makes slower; of a
+large working set each piece of 4 MiB is timed by itself, and its best counts. The largest working set and the matrix
+rate are measured twice, at the beginning and at the end, and how far the two lie apart is part of the record.
 """
 
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any, Protocol
@@ -35,13 +36,22 @@ LADDER = tuple(count * MIB // 4 for count in (1, 4, 16, 32, 64, 96, 128, 192, 25
 _COLUMNS = 2048  # of the matrices that are read: as wide as those of a middling model
 _MATRIX = 4 * MIB  # bytes of one of them
 _BATCH_NS = 1_000_000
+_PIECES, _PASSES = 4, 3  # from so many on they are timed one by one, so often
 _BEST_OF, _BEST_OF_LONG = 5, 2
 _LONG_NS = 15_000_000  # what takes longer is done less often
 _SIDES = (256, 512, 1024, 2048, 4096, 8192)  # of the squares that are multiplied
-_PRODUCT_NS = 30_000_000  # that one of them may take
+_THIN, _FEW = 1024, (1, 4, 16)  # squares that few rows are multiplied with, as in decode steps
+_PRODUCT_NS = 10_000_000  # that one of them may take
 _MEMORY_SHARE = 0.25  # of what is free that may be taken
 _BUSY = 0.25  # cores that others use, and the share of time that is stolen, which disturb
 _STOLEN = 0.02
+
+
+_NO_CLOCK = "The clock of this machine stands still or jumps, so nothing can be measured by it: try again."
+
+
+#: What matrices may hold whose products are measured.
+KINDS = ("float32", "bfloat16", "float16", "int8")
 
 
 class CalibrationRefused(Exception):
@@ -54,20 +64,12 @@ class CalibrationInterrupted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a record belongs to. `products`: the ways of multiplying, "float32", "bfloat16", "int8"."""
+    """What a record belongs to. `mode`: what products of float32 are rounded to inside, "" for nothing."""
 
     processor: str
     device: torch.device
     threads: int
-    dtype: torch.dtype
-    products: tuple[str, ...]
-    mode: str = ""  # what products of float32 are computed in, where it is not that
-
-    @property
-    def computes(self) -> str:
-        """How it multiplies, in words."""
-        names = dict.fromkeys((str(self.dtype).removeprefix("torch."), *self.products))
-        return " + ".join(names) + (f" ({self.mode})" if self.mode else "")
+    mode: str = ""
 
 
 class Timer(Protocol):
@@ -145,20 +147,20 @@ def measure(
     begin_ns = perf_counter_ns()
     size, remark = (largest, "") if largest else _largest(machine.device, cache)
     bench = _Bench(machine, timer or timer_for(machine.device), is_awaited, size)
-    first, rate = bench.bandwidth(size), bench.rate()
+    first, rates = bench.bandwidth(size), bench.rates()
     rungs = {smaller: bench.bandwidth(smaller) for smaller in LADDER if smaller < size}
-    again, rate_again = bench.bandwidth(size), bench.rate()
+    again, rates_again = bench.bandwidth(size), bench.rates()
     rungs[size] = max(first, again)
-    spread = max(_apart(first, again), _apart(rate, rate_again))
+    spread = max(_apart(first, again), _apart(rates["float32"], rates_again["float32"]))
     busy = load.remark(machine.threads)
     found = Calibration(
         processor=machine.processor,
         device=str(machine.device),
         threads=machine.threads,
-        computes=machine.computes,
+        mode=machine.mode,
         at_s=time.time(),
         rungs=tuple(sorted(rungs.items())),
-        operations_per_s=max(rate, rate_again),
+        rates=tuple((kind, max(rate, rates_again.get(kind, 0.0))) for kind, rate in sorted(rates.items())),
         spread=spread,
         cache_bytes=cache,
         took_ns=perf_counter_ns() - begin_ns,
@@ -187,7 +189,7 @@ class _Bench:
             raise CalibrationRefused(
                 f"Calibration needs {size / 2**20:,.0f} MiB, which are not free: close other programs."
             ) from error
-        self._dtypes = tuple(dict.fromkeys((machine.dtype, torch.float32)))
+        self._dtypes = (torch.float32, torch.bfloat16) if machine.device.type != "mps" else (torch.float32,)
         self._call_ns = {dtype: self._cost_of_a_call(dtype) for dtype in self._dtypes}
         self._side: dict[str, int] = {}
 
@@ -196,55 +198,57 @@ class _Bench:
         rates = []
         for dtype in self._dtypes:
             matrices, row = self._matrices(dtype, size)
-            calls_ns = len(matrices) * self._call_ns[dtype]
             nbytes = sum(matrix.nbytes for matrix in matrices)
+            reads = [partial(functional.linear, row, matrix) for matrix in matrices]
+            rates.append(nbytes * SECOND_NS / self._best_of_all_ns(reads, self._call_ns[dtype]))
+        half = size // 8
+        sources, targets = (_split(self._memory[begin : begin + half], _MATRIX // 4) for begin in (0, half))
+        copies = [partial(target.copy_, source) for source, target in zip(sources, targets, strict=True)]
+        return max(*rates, 8 * half * SECOND_NS / self._best_of_all_ns(copies, 0.0))
 
-            def read(matrices: Sequence[torch.Tensor] = matrices, row: torch.Tensor = row) -> None:
-                for matrix in matrices:
-                    functional.linear(row, matrix)
+    def rates(self) -> dict[str, float]:
+        """Operations a second of each kind of matrix product that this device has."""
+        found = {kind: self._rate_of(kind) for kind in KINDS}
+        return {kind: rate for kind, rate in found.items() if rate}
 
-            rates.append(nbytes * SECOND_NS / self._best_ns(read, calls_ns))
-        half = self._memory[: size // 8]
-        other = self._memory[size // 8 : 2 * (size // 8)]
-        copied_ns = self._best_ns(lambda: other.copy_(half), 0.0)
-        return max(*rates, 2 * half.nbytes * SECOND_NS / copied_ns)
-
-    def rate(self) -> float:
-        """Operations a second of matrix products, the fastest of all ways in which the model multiplies."""
-        names = dict.fromkeys((str(self._machine.dtype).removeprefix("torch."), *self._machine.products))
-        return max(self._rate_of(name) for name in names)
-
-    def _rate_of(self, name: str) -> float:
-        best = 0.0
-        known = self._side.get(name)
+    def _rate_of(self, kind: str) -> float:
+        """Of one kind, of many rows or (the first time) of few, which other kernels multiply; 0 where there is none."""
+        known = self._side.get(kind)
+        if known == 0:
+            return 0.0
+        best = max(self._rate(kind, rows, _THIN) for rows in _FEW) if known is None else 0.0
         for side in _SIDES if known is None else (known,):
-            left, right = self._squares(name, side)
-
-            def multiply(left: torch.Tensor = left, right: torch.Tensor = right) -> None:
-                torch._int_mm(left, right) if name == "int8" else functional.linear(left, right)
-
-            took_ns = self._best_ns(multiply, 0.0)
-            best = max(best, 2 * side**3 * SECOND_NS / took_ns)
-            self._side[name] = side
-            if 8 * took_ns > _PRODUCT_NS:
+            rate = self._rate(kind, side, side)
+            best = max(best, rate)
+            self._side[kind] = side if rate else 0
+            if not rate or 8 * 2 * side**3 * SECOND_NS / rate > _PRODUCT_NS:
                 break
         return best
 
-    def _squares(self, name: str, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-        device = self._machine.device
-        if name == "int8":
-            ones = torch.ones(side, side, dtype=torch.int8, device=device)
-            return ones, ones.t()
-        square = torch.full((side, side), 0.5, dtype=getattr(torch, name), device=device)
-        return square, square.clone()
+    def _rate(self, kind: str, rows: int, side: int) -> float:
+        """Of rows times a square matrix; 0 where that cannot be multiplied here."""
+        left, right = self._factors(kind, rows, side)
+        product = partial(torch._int_mm if kind == "int8" else functional.linear, left, right)
+        try:
+            product()
+        except (RuntimeError, NotImplementedError):
+            return 0.0
+        return 2 * rows * side**2 * SECOND_NS / self._best_ns(product, 0.0)
+
+    def _factors(self, kind: str, rows: int, side: int) -> tuple[torch.Tensor, torch.Tensor]:
+        dtype, device = getattr(torch, kind), self._machine.device
+        if kind == "int8":
+            square = torch.ones(side, side, dtype=dtype, device=device).t()
+        else:
+            square = torch.full((side, side), 0.5, dtype=dtype, device=device)
+        return torch.ones(rows, side, dtype=dtype, device=device), square
 
     def _matrices(self, dtype: torch.dtype, size: int) -> tuple[list[torch.Tensor], torch.Tensor]:
         """The memory up to `size` as matrices of a middling model's size, and a row to multiply with."""
         numbers = self._memory[: size // 4].view(dtype)
         columns = min(_COLUMNS, 2 ** ((len(numbers).bit_length() - 1) // 2))
         each = max(1, _MATRIX // dtype.itemsize // columns) * columns
-        cut: Any = torch.split(numbers, each)
-        pieces = [piece[: len(piece) // columns * columns] for piece in cut]
+        pieces = [piece[: len(piece) // columns * columns] for piece in _split(numbers, each)]
         matrices = [piece.view(-1, columns) for piece in pieces if len(piece)]
         return matrices, torch.full((1, columns), 0.5, dtype=dtype, device=numbers.device)
 
@@ -253,6 +257,31 @@ class _Bench:
             return 0.0  # a captured graph has no calls
         tiny = torch.full((8, 8), 0.5, dtype=dtype, device=self._machine.device)
         return self._best_ns(lambda: functional.linear(tiny[:1], tiny), 0.0)
+
+    def _best_of_all_ns(self, works: Sequence[Callable[[], object]], call_ns: float) -> float:
+        """The shortest time of several pieces of work one after the other, in ns, without `call_ns` for each.
+
+        Of long ones each piece's best counts: hardly one of them is not interrupted as a whole where others work, too.
+        """
+        if len(works) < _PIECES or self._machine.device.type == "cuda":
+
+            def one_after_the_other() -> None:
+                for work in works:
+                    work()
+
+            return self._best_ns(one_after_the_other, len(works) * call_ns)
+        best = [float("inf")] * len(works)
+        for _ in range(_PASSES):
+            if self._is_awaited():
+                raise CalibrationInterrupted
+            for place, work in enumerate(works):
+                took = self._timer.time_ns(work, 1)
+                if 0 < took < best[place]:
+                    best[place] = took
+        total = sum(best)
+        if total == float("inf"):
+            raise CalibrationRefused(_NO_CLOCK)
+        return total - min(len(works) * call_ns, total / 2)
 
     def _best_ns(self, work: Callable[[], object], calls_ns: float) -> float:
         """The shortest time of a piece of work in ns, without its calls.
@@ -272,10 +301,14 @@ class _Bench:
             if took < _BATCH_NS:
                 times = max(times, min(10_000, -(-_BATCH_NS * times // took)))
         if best == float("inf"):
-            raise CalibrationRefused(
-                "The clock of this machine stands still or jumps, so nothing can be measured by it: try again."
-            )
+            raise CalibrationRefused(_NO_CLOCK)
         return best - min(calls_ns, best / 2)
+
+
+def _split(numbers: torch.Tensor, each: int) -> Sequence[torch.Tensor]:
+    split: Any = torch.split
+    pieces: Sequence[torch.Tensor] = split(numbers, each)
+    return pieces
 
 
 # ---------------------------------------------------------------- the machine

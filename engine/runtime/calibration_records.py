@@ -1,4 +1,4 @@
-"""Calibrations kept for the next time: one small file a machine, device, number of threads and way of computing."""
+"""Calibrations kept for the next time: one small file a machine, device and number of threads."""
 
 import contextlib
 import hashlib
@@ -27,7 +27,7 @@ def path_of(machine: Machine) -> Path:
     """The file of a machine. Its name holds nothing of it: a home directory may be shared between machines."""
     facts = (
         *(platform.node(), machine.processor, str(os.cpu_count()), str(machine.device), str(machine.threads)),
-        *(machine.computes, torch.__version__),
+        *(machine.mode, torch.__version__),
     )
     return directory() / f"{hashlib.sha256('|'.join(facts).encode()).hexdigest()[:24]}.json"
 
@@ -42,9 +42,9 @@ def remembered(machine: Machine) -> Calibration | None:
         found = from_record(record)
     except (OSError, ValueError, AttributeError, RecursionError):
         return None
-    same = (found.processor, found.device, found.threads, found.computes) == (
+    same = (found.processor, found.device, found.threads, found.mode) == (
         *(machine.processor, str(machine.device), machine.threads),
-        machine.computes,
+        machine.mode,
     )
     return found if same else None
 

@@ -18,7 +18,6 @@ from engine.runtime.calibration import CalibrationRefused, Machine, is_busy, mea
 from engine.runtime.live import Context, LiveModel
 from engine.runtime.pipelining import PIPELINED
 from engine.runtime.settings.matmul_precision import MatmulPrecision
-from engine.runtime.settings.replanning import dtype_in_force
 from engine.runtime.shapes import shape_of
 from engine.runtime.telemetry import processor_name
 from engine.trace.calibration import SECOND_NS, Calibration
@@ -108,20 +107,11 @@ class Floors:
 
     def _machine(self) -> Machine:
         live = self._live
-        quantization, dtype = live.weights.plan.quantization, dtype_in_force(live)
         mode = str(MatmulPrecision().current(live))
-        on_cpu = live.device.type == "cpu"
-        products: tuple[str, ...] = ()
-        if quantization in ("int8", "int4"):  # whose kernels widen weights
-            products = ("float32", "bfloat16") if on_cpu else ("bfloat16",)
-        elif quantization == "int8_dynamic":
-            products = ("int8",)
         return Machine(
             processor=processor_name(live.device),
             device=live.device,
-            threads=torch.get_num_threads() if on_cpu else 1,
-            dtype=dtype,
-            products=products,
+            threads=torch.get_num_threads() if live.device.type == "cpu" else 1,
             mode="" if mode == "highest" else mode,
         )
 

@@ -60,7 +60,19 @@ def shape_of(live: LiveModel) -> ModelShape:
     pruned = bool(live.weights.plan.mlp_pruned or live.weights.plan.heads_pruned)
     kept = _Kept(_windows(model, live.anatomy), live.cache_kind, live.kv_window)
     shape = model_shape(model, live.anatomy, kept, reads_only=reads_only, as_configured=not pruned)
-    return replace(shape, cache=live.cache_kind, draft=_draft_shape(live, shape, kept))
+    draft = _draft_shape(live, shape, kept)
+    return replace(shape, cache=live.cache_kind, computes=_computes(live), draft=draft)
+
+
+def _computes(live: LiveModel) -> tuple[str, ...]:
+    """What the products of a model are of. Kernels of narrow weights widen them, or round their inputs."""
+    own = str(live.weights.plan.dtype or live.weights.dtype or live.model.dtype).removeprefix("torch.")
+    quantization = live.weights.plan.quantization
+    if quantization in ("int8", "int4"):
+        return tuple(dict.fromkeys((own, "float32", "bfloat16")))
+    if quantization == "int8_dynamic":
+        return own, "int8"
+    return (own,) if quantization == "none" else (quantization,)
 
 
 @dataclass(frozen=True)

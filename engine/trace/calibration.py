@@ -1,16 +1,16 @@
 """What a machine was measured to achieve: how fast it reads, for each size of what is read, and how fast it multiplies.
 
-A record belongs to one machine, device, number of threads and way of computing. It is measured in
+A record belongs to one machine, device and number of threads. It is measured in
 engine.runtime.calibration, stored for the next time, and travels in the trace, so that a floor can be told anew from a
 recording.
 """
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +25,11 @@ _SLOWEST, _FASTEST = 1e6, 1e16  # bytes or operations a second that no measureme
 class Calibration:
     """One machine's record.
 
-    `computes`: what multiplies ("float32", "bfloat16", "bfloat16 + int8", …). `rungs`: (bytes of a working set that is
-    read again and again, bytes a second), the smallest first; the larger ones lie beyond the last-level cache.
-    `operations_per_s`: of matrix products, a multiplication and an addition being two. `spread`: how far two
+    `mode`: what products of float32 are rounded to inside ("tf32", "bf16"), "" for nothing. `rungs`: (bytes of a
+    working set that is read again and again, bytes a second), the smallest first; the larger ones lie beyond the
+    last-level cache.
+    `rates`: (what matrices hold, "float32", "int8", …, operations a second of their products, a multiplication and an
+    addition being two), of all that this device multiplies. `spread`: how far two
     measurements of the largest rung and of the products lay apart, relative to the larger. `at_s`: when it was
     measured, seconds since 1970. `cache_bytes`: of the last-level cache, 0 where the system does not say. `remark`:
     what is to be said of it, "" for nothing. `is_disturbed`: the machine was busy meanwhile.
@@ -36,10 +38,10 @@ class Calibration:
     processor: str
     device: str
     threads: int
-    computes: str
+    mode: str
     at_s: float
     rungs: tuple[tuple[int, float], ...]
-    operations_per_s: float
+    rates: tuple[tuple[str, float], ...]
     spread: float
     cache_bytes: int = 0
     took_ns: int = 0
@@ -71,40 +73,53 @@ class Calibration:
         """Bytes a second beyond all caches."""
         return self.rungs[-1][1]
 
-    def floor_ns(self, nbytes: float, operations: float) -> int:
+    def rate(self, kinds: Sequence[str]) -> float:
+        """Operations a second of the fastest of some ways to multiply; 0 where none of them was measured."""
+        return max((rate for kind, rate in self.rates if kind in kinds), default=0.0)
+
+    def floor_ns(self, nbytes: float, operations: float, rate: float) -> int:
         """The least time, at least 1 ns, in which so much can be moved and computed: the roofline.
 
         max(bytes / bandwidth, operations / rate) (Williams, Waterman and Patterson 2009, "Roofline: an insightful
         visual performance model", CACM 52(4)), with the bandwidth of the level of memory that so many bytes come from.
         """
-        seconds = max(nbytes / self.bandwidth(nbytes), operations / self.operations_per_s)
+        seconds = max(nbytes / self.bandwidth(nbytes), operations / rate)
         return max(1, math.floor(seconds * SECOND_NS))
 
-    def is_memory_bound(self, nbytes: float, operations: float) -> bool:
+    def is_memory_bound(self, nbytes: float, operations: float, rate: float) -> bool:
         """Whether moving takes longer than computing."""
-        return nbytes * self.operations_per_s >= operations * self.bandwidth(nbytes)
+        return nbytes * rate >= operations * self.bandwidth(nbytes)
 
     def best_with(self, other: "Calibration") -> "Calibration":
         """What was achieved in either of two records of the same key; date and remark are the newer one's."""
         newer = self if self.at_s >= other.at_s else other
         older = other if newer is self else self
-        best = dict(older.rungs)
-        for size, rate in newer.rungs:
-            best[size] = max(rate, best.get(size, 0.0))
         return Calibration(
             newer.processor,
             newer.device,
             newer.threads,
-            newer.computes,
+            newer.mode,
             newer.at_s,
-            tuple(sorted(best.items())),
-            max(newer.operations_per_s, older.operations_per_s),
+            _best_of(older.rungs, newer.rungs),
+            _best_of(older.rates, newer.rates),
             newer.spread,
             newer.cache_bytes,
             newer.took_ns,
             newer.remark,
             newer.is_disturbed,
         )
+
+
+_Key = TypeVar("_Key", int, str)
+
+
+def _best_of(
+    older: Sequence[tuple[_Key, float]], newer: Sequence[tuple[_Key, float]]
+) -> tuple[tuple[_Key, float], ...]:
+    best = dict(older)
+    for key, rate in newer:
+        best[key] = max(rate, best.get(key, 0.0))
+    return tuple(sorted(best.items()))
 
 
 @lru_cache(maxsize=64)
@@ -122,7 +137,9 @@ def checked(calibration: Calibration) -> Calibration:
     rates = [rate for _, rate in calibration.rungs]
     if not sizes or sizes != sorted(set(sizes)) or sizes[0] < 1:
         raise ValueError("a calibration needs the bandwidth of working sets of ascending size")
-    for rate in (*rates, calibration.operations_per_s):
+    if not calibration.rates:
+        raise ValueError("a calibration needs the rate of some matrix product")
+    for rate in (*rates, *(rate for _, rate in calibration.rates)):
         if not _SLOWEST <= rate <= _FASTEST:
             raise ValueError(f"{rate:.3g} a second is no rate that a machine achieves")
     if calibration.threads < 1 or not 0 <= calibration.spread < math.inf or not 0 <= calibration.at_s < 1e11:
@@ -138,10 +155,10 @@ def from_record(record: Mapping[str, Any]) -> Calibration:
                 processor=str(record["processor"]),
                 device=str(record["device"]),
                 threads=int(record["threads"]),
-                computes=str(record["computes"]),
+                mode=str(record["mode"]),
                 at_s=float(record["at_s"]),
                 rungs=tuple((int(size), float(rate)) for size, rate in record["rungs"]),
-                operations_per_s=float(record["operations_per_s"]),
+                rates=tuple((str(kind), float(rate)) for kind, rate in record["rates"]),
                 spread=float(record["spread"]),
                 cache_bytes=int(record["cache_bytes"]),
                 took_ns=int(record["took_ns"]),

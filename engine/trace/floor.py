@@ -21,7 +21,7 @@ implementation does beside (copies, masks, unpacking, expanding latent keys). So
 above says what could still be won.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -142,7 +142,9 @@ class Costs:
     def __init__(self, shape: ModelShape) -> None:
         self.shape = shape
         self._forms: dict[tuple[object, ...], _Form] = {}
-        self._draft = Costs(shape.draft.alone()) if shape.draft is not None else None
+        self._draft = (
+            Costs(replace(shape.draft.alone(), computes=shape.computes)) if shape.draft is not None else None
+        )
         layers = (layer for _, layer in (*shape.encoder, *shape.decoder))
         self._has_experts = any(layer.mlp is not None and layer.mlp.experts for layer in layers)
 
@@ -168,12 +170,13 @@ class Costs:
         return not self._has_experts or fed.routed is not None or fed.rows * fed.positions == 1
 
     def told(self, fed: Fed, calibration: Calibration | None) -> tuple[int, int, int]:
-        """Bytes, operations and floor (ns; 0 without a calibration) of a step, for its event.
+        """Bytes, operations and floor (ns; 0 without a calibration of what it computes) of a step, for its event.
 
         A draft model's steps come one after the other, before: their floors add up.
         """
         nbytes, operations = self._own(fed)
-        floor_ns = calibration.floor_ns(nbytes, operations) if calibration is not None else 0
+        rate = calibration.rate(self.shape.computes) if calibration is not None else 0.0
+        floor_ns = calibration.floor_ns(nbytes, operations, rate) if calibration is not None and rate else 0
         if self._draft is not None and fed.drafted:
             each, more, draft_ns = self._draft.told(_draft_step(fed), calibration)
             nbytes += fed.drafted * each

@@ -270,11 +270,9 @@ def utilization(trace: Trace, rows: Rows) -> npt.NDArray[np.float64]:
     steps = trace.steps
     wall, moved, drafted = steps.wall_ns[rows], steps.moved_bytes[rows], steps.drafted[rows]
     bandwidth = np.full(len(wall), np.nan)
-    for number in np.unique(steps.calibration[rows]).tolist():
-        told = trace.calibrations.get(number)
-        if told is not None:
-            mine = steps.calibration[rows] == number
-            bandwidth[mine] = told.calibration.bandwidths(moved[mine])
+    for number, told in trace.calibrations.items():
+        mine = steps.calibration[rows] == number
+        bandwidth[mine] = told.calibration.bandwidths(moved[mine])
     known = (wall > 0) & (moved > 0)
     if drafted.any():
         shapes = enumerate(map(trace.shape, range(len(trace.configurations))))

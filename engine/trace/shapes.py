@@ -121,6 +121,7 @@ class ModelShape:
     reads of embedding tables (one row of each). `embed`: other weights before the layers, projections of embeddings and
     norms. `head`: what is used at each position whose logits are asked for, the projection to the vocabulary above all.
     `cache`: kind of KV cache ("none": all is computed anew at each step; "static": all of the reserved length is read).
+    `computes`: what its products are of ("float32", "bfloat16", "int8", …), the fastest of which counts.
     `draft`: what proposes tokens, where a model does. `remarks`: what could not be told, a sentence each.
     """
 
@@ -130,6 +131,7 @@ class ModelShape:
     embed: Weights = Weights()
     embedded_bytes: int = 0
     cache: str = "dynamic"
+    computes: tuple[str, ...] = ("float32",)
     draft: DraftShape | None = None
     remarks: tuple[str, ...] = ()
 

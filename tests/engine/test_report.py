@@ -234,7 +234,9 @@ def test_a_model_of_the_catalogue_says_what_the_automatic_device_thinks_of_it() 
 
 
 def test_a_calibration_and_a_floor_that_was_beaten_are_told_to_people_and_programs() -> None:
-    good = calibration(rungs=((MIB, 50e9), (512 * MIB, 11e9)), operations_per_s=75e9, spread=0.012)
+    good = calibration(
+        rungs=((MIB, 50e9), (512 * MIB, 11e9)), rates=(("float32", 75e9), ("int8", 150e9)), spread=0.012
+    )
     poor = replace(good, spread=0.3, remark="other programs used 1.5 of 2 cores meanwhile")
     events: list[Event] = [
         loaded(),
@@ -243,8 +245,11 @@ def test_a_calibration_and_a_floor_that_was_beaten_are_told_to_people_and_progra
         FloorBeaten(T0, 7, 2 * MS, 3 * MS),
     ]
     _, notes = printed(events, as_json=False)
-    assert "calibration 0 (float32, 1 thread), remembered 2023-11-1" in notes
-    assert "11.0 GB/s from memory, up to 50.0 GB/s from caches, 75.0 GFLOP/s; repeated within 1.2%]" in notes
+    assert "calibration 0 of cpu, 1 thread, remembered 2023-11-1" in notes
+    assert (
+        "11.0 GB/s from memory, up to 50.0 GB/s from caches, float32 75.0, int8 150.0 GFLOP/s; repeated within 1.2%]"
+        in notes
+    )
     assert "not repeatable, repeated only within 30.0%; other programs used 1.5 of 2 cores meanwhile" in notes
     assert "step 7 took 2.000 ms, less than its floor of 3.000 ms: the calibration is broken" in notes
     told = {record["event"]: record for record in records(events)}

@@ -10,6 +10,7 @@ import torch
 
 from engine.runtime import calibration as calibrating
 from engine.runtime.calibration import (
+    KINDS,
     MIB,
     CalibrationInterrupted,
     CalibrationRefused,
@@ -25,7 +26,7 @@ from tests.engine.trace.test_floor import calibration
 
 CPU = torch.device("cpu")
 STEADY_NS = 10_000_000
-HERE = Machine("a processor", CPU, 1, torch.float32, ())
+HERE = Machine("a processor", CPU, 1)
 
 
 class Fake:
@@ -44,17 +45,19 @@ def test_a_small_working_set_for_real() -> None:
     found = checked(measure(HERE, largest=8 * MIB))
     assert [size for size, _ in found.rungs] == [MIB // 4, MIB, 4 * MIB, 8 * MIB]
     assert all(1e8 < rate < 1e13 for _, rate in found.rungs)
-    assert 1e8 < found.operations_per_s < 1e14
-    assert found.computes == "float32"
+    assert [kind for kind, _ in found.rates] == sorted(KINDS)
+    assert all(1e7 < rate < 1e14 for _, rate in found.rates)
     assert found.took_ns < 10e9
     assert found.cache_bytes == last_level_cache(CPU)
 
 
-def test_narrow_and_whole_numbers_for_real() -> None:
-    machine = Machine("a processor", CPU, 1, torch.bfloat16, ("float32", "int8"), "")
-    assert machine.computes == "bfloat16 + float32 + int8"
-    found = measure(machine, largest=4 * MIB)
-    assert found.operations_per_s >= 0.5 * measure(HERE, largest=4 * MIB).operations_per_s
+def test_products_that_a_device_does_not_have_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*matrices: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    monkeypatch.setattr(torch, "_int_mm", missing)
+    found = measure(HERE, timer=Fake(lambda call: STEADY_NS), largest=MIB)
+    assert [kind for kind, _ in found.rates] == ["bfloat16", "float16", "float32"]
 
 
 @pytest.mark.parametrize("times", [lambda call: 0, lambda call: -5], ids=["stands still", "runs back"])
@@ -159,9 +162,8 @@ def test_a_record_is_found_again_by_its_machine_only() -> None:
     assert remember(HERE, record) == ""
     assert remembered(HERE) == record
     assert remembered(replace(HERE, threads=2)) is None
-    assert remembered(replace(HERE, dtype=torch.bfloat16)) is None
     assert remembered(replace(HERE, mode="tf32")) is None
-    newer = calibration(operations_per_s=3e12)
+    newer = calibration(rates=(("float32", 3e12),))
     assert remember(HERE, newer) == ""
     assert remembered(HERE) == newer
     assert len(list(directory().iterdir())) == 1

@@ -17,6 +17,7 @@ from engine.protocol import (
     Prompt,
     ShapeDefined,
 )
+from engine.runtime import calibration as calibrating
 from engine.runtime import calibration_records
 from engine.runtime.calibration import Machine
 from engine.runtime.floors import Floors
@@ -327,9 +328,9 @@ def known_machine(bench: Bench, bytes_per_s: float = 1e9) -> None:
     record = calibration(
         processor=machine.processor,
         threads=machine.threads,
-        computes=machine.computes,
+        mode=machine.mode,
         rungs=((MIB, bytes_per_s),),
-        operations_per_s=1e15,
+        rates=tuple((kind, 1e15) for kind in calibrating.KINDS),
     )
     assert calibration_records.remember(machine, record) == ""
 
@@ -375,19 +376,23 @@ def test_a_step_that_beats_its_floor_is_told_once_and_the_machine_is_due(
 
 
 @pytest.mark.usefixtures("no_records")
-def test_other_ways_of_computing_need_other_records(bench: Bench) -> None:
+def test_one_record_holds_for_all_precisions_and_another_for_other_threads(bench: Bench) -> None:
     known_machine(bench)
     floors = Floors(bench.workbench.live, bench.events.append)
     bench.workbench.floors = floors
     floors.follow(0)
-    assert floors.due_in_s() is None
     for settings in ((("precision", "bfloat16"),), (("quantization", "int8_dynamic"),)):
-        before = machine_of(bench)
         bench.workbench.change(settings)
-        assert machine_of(bench) != before
-        assert floors.due_in_s() == 0.0
-    torch.set_num_threads(2)
+        bench.generate(tokens=3)
+        assert floors.due_in_s() is None
+        assert bench.trace.steps.floor_ns[-1] > 0
+    assert shape(bench).computes == ("bfloat16", "int8")
+    torch.set_num_threads(2)  # as the setting does, also where there is one processor
+    bench.workbench.change((("prefill_chunk", 16),))
+    bench.generate(tokens=3)
     assert machine_of(bench).threads == 2
+    assert floors.due_in_s() == 0.0
+    assert bench.trace.steps.floor_ns[-1] == 0
 
 
 def test_shapes_are_told_only_where_they_differ(bench: Bench) -> None:

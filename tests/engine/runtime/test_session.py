@@ -650,7 +650,7 @@ def quick_measure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Machi
         measured.append(machine)
         if is_awaited():
             raise CalibrationInterrupted
-        return calibration(processor=machine.processor, threads=machine.threads, computes=machine.computes)
+        return calibration(processor=machine.processor, threads=machine.threads)
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("engine.runtime.floors.measure", measure)

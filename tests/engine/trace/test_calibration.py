@@ -28,20 +28,22 @@ def test_a_rung_that_a_larger_one_surpassed_was_disturbed() -> None:
 
 def test_a_floor_grows_with_the_bytes_across_levels() -> None:
     machine = calibration(rungs=LADDER)
-    floors = [machine.floor_ns(count * MIB, 0) for count in range(1, 1024)]
+    floors = [machine.floor_ns(count * MIB, 0, 1e12) for count in range(1, 1024)]
     assert floors == sorted(floors)
 
 
 def test_no_work_takes_no_time_but_the_least_that_can_be_told() -> None:
-    assert calibration().floor_ns(0, 0) == 1
+    assert calibration().floor_ns(0, 0, 1e12) == 1
 
 
 def test_the_best_of_two_records_counts() -> None:
-    first = calibration(rungs=((MIB, 50e9), (64 * MIB, 9e9)), operations_per_s=2e12, at_s=100.0)
-    second = calibration(rungs=((MIB, 40e9), (64 * MIB, 10e9)), operations_per_s=1e12, at_s=200.0)
+    first = calibration(rungs=((MIB, 50e9), (64 * MIB, 9e9)), rates=(("float32", 2e12),), at_s=100.0)
+    second = calibration(
+        rungs=((MIB, 40e9), (64 * MIB, 10e9)), rates=(("float32", 1e12), ("int8", 5e12)), at_s=200.0
+    )
     for best in (first.best_with(second), second.best_with(first)):
         assert best.rungs == ((MIB, 50e9), (64 * MIB, 10e9))
-        assert best.operations_per_s == 2e12
+        assert best.rates == (("float32", 2e12), ("int8", 5e12))
         assert best.at_s == 200.0
 
 
@@ -64,8 +66,9 @@ def test_a_record_comes_back_from_json() -> None:
         {"rungs": ((MIB, float("inf")),)},
         {"rungs": ((0, 1e9),)},
         {"rungs": ((64 * MIB, 1e9), (MIB, 1e9))},
-        {"operations_per_s": -1.0},
-        {"operations_per_s": 1e20},
+        {"rates": (("float32", -1.0),)},
+        {"rates": (("float32", 1e20),)},
+        {"rates": ()},
         {"spread": float("nan")},
         {"threads": 0},
         {"at_s": -5.0},

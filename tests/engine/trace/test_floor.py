@@ -45,10 +45,10 @@ def calibration(**others: object) -> Calibration:
         "processor": "a processor",
         "device": "cpu",
         "threads": 1,
-        "computes": "float32",
+        "mode": "",
         "at_s": 1_700_000_000.0,
         "rungs": ((MIB, 100e9), (512 * MIB, 10e9)),
-        "operations_per_s": 1e12,
+        "rates": (("float32", 1e12), ("int8", 3e12)),
         "spread": 0.01,
     }
     return Calibration(**{**fields, **others})  # type: ignore[arg-type]
@@ -206,8 +206,8 @@ def test_a_draft_model_makes_a_step_of_its_own_for_each_drafted_token() -> None:
     machine = calibration()
     nbytes, operations, floor_ns = costs.told(fed, machine)
     assert (nbytes, operations) == (own.nbytes + 3 * draft.nbytes, own.operations + 3 * draft.operations)
-    assert floor_ns == machine.floor_ns(own.nbytes, own.operations) + 3 * machine.floor_ns(
-        draft.nbytes, draft.operations
+    assert floor_ns == machine.floor_ns(own.nbytes, own.operations, 1e12) + 3 * machine.floor_ns(
+        draft.nbytes, draft.operations, 1e12
     )
 
 
@@ -221,11 +221,22 @@ def test_without_a_calibration_there_is_no_floor_but_work() -> None:
 
 
 def test_the_longer_of_moving_and_computing_is_the_floor() -> None:
-    machine = calibration(rungs=((MIB, 10e9),), operations_per_s=1e12)
-    assert machine.floor_ns(10e6, 1e6) == 1_000_000  # 10 MB at 10 GB/s
-    assert machine.floor_ns(10e6, 2e9) == 2_000_000  # 2 GFLOP at 1 TFLOP/s
-    assert machine.is_memory_bound(10e6, 1e6)
-    assert not machine.is_memory_bound(10e6, 2e9)
+    machine = calibration(rungs=((MIB, 10e9),))
+    assert machine.floor_ns(10e6, 1e6, 1e12) == 1_000_000  # 10 MB at 10 GB/s
+    assert machine.floor_ns(10e6, 2e9, 1e12) == 2_000_000  # 2 GFLOP at 1 TFLOP/s
+    assert machine.is_memory_bound(10e6, 1e6, 1e12)
+    assert not machine.is_memory_bound(10e6, 2e9, 1e12)
+
+
+def test_the_fastest_of_the_ways_in_which_a_model_multiplies_counts() -> None:
+    machine, fed = calibration(rungs=((MIB, 1e15),)), Fed(PREFILL, positions=10_000)
+    floors = [
+        Costs(replace(MODEL, computes=kinds)).told(fed, machine)[2]
+        for kinds in (("float32",), ("float32", "int8"), ("int8",), ("float8",))
+    ]
+    assert floors[0] == pytest.approx(3 * floors[1], rel=1e-3)
+    assert floors[1] == floors[2]
+    assert floors[3] == 0  # nobody measured such products
 
 
 def test_shares() -> None:
