@@ -296,7 +296,7 @@ class SettingFacts:
 
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
-    """A device that a model can run on: "cpu", "cuda:0", … `identity`: its driver's name for it, where that is known."""
+    """A device that a model can run on: "cpu", "cuda:0", … `identity`: its driver's name for it, where known."""
 
     device: str
     label: str

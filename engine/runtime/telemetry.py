@@ -178,9 +178,7 @@ class Observer:
         self._steps += 1
         if now_ns < self._next_ns:
             return
-        self.report = ObserverReport(
-            now_ns, marks, self.mark_cost_ns, self._emit_ns / self._steps, tracer()
-        )
+        self.report = ObserverReport(now_ns, marks, self.mark_cost_ns, self._emit_ns / self._steps, tracer())
         emit(self.report)
         self._next_ns, self._emit_ns, self._steps = now_ns + REPORT_EVERY_NS, 0, 0
 

@@ -42,6 +42,10 @@ class HostSensors:
         self._slow: dict[str, Any] = {}
         self._slow_ns: int | None = None
         self._throttle_count: int | None = None
+        self._throttle_paths = sorted(
+            root.glob("sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/*_throttle_count")
+        )
+        self._processes: dict[int, psutil.Process] = {}
         self._processors = psutil.cpu_count() or 1
 
     def read(self, now_ns: int, engine: int | None, front: int) -> dict[str, Any]:
@@ -60,9 +64,11 @@ class HostSensors:
     def _processor_time(self, now_ns: int, engine: int | None, front: int) -> dict[str, Any]:
         times, before = _times(), self._times
         elapsed_s = (now_ns - self._last_ns) / 1e9
-        spent = {pid: _spent_s(pid) for pid in {engine, front, os.getpid()} if pid is not None}
+        spent = {pid: self._spent_s(pid) for pid in {engine, front, os.getpid()} if pid is not None}
         deltas = {
-            pid: now - self._spent[pid] for pid, now in spent.items() if now is not None and pid in self._spent
+            pid: now - self._spent[pid]
+            for pid, now in spent.items()
+            if now is not None and pid in self._spent
         }
         known = len(deltas) == len(spent)
         self._times, self._last_ns = times, now_ns
@@ -91,10 +97,24 @@ class HostSensors:
         }
         if engine is not None:
             try:
-                fields["engine_bytes"] = psutil.Process(engine).memory_info().rss
+                fields["engine_bytes"] = self._process(engine).memory_info().rss
             except psutil.Error:
-                pass
+                self._processes.pop(engine, None)
         return fields
+
+    def _process(self, pid: int) -> psutil.Process:
+        """A process; kept, since finding it costs more than reading it. Raises psutil.Error where there is none."""
+        if pid not in self._processes:
+            self._processes[pid] = psutil.Process(pid)
+        return self._processes[pid]
+
+    def _spent_s(self, pid: int) -> float | None:
+        try:
+            times = self._process(pid).cpu_times()
+        except psutil.Error:
+            self._processes.pop(pid, None)
+            return None
+        return float(times.user + times.system)
 
     # ------------------------------------------------------------ slow ones
 
@@ -107,8 +127,7 @@ class HostSensors:
 
     def _throttled(self) -> bool | None:
         """Whether a processor was slowed down for its heat since the reading before, where the kernel counts that."""
-        paths = self._root.glob("sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/*_throttle_count")
-        counts = [count for path in paths if (count := _number(path)) is not None]
+        counts = [count for path in self._throttle_paths if (count := _number(path)) is not None]
         if not counts:
             return None
         before, self._throttle_count = self._throttle_count, sum(counts)
@@ -131,18 +150,12 @@ class HostSensors:
 def _times() -> _Times:
     times = psutil.cpu_times()
     named = times._asdict()
-    total = sum(times) - named.get("guest", 0.0) - named.get("guest_nice", 0.0)  # these are in user and nice, too
+    total = (
+        sum(times) - named.get("guest", 0.0) - named.get("guest_nice", 0.0)
+    )  # these are in user and nice, too
     steal = named.get("steal")
     idle = named.get("idle", 0.0) + named.get("iowait", 0.0)
     return _Times(total, total - idle - (steal or 0.0), steal)
-
-
-def _spent_s(pid: int) -> float | None:
-    try:
-        times = psutil.Process(pid).cpu_times()
-    except psutil.Error:
-        return None
-    return float(times.user + times.system)
 
 
 def _load() -> float | None:

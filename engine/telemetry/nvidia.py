@@ -4,6 +4,7 @@ Each quantity is asked for by itself: an older driver does not know all of them,
 absent for good. A device that is lost takes its sensors with it, and one sentence says so.
 """
 
+import contextlib
 import importlib
 import os
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ from typing import Any
 
 from engine.protocol import DeviceSample
 
-#: Why a clock is held down: the ending of NVML's constant, in words. Others (idle, a clock that the user set) are meant.
+#: Why a clock is held down: the ending of NVML's constant, in words. Others (idle, a clock that was set) are meant.
 REASONS = (
     ("SwPowerCap", "power limit"),
     ("HwSlowdown", "hardware slowdown"),
@@ -22,7 +23,12 @@ REASONS = (
 )
 PREFIXES = ("nvmlClocksEventReason", "nvmlClocksThrottleReason")  # drivers before 535 say throttle
 #: Errors after which a device says nothing any more.
-GONE = ("NVML_ERROR_GPU_IS_LOST", "NVML_ERROR_RESET_REQUIRED", "NVML_ERROR_UNINITIALIZED", "NVML_ERROR_UNKNOWN")
+GONE = (
+    "NVML_ERROR_GPU_IS_LOST",
+    "NVML_ERROR_RESET_REQUIRED",
+    "NVML_ERROR_UNINITIALIZED",
+    "NVML_ERROR_UNKNOWN",
+)
 
 
 class NvidiaSensors:
@@ -61,7 +67,9 @@ class NvidiaSensors:
         try:
             self._devices.append(_Device(self._nvml, name, _handle(self._nvml, name, identity)))
         except self._nvml.NVMLError as error:
-            self.notes.append(f"The sensors of {name} are not shown: its driver does not know it ({_said(error)}).")
+            self.notes.append(
+                f"The sensors of {name} are not shown: its driver does not know it ({_said(error)})."
+            )
 
     def read(self, engine: int | None) -> tuple[DeviceSample, ...]:
         """A sample of each device. `engine`: process id, to tell others from it."""
@@ -72,8 +80,8 @@ class NvidiaSensors:
             except DeviceGone as gone:
                 self._devices.remove(device)
                 self.notes.append(
-                    f"The sensors of {device.name} are gone ({gone}); what they said is kept. Restart the engine, or the"
-                    " machine if the device does not come back."
+                    f"The sensors of {device.name} are gone ({gone}); what they said is kept. Restart the engine, or"
+                    " the machine if the device does not come back."
                 )
         return tuple(samples)
 
@@ -82,10 +90,8 @@ class NvidiaSensors:
         nvml, self._nvml = self._nvml, None
         self._devices.clear()
         if nvml is not None:
-            try:
+            with contextlib.suppress(nvml.NVMLError):  # it may be gone by itself
                 nvml.nvmlShutdown()
-            except nvml.NVMLError:
-                pass  # it is gone by itself
 
 
 class DeviceGone(Exception):
@@ -140,7 +146,9 @@ class _Device:
         return tuple(words for bit, words in known if bits & bit)
 
     def _reason(self, ending: str) -> int:
-        return next((int(getattr(self._nvml, p + ending)) for p in PREFIXES if hasattr(self._nvml, p + ending)), 0)
+        return next(
+            (int(getattr(self._nvml, p + ending)) for p in PREFIXES if hasattr(self._nvml, p + ending)), 0
+        )
 
     def _others(self, engine: int | None) -> tuple[tuple[int, int | None], ...] | None:
         """Programs beside the engine. Unknown where the driver does not list the engine itself: in a container its

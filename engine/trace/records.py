@@ -5,6 +5,8 @@ from dataclasses import asdict
 from typing import Any
 
 from engine.protocol import (
+    AlternationEnded,
+    AlternationStarted,
     BeamsRanked,
     Calibrated,
     Event,
@@ -19,6 +21,8 @@ from engine.protocol import (
     SequencesEncoded,
     SettingsChanged,
     ShapeDefined,
+    TelemetryEnded,
+    TelemetrySampled,
 )
 from engine.trace.cycle_model import decode_models, prefill_models
 from engine.trace.metrics import Measured, as_json
@@ -47,11 +51,16 @@ def event_record(event: Event) -> Record | None:
                 "switch_ns": event.switch_ns,
                 "configuration": event.configuration,
                 "changes": [asdict(change) for change in event.changes],
+                "cause": event.cause,
             }
         case GenerationEnded():
             told = {"generation": event.generation, "reason": event.reason, "tail": event.tail}
             return {"event": "end", **told}
-        case SequencesEncoded() | BeamsRanked() | MemorySampled() | ObserverReport():
+        case AlternationStarted() | AlternationEnded():
+            return {"event": "turns", "ended": isinstance(event, AlternationEnded), **asdict(event)}
+        case TelemetryEnded():
+            return {"event": "note", "sentence": event.sentence}
+        case SequencesEncoded() | BeamsRanked() | MemorySampled() | ObserverReport() | TelemetrySampled():
             return {"event": _NAMES[type(event)], **asdict(event)}
         case ShapeDefined() | Calibrated() | FloorBeaten():
             return {"event": _NAMES[type(event)], **asdict(event)}
@@ -66,6 +75,7 @@ _NAMES: dict[type, str] = {
     ShapeDefined: "shape",
     Calibrated: "calibrated",
     FloorBeaten: "floor_beaten",
+    TelemetrySampled: "telemetry",
 }
 
 

@@ -84,7 +84,9 @@ def fake_nvml(*devices: FakeDevice, init_error: NVMLError | None = None) -> Modu
         return devices[index]
 
     answers = {
-        "nvmlDeviceGetMemoryInfo": lambda d: SimpleNamespace(used=d.used, total=d.total, free=d.total - d.used),
+        "nvmlDeviceGetMemoryInfo": lambda d: SimpleNamespace(
+            used=d.used, total=d.total, free=d.total - d.used
+        ),
         "nvmlDeviceGetUtilizationRates": lambda d: SimpleNamespace(gpu=d.gpu, memory=d.gpu // 2),
         "nvmlDeviceGetPowerUsage": lambda d: d.power_mw,
         "nvmlDeviceGetTotalEnergyConsumption": lambda d: d.energy_mj,

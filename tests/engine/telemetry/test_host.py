@@ -37,7 +37,9 @@ def test_an_engine_that_is_gone_is_absent_not_zero() -> None:
     assert fields["debugger"] is None
 
 
-def test_processor_time_is_divided_among_the_engine_the_others_and_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processor_time_is_divided_among_the_engine_the_others_and_the_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     totals = iter([(100.0, 50.0, 10.0), (102.0, 50.6, 10.2)])  # user, idle, steal of two processors
     spent = {10: iter([5.0, 5.5]), 20: iter([1.0, 1.1]), os.getpid(): iter([0.0, 0.0])}
 
@@ -47,8 +49,8 @@ def test_processor_time_is_divided_among_the_engine_the_others_and_the_host(monk
 
     monkeypatch.setattr("psutil.cpu_times", lambda: Times(next(totals)))
     monkeypatch.setattr("psutil.cpu_count", lambda: 2)
-    monkeypatch.setattr("engine.telemetry.host._spent_s", lambda pid: next(spent[pid]))
     sensors = HostSensors()
+    monkeypatch.setattr(sensors, "_spent_s", lambda pid: next(spent[pid]))
     sensors.read(0, 10, 20)
     fields = sensors.read(1_400_000_000, 10, 20)  # 2.8 s of processor time have passed
     assert fields["cpu"] == pytest.approx(2.0 / 2.8)
@@ -81,10 +83,11 @@ def test_a_debugger_is_named(tmp_path: Path) -> None:
 
 
 def test_heat_that_slows_a_processor_down_is_counted_by_the_kernel(tmp_path: Path) -> None:
-    sensors = HostSensors(tmp_path)
-    assert sensors._throttled() is None  # this kernel does not count it
+    assert HostSensors(tmp_path)._throttled() is None  # this kernel does not count it
     counter = tmp_path / "sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count"
     counter.parent.mkdir(parents=True)
+    counter.write_text("3")
+    sensors = HostSensors(tmp_path)
     said = []
     for count in ("3", "3", "5", "5"):
         counter.write_text(count)

@@ -20,7 +20,11 @@ def test_all_that_a_driver_says(monkeypatch: pytest.MonkeyPatch) -> None:
     board = FakeDevice(processes={ENGINE: 10, 77: 20}, reasons=0x1 | 0x4)
     made = sensors(monkeypatch, fake_nvml(board), cuda_0="aaaa-bbbb")
     (sample,) = made.read(ENGINE)
-    assert (sample.device, sample.memory_used_bytes, sample.memory_total_bytes) == ("cuda:0", 3 * 2**30, 80 * 2**30)
+    assert (sample.device, sample.memory_used_bytes, sample.memory_total_bytes) == (
+        "cuda:0",
+        3 * 2**30,
+        80 * 2**30,
+    )
     assert sample.utilization == 0.97
     assert (sample.power_w, sample.energy_j, sample.temperature_c) == (312.5, 1_000.0, 61.0)
     assert (sample.clock_hz, sample.memory_clock_hz) == (1.755e9, 2.619e9)
@@ -46,7 +50,9 @@ def test_a_device_is_found_by_its_identity_and_else_by_its_place(monkeypatch: py
     assert named.read(None)[0].temperature_c == 50
 
 
-def test_what_an_old_driver_does_not_know_is_absent_and_the_rest_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_an_old_driver_does_not_know_is_absent_and_the_rest_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     unknown = frozenset(
         {
             "nvmlDeviceGetTotalEnergyConsumption",
@@ -98,7 +104,9 @@ def test_nothing_is_said_where_the_engine_uses_no_such_device(monkeypatch: pytes
     assert not made.notes
 
 
-@pytest.mark.parametrize("error", ["NVML_ERROR_GPU_IS_LOST", "NVML_ERROR_RESET_REQUIRED", "NVML_ERROR_UNKNOWN"])
+@pytest.mark.parametrize(
+    "error", ["NVML_ERROR_GPU_IS_LOST", "NVML_ERROR_RESET_REQUIRED", "NVML_ERROR_UNKNOWN"]
+)
 def test_a_device_that_is_lost_goes_with_one_sentence_and_the_others_stay(
     monkeypatch: pytest.MonkeyPatch, error: str
 ) -> None:

@@ -38,7 +38,9 @@ def test_it_samples_the_engine_on_the_clock_of_its_steps(telemetry: TelemetryPro
     begin_ns = time.perf_counter_ns()
     telemetry.watch(os.getpid(), (DeviceFacts("cpu", "a processor", 1, 1),))
     time.sleep(0.2)
-    samples = [s for s in some(telemetry, 2) if isinstance(s, TelemetrySampled) and s.engine_bytes is not None]
+    samples = [
+        s for s in some(telemetry, 2) if isinstance(s, TelemetrySampled) and s.engine_bytes is not None
+    ]
     assert samples
     assert all(begin_ns < s.at_ns < time.perf_counter_ns() for s in samples)
     assert samples[-1].engine_bytes == pytest.approx(psutil.Process().memory_info().rss, rel=0.5)
@@ -79,6 +81,8 @@ def test_it_ends_when_told_and_knows_neither_torch_nor_qt() -> None:
     telemetry.stop()
     assert process is not None
     assert process.returncode == 0
-    code = "import sys, engine.telemetry.__main__; print([m for m in ('torch', 'PySide6') if m in sys.modules])"
+    code = (
+        "import sys, engine.telemetry.__main__; print([m for m in ('torch', 'PySide6') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
