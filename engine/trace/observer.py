@@ -4,12 +4,15 @@ Marks are told by micro-cost × count and, on request, by taking turns with none
 their threads spend and, on request, by taking turns with rest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.protocol import ObserverReport, PartCompared
+from engine.trace.alternation import alternation_effect, inverted, pair_differences
+from engine.trace.comparison import comparable_rows, time_of
 from engine.trace.effects import AlternationEffect, effect_of_alternation
 from engine.trace.phases import Detail, StepKind
 from engine.trace.statistics import Effect
@@ -39,10 +42,11 @@ def instrument_cost(trace: Trace, report: ObserverReport | None) -> InstrumentCo
     """From the engine's report and the latest decode steps (at most 64); None before there are any."""
     if report is None:
         return None
-    rows = np.flatnonzero(trace.steps.kind[-4 * RECENT :] == DECODE)[-RECENT:]
+    recent = slice(-4 * RECENT, None)
+    rows = np.flatnonzero((trace.steps.kind[recent] == DECODE) & ~trace.steps.captured[recent])[-RECENT:]
     if not len(rows):
         return None
-    step_ns = float(np.median(trace.steps.wall_ns[-4 * RECENT :][rows]))
+    step_ns = float(np.median(trace.steps.wall_ns[recent][rows]))
     return InstrumentCost(
         cost_ns(report) / step_ns,
         report.marks_per_step,
@@ -95,3 +99,27 @@ def part_compared(trace: Trace, part: str) -> PartCompared | None:
 def as_part(part: str, effect: Effect, at_ns: int, step: int, detail: str = "") -> PartCompared:
     """An effect as an event of the trace."""
     return PartCompared(at_ns, step, part, effect.ratio, effect.low, effect.high, effect.count, detail)
+
+
+def compare_turns(trace: Trace, borders_ns: Sequence[int]) -> tuple[Effect, int]:
+    """What something does to a step that was on, off, off, on … from border to border: on over off, and pairs so far.
+
+    borders_ns (turns + 1): wall clock. Only steps that lie within one turn count, each with the time of its tokens; the
+    turns of a pair are neighbours, so that a drift of machine or context falls out (see engine.trace.alternation).
+    """
+    borders = np.asarray(borders_ns, np.int64)
+    rows = np.unique(comparable_rows(trace, _first_after(trace, borders), len(trace.steps)))
+    begin = trace.steps.begin_ns[rows]
+    turn = np.searchsorted(borders, begin, side="right") - 1
+    whole = (turn >= 0) & (turn < len(borders) - 1)
+    whole &= begin + trace.steps.wall_ns[rows] <= borders[np.minimum(turn + 1, len(borders) - 1)]
+    times, turn = time_of(trace, rows[whole]), turn[whole]
+    medians = np.full(max(0, len(borders) - 1), np.nan)
+    for each in np.unique(turn).tolist():
+        medians[each] = np.median(times[turn == each])
+    differences = pair_differences(medians)
+    return inverted(alternation_effect(differences)), len(differences)
+
+
+def _first_after(trace: Trace, borders: npt.NDArray[np.int64]) -> int:
+    return int(np.searchsorted(trace.steps.begin_ns, borders[0])) if len(borders) else len(trace.steps)

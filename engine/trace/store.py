@@ -335,6 +335,7 @@ class Trace:
                 self.sameness.append(event)
             case MemorySampled():
                 self.memory.append(event)
+                self.telemetry.append_memory(event)
             case ShapeDefined():
                 self.shapes[event.configuration] = event
             case Calibrated():

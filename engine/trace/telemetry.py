@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from engine.protocol import TelemetrySampled
+from engine.protocol import MemorySampled, TelemetrySampled
 from engine.trace.columns import Column
 from engine.trace.ledger import Int64
 
@@ -23,6 +23,11 @@ HOST = (
 DEVICE = (
     *("memory_used_bytes", "utilization", "power_w", "energy_j", "temperature_c", "clock_hz"),
     "memory_clock_hz",
+)
+#: Of a MemorySampled: what the engine says of its own memory.
+MEMORY = (
+    *("process_bytes", "weight_bytes", "cache_bytes", "device_allocated_bytes", "device_reserved_bytes"),
+    *("process_peak_bytes", "device_peak_bytes"),
 )
 
 
@@ -63,16 +68,24 @@ class Samples:
 
 
 class Telemetry:
-    """All samples of a trace. `devices`: by the engine's name for each. `latest`: None before there is one."""
+    """All samples of a trace. `engine`: of its memory, by itself. `devices`: by the engine's name for each.
+
+    `latest`: None before there is one. `ended`: why sensors are not read any more ("": they are, or never were).
+    """
 
     def __init__(self) -> None:
         self.host = Samples(HOST)
+        self.engine = Samples(MEMORY)
         self.devices: dict[str, Samples] = {}
         self.latest: TelemetrySampled | None = None
-        self.ended = ""  # why sensors are not read any more
+        self.ended = ""
 
     def __len__(self) -> int:
         return len(self.host)
+
+    def append_memory(self, sample: MemorySampled) -> None:
+        """Fold in what the engine says of its memory."""
+        self.engine.append(sample.at_ns, sample)
 
     def append(self, sample: TelemetrySampled) -> None:
         """Fold a sample in."""

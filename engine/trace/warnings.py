@@ -19,9 +19,9 @@ class Trouble(StrEnum):
     """What is wrong."""
 
     THROTTLED = "throttled"
-    SHARED = "another program on the device"
+    SHARED = "shared device"
     BUSY = "busy machine"
-    STOLEN = "processor time is taken away"
+    STOLEN = "stolen time"
     BATTERY = "on battery"
     DEBUGGER = "debugger attached"
 
