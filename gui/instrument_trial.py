@@ -117,8 +117,10 @@ class InstrumentTrial:
             if trace.alternations[-1].ended is not None:
                 self._begin_display(now_ns)
             return
-        running = trace.generations and trace.generations[-1].ended is None
-        if not self._asked and running and trace.generations[-1].end_step > trace.generations[-1].first_step:
+        if self._asked or self._engine.state is not EngineState.RUNNING or not trace.generations:
+            return
+        latest = trace.generations[-1]
+        if latest.ended is None and latest.end_step > latest.first_step:  # from its first token on
             self._asked = True
             self._engine.alternate("detail", str(Detail.STEP))
 

@@ -8,12 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.trace.ledger import Int64
 from engine.trace.store import Trace
 from engine.trace.telemetry import Samples
 from gui import units
 from gui.view_state import Float, nice_ceiling
+
+Int32 = npt.NDArray[np.int32]
 
 CPU = "cpu"
 
@@ -144,6 +147,37 @@ def places(trace: Trace, at_ns: Int64) -> Float:
     share = np.clip((at_ns - begins[row]) / np.maximum(lasts, 1), 0.0, 1.0)
     found: Float = np.where(rows < 0, -1.0, row + share)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class LineColumns:
+    """A step line in whole pixels: columns (c) from left to right, each spanning top to bottom and going on at last."""
+
+    left: Int32
+    right: Int32
+    top: Int32
+    bottom: Int32
+    last: Int32
+
+
+def line_columns(left: Int32, right: Int32, y: Int32) -> LineColumns:
+    """The columns of values (n) that hold from left to right at height y. A value like the one before needs none.
+
+    A column reaches to where the column before ended, if they touch.
+    """
+    changes = np.ones(len(y), np.bool_)
+    changes[1:] = (y[1:] != y[:-1]) | (left[1:] > right[:-1])
+    begins = np.flatnonzero(changes)
+    ends = np.append(begins[1:], len(y)) - 1
+    left, right, y = left[begins], np.maximum.accumulate(right)[ends], y[begins]
+    starts = np.flatnonzero(np.diff(left, prepend=left[:1] - 1))
+    lasts = np.append(starts[1:], len(left)) - 1
+    top, bottom = np.minimum.reduceat(y, starts), np.maximum.reduceat(y, starts)
+    left, right, last = left[starts], right[lasts], y[lasts]
+    touches = np.flatnonzero(left[1:] <= right[:-1])
+    top[touches + 1] = np.minimum(top[touches + 1], last[touches])
+    bottom[touches + 1] = np.maximum(bottom[touches + 1], last[touches])
+    return LineColumns(left, right, top, bottom, last)
 
 
 def lane_words(lane: Lane) -> list[tuple[str, int]]:

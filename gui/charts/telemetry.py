@@ -11,8 +11,8 @@ from gui import theme as themes
 from gui.charts.painting import Int32, draw_text, fill_rects, text_width
 from gui.charts.step_plot import LEFT, StepPlot
 from gui.charts.tips import telemetry_tip
-from gui.telemetry_view import Lane, Series, lane_words, lanes, places
-from gui.view_state import Float, held_ceiling
+from gui.telemetry_view import Lane, Series, lane_words, lanes, line_columns, places
+from gui.view_state import Float, held_ceiling, visible_slice
 
 GAP = 4  # pixels between lanes
 WORDS = 15  # height of a lane's words
@@ -117,28 +117,38 @@ class TelemetryChart(StepPlot):
         return QColor(self._theme.series[number % len(self._theme.series)])
 
     def _draw_series(self, painter: QPainter, place: int, lane: Lane, number: int) -> None:
-        """A step line: each value holds until the next."""
+        """A step line: each value holds until the next. What shares a pixel column spans it from least to largest."""
         left, right, values = self._on_screen(lane.series[number])
         if not len(left):
             return
-        y = self._y(place, lane, values)
+        columns = line_columns(left, right, self._y(place, lane, values))
         thick = max(1, round(self.devicePixelRatioF()))
-        color = self._color(number)
-        fill_rects(painter, left, y, right, y + thick, color)
-        joined = np.flatnonzero(left[1:] <= right[:-1] + 1)
-        top, bottom = np.minimum(y[1:], y[:-1])[joined], np.maximum(y[1:], y[:-1])[joined]
-        fill_rects(painter, left[1:][joined], top, left[1:][joined] + thick, bottom + thick, color)
+        level = columns.right - columns.left > thick  # else the riser covers it
+        fill_rects(
+            painter,
+            np.concatenate((columns.left, columns.left[level])),
+            np.concatenate((columns.top, columns.last[level])),
+            np.concatenate((np.minimum(columns.left + thick, columns.right), columns.right[level])),
+            np.concatenate((columns.bottom + thick, columns.last[level] + thick)),
+            self._color(number),
+        )
 
     def _on_screen(self, series: Series) -> tuple[Int32, Int32, Float]:
         """Of the samples on screen: left and right edges in device pixels, and values."""
-        scale, count = self.device_scale(), len(self._trace.steps)
-        at = places(self._trace, series.at_ns)
-        ends = np.append(at[1:], count) if len(at) else at
-        seen = (
-            (ends > at) & (ends >= scale.first) & (at <= scale.last) & (at >= 0) & np.isfinite(series.values)
+        scale, steps = self.device_scale(), self._trace.steps
+        rows = visible_slice(scale, len(steps))
+        begin_ns, end_ns = (
+            steps.begin_ns[rows.start],
+            steps.begin_ns[rows.stop - 1] + steps.wall_ns[rows.stop - 1],
         )
+        first, end = np.searchsorted(series.at_ns, (begin_ns, end_ns)).tolist()
+        chosen = slice(max(0, first - 1), end)  # the one before the first holds until that
+        at = places(self._trace, series.at_ns[chosen])
+        ends = np.append(at[1:], min(rows.stop, len(steps))) if len(at) else at
+        values = series.values[chosen]
+        seen = (ends > at) & (at >= 0) & np.isfinite(values)
         left = scale.x(at[seen])
-        return left, np.maximum(scale.x(ends[seen]), left + 1), series.values[seen]
+        return left, np.maximum(scale.x(ends[seen]), left + 1), values[seen]
 
     def _y(self, place: int, lane: Lane, values: Float) -> Int32:
         ratio, area = self.devicePixelRatioF(), self._line_rect(place)

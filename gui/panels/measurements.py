@@ -8,7 +8,7 @@ from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QSizePolicy, QVB
 
 from engine.protocol import Family
 from engine.trace.energy import energy_counters
-from engine.trace.metrics import Measured, summary
+from engine.trace.metrics import METRICS, Measured, summary
 from engine.trace.phases import Phase
 from engine.trace.store import GenerationRecord, Trace
 from engine.trace.wording import formatted as formatted
@@ -119,7 +119,8 @@ class MeasurementsPanel(QWidget):
         for key, headline in zip(HEADLINES[family], self._headlines, strict=True):
             headline.setProperty("metric", key)
             headline.show_value(NAMES[key], *_headline(self.measured[key]), explain(self.measured[key]))
-        energy = ENERGY if energy_counters(self._trace) else ()
+        counted = ENERGY if energy_counters(self._trace) else ()
+        energy = (key for key in counted if family in METRICS[key].families)
         for key, cell in zip_longest((*ROWS[family], *energy), self._cells):
             self._show_cell(cell, key)
         for (key, _, _), cell in zip(SHARES, self._shares, strict=True):
