@@ -151,7 +151,7 @@ def test_one_key_begins_it_and_stops_it(conductor: Conductor, host: ScriptedHost
 def test_without_marks_it_goes_on_to_drawing(conductor: Conductor, host: ScriptedHost) -> None:
     ready(conductor, host)
     conductor.window.actions_["instrument"].trigger()
-    say(conductor, host, StateChanged(0, EngineState.RUNNING), started(7), decode(10**12, 10**6))
+    say(conductor, host, StateChanged(0, EngineState.RUNNING), APART, started(7), decode(10**12, 10**6))
     conductor.frame()
     assert host.sent[-1] == Alternate("detail", "step")
     say(conductor, host, Failed(0, "'detail' is step already: choose another value.", "", "alternate"))
