@@ -127,7 +127,7 @@ class Workbench:
         ] = {}  # by the number of the configuration, once a step ran under it
         self.past = PastSteps()
         self._generation_count = 0
-        asked = as_chosen(tuple((k, v) for k, v in command.settings if k != "precision"))
+        asked = as_chosen(self.live, tuple((k, v) for k, v in command.settings if k != "precision"))
         refused = self.apply(asked)
         self.detail_choice = DetailChoice(self, self._deepest())
         if is_given_up():  # maybe while a draft model was loaded, which alone was refused then
@@ -218,7 +218,7 @@ class Workbench:
     def change(self, settings: Configuration) -> None:
         """Change settings now, between two steps; what was asked for and what came of it is one event."""
         begin_ns = perf_counter_ns()
-        changes = self.apply(as_chosen(settings))
+        changes = self.apply(as_chosen(self.live, settings))
         self.configuration = self.next_configuration()
         self.memory.soon()
         end_ns = perf_counter_ns()

@@ -89,14 +89,14 @@ class AutoDetail:
     def apply(self, live: LiveModel, value: SettingValue) -> None:
         """Counts from the next step on."""
         if value not in ("on", "off"):
-            raise SettingRefused(f"'{self.key}' is on or off, not '{value}'.")
+            raise SettingRefused(f"Detail is chosen by its cost or it is not: on or off, not '{value}'.")
         live.auto_detail = value == "on"
 
 
-def as_chosen(settings: Configuration) -> Configuration:
+def as_chosen(live: LiveModel, settings: Configuration) -> Configuration:
     """Settings that somebody asks for: who chooses a level of detail does not want it to be chosen otherwise."""
     keys = {key for key, _ in settings}
-    if DetailLevel.key in keys and AutoDetail.key not in keys:
+    if live.auto_detail and DetailLevel.key in keys and AutoDetail.key not in keys:
         return (*settings, (AutoDetail.key, "off"))
     return settings
 
