@@ -75,8 +75,9 @@ class Conductor(QObject):
         self.meter = FrameMeter()
         self.sharing = Sharing(window, engine)
         self._trial: InstrumentTrial | None = None
-        window.telemetry.sampled = telemetry is not None
+        window.telemetry.set_sampled(telemetry is not None)
         self._surroundings = Surroundings(engine, window.messages, telemetry, self._is_looked_at, self)
+        self._surroundings.ended.connect(self._sensors_ended)
         self._timer = QTimer(self)
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
         self._timer.setInterval(FRAME_MS)
@@ -128,6 +129,10 @@ class Conductor(QObject):
         window.meter.show_engine(engine.trace, engine.place, engine.state)
         self._show_work()
         return changed
+
+    @Slot()
+    def _sensors_ended(self) -> None:
+        self.window.telemetry.set_sampled(False)
 
     def _is_looked_at(self) -> bool:
         """Whether the window can be seen: on screen, and not folded away."""

@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from time import perf_counter_ns
 
-from PySide6.QtCore import QObject, Slot
+from PySide6.QtCore import QObject, Signal, Slot
 
 from engine.protocol import (
     DisplayReport,
     EngineEnded,
     EngineStarted,
     EngineState,
-    TelemetryEnded,
     TelemetrySampled,
 )
 from engine.telemetry.process import Telemetry
@@ -27,6 +26,8 @@ REPORT_EVERY_NS = 2_000_000_000
 
 class Surroundings(QObject):
     """Feeds samples of the machine to the trace. `looked_at`: whether the window can be seen."""
+
+    ended = Signal()  # sensors are not read any more
 
     def __init__(
         self,
@@ -72,8 +73,9 @@ class Surroundings(QObject):
             if isinstance(event, TelemetrySampled):
                 for note in event.notes:
                     self._messages.show_message(Kind.INFO, note, about="sensors")
-            elif isinstance(event, TelemetryEnded) and event.sentence:
+            elif event.sentence:
                 self._messages.show_message(Kind.WARNING, event.sentence, about="sensors")
+                self.ended.emit()
 
     def look(self, display: DisplayCost | None) -> tuple[MachineWarning, ...]:
         """Called a few times a second: what is wrong now. `display`: goes into the trace while steps are made."""

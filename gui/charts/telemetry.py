@@ -36,6 +36,7 @@ class TelemetryChart(StepPlot):
         self._lanes: list[Lane] = []
         self._ceilings: dict[str, float] = {}
         self._seen = -1
+        self._sampled = True
 
     # ------------------------------------------------------------ state
 
@@ -65,10 +66,11 @@ class TelemetryChart(StepPlot):
         telemetry = self._trace.telemetry
         if self._lanes:
             return ""
-        return telemetry.ended or (SOON if self.sampled else NOT_SAMPLED)
+        return telemetry.ended or (SOON if self._sampled else NOT_SAMPLED)
 
-    #: Whether anything samples at all; else the chart says so.
-    sampled = True
+    def set_sampled(self, sampled: bool) -> None:
+        """Whether anything reads sensors at all; else the chart says so."""
+        self._sampled = sampled
 
     # ------------------------------------------------------------ drawing
 

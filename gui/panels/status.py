@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from PySide6.QtWidgets import QLabel, QStatusBar
 
-from engine.protocol import EngineState, ObserverReport, PartCompared
+from engine.protocol import EngineState, ObserverReport, PartCompared, RecordingReport
 from engine.trace.alternation import SelfTest
 from engine.trace.effects import trust
 from engine.trace.observer import (
@@ -54,7 +54,8 @@ class ObserverMeter:
         drawing = part_compared(trace, DISPLAY)
         trusted = self._trusted(trace) if marks or drawing else None
         set_text(self._instrument, doing or instrument_text(cost, marks))
-        self._instrument.setToolTip(instrument_tip(cost, marks, drawing, trusted))
+        recording = trace.recording[-1] if trace.recording else None
+        self._instrument.setToolTip(instrument_tip(cost, marks, drawing, trusted, recording))
         set_text(self._display, display_text(display, drawing))
         self._display.setToolTip(display_tip(display, drawing, trusted))
 
@@ -122,6 +123,7 @@ def instrument_tip(
     marks: PartCompared | None = None,
     drawing: PartCompared | None = None,
     trusted: SelfTest | None = None,
+    recording: RecordingReport | None = None,
 ) -> str:
     """What measuring costs, in full."""
     if cost is None:
@@ -131,6 +133,10 @@ def instrument_tip(
         f" + {units.duration(cost.emit_ns)} for handing a step over (processor time, at every step)"
         f" = {units.duration(cost.share * cost.step_ns)} of a median decode step of {units.duration(cost.step_ns)}."
     ]
+    if recording is not None:
+        lines.append(
+            f"Writing a step down takes {units.duration(recording.ns_per_step)} of another thread's time."
+        )
     if marks is None and drawing is None:
         lines.append("Press I to let marks and drawing take turns with none.")
     else:

@@ -14,11 +14,13 @@ from engine.protocol import (
     TelemetrySampled,
 )
 from engine.telemetry.process import Sample
+from gui.charts.telemetry import NOT_SAMPLED
 from gui.conductor import Conductor
 from gui.engine_thread import EngineThread
 from gui.main_window import MainWindow
 from gui.settings_store import SettingsStore
 from tests.engine.trace.building import T0, loaded
+from tests.gui import synthetic
 from tests.gui.building import Hosts, ScriptedHost
 from tests.gui.conftest import settle
 from tests.gui.test_conductor import say
@@ -142,6 +144,10 @@ def test_missing_sensors_are_told_in_a_sentence(
     telemetry.samples = [TelemetryEnded(T0, "Sensors are not read any more.")]
     say(conductor, host)
     assert sentences(conductor) == ["Sensors are not read any more."]
+    say(
+        conductor, host, loaded(), *synthetic.events(3, synthetic.Shape(layers=1))
+    )  # another model, another trace
+    assert conductor.window.telemetry._empty_sentence() == NOT_SAMPLED
 
 
 def test_a_sample_does_not_end_what_the_engine_is_at(

@@ -111,7 +111,7 @@ def test_it_says_why_there_is_nothing_to_see(chart: TelemetryChart) -> None:
     chart.set_trace(trace)
     chart.refresh()
     assert chart._empty_sentence() == SOON
-    chart.sampled = False
+    chart.set_sampled(False)
     assert chart._empty_sentence() == NOT_SAMPLED
     trace.append(TelemetryEnded(T0, "The process ended."))
     assert chart._empty_sentence() == "The process ended."
