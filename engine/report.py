@@ -41,7 +41,15 @@ from engine.trace.kernels import TopEntry
 from engine.trace.metrics import Measured, summary
 from engine.trace.observer import instrument_cost, marks_compared
 from engine.trace.phases import LABELS, Phase, StepKind
-from engine.trace.records import Record, cycle_record, event_record, step_record, summary_record
+from engine.trace.records import (
+    Record,
+    cycle_record,
+    event_record,
+    instrument_record,
+    step_record,
+    summary_record,
+    warning_record,
+)
 from engine.trace.sameness import Sameness
 from engine.trace.store import KINDS, Trace
 from engine.trace.wording import result_line
@@ -97,7 +105,7 @@ class JsonReport:
 
     def _warnings(self, trace: Trace) -> None:
         for mark in trace.warnings[self._warned :]:
-            self._line({"event": "warning", "step": mark.step, "at_ns": mark.at_ns, **asdict(mark.warning)})
+            self._line(warning_record(mark))
         self._warned = len(trace.warnings)
 
     def summary(self, trace: Trace) -> None:
@@ -105,8 +113,9 @@ class JsonReport:
         measured = list(summary(trace).values())
         if model := cycle_record(trace):
             self._line(model)
-        record = summary_record(len(trace.steps), len(trace.tokens), measured)
-        self._line({**record, "instrument": instrument_record(trace)})
+        if record := instrument_record(trace):
+            self._line(record)
+        self._line(summary_record(len(trace.steps), len(trace.tokens), measured))
 
 
 class TextReport:
@@ -199,17 +208,6 @@ class TextReport:
             self._note(line)
         for line in instrument_lines(trace):
             self._note(line)
-
-
-def instrument_record(trace: Trace) -> Record:
-    """What the instrument cost, as plain values; None where it was not measured."""
-    cost = instrument_cost(trace, trace.observer[-1] if trace.observer else None)
-    compared, trusted = marks_compared(trace), trust(trace)
-    return {
-        "cost": asdict(cost) if cost else None,
-        "marks": asdict(compared) if compared else None,
-        "self_test": asdict(trusted) if trusted else None,
-    }
 
 
 def instrument_lines(trace: Trace) -> list[str]:

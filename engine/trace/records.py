@@ -25,9 +25,11 @@ from engine.protocol import (
     TelemetrySampled,
 )
 from engine.trace.cycle_model import decode_models, prefill_models
+from engine.trace.effects import trust
 from engine.trace.metrics import Measured, as_json
+from engine.trace.observer import instrument_cost, marks_compared
 from engine.trace.phases import PHASE_COUNT, Phase, Role
-from engine.trace.store import NO_LATENCY, Trace
+from engine.trace.store import NO_LATENCY, Trace, WarningMark
 
 Record = dict[str, Any]
 
@@ -102,6 +104,26 @@ def summary_record(steps: int, tokens: int, measured: Sequence[Measured]) -> Rec
     """The metrics of so many steps and tokens, each with its unit and the count that it stands on."""
     metrics = {each.metric.key: as_json(each) for each in measured}
     return {"event": "summary", "steps": steps, "tokens": tokens, "metrics": metrics}
+
+
+def warning_record(mark: WarningMark) -> Record:
+    """Something about the machine that makes steps doubtful, and before which step it was noticed."""
+    return {"event": "warning", "step": mark.step, "at_ns": mark.at_ns, **asdict(mark.warning)}
+
+
+def instrument_record(trace: Trace) -> Record | None:
+    """What the instrument cost, as plain values; None in it where a part was not measured, None where nothing was."""
+    cost = instrument_cost(trace, trace.observer[-1] if trace.observer else None)
+    compared = marks_compared(trace)
+    if cost is None and compared is None:
+        return None
+    trusted = trust(trace)
+    return {
+        "event": "instrument",
+        "cost": asdict(cost) if cost else None,
+        "marks": asdict(compared) if compared else None,
+        "self_test": asdict(trusted) if trusted else None,
+    }
 
 
 def model_record(model: ModelFacts) -> Record:

@@ -283,7 +283,7 @@ def test_sensors_are_read_beside_a_run_and_the_instrument_is_measured(
         False,
     )
     assert ended["ended"]
-    found = records[-1]["instrument"]
+    (found,) = (record for record in records if record["event"] == "instrument")
     assert (
         found["marks"]["effect"]["low"]
         <= found["marks"]["effect"]["ratio"]
