@@ -17,6 +17,7 @@ from engine.front import Front
 from engine.prefill_walk import PrefillWalk
 from engine.prompt_files import prompt_text
 from engine.protocol import (
+    Alternate,
     Calibrate,
     Calibrated,
     CaptureStep,
@@ -24,6 +25,7 @@ from engine.protocol import (
     Change,
     Command,
     Configuration,
+    EngineStarted,
     EngineState,
     Event,
     Failed,
@@ -52,13 +54,17 @@ from engine.report import (
     print_settings,
     print_walk,
 )
+from engine.telemetry.process import TelemetryProcess
+from engine.telemetry.sensors import EVERY_S
 from engine.trace.chrome_trace import write_chrome_trace
 from engine.trace.export import ExportRefused
+from engine.trace.phases import Detail
 from engine.walk import SHORTEST, Walk
 
 Answer = TypeVar("Answer")
 
 BAD_INPUT = 2
+DEFAULT_HZ, SLOWEST_HZ, FASTEST_HZ = 1 / EVERY_S, 0.1, 10.0  # of reading sensors
 INTERRUPTED = 130
 
 
@@ -190,7 +196,23 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--capture-to", type=Path, metavar="FILE", help="write that as a Chrome trace (JSON), to a new file"
     )
-    parser.add_argument("--detail", choices=("step", "phase", "layer", "core"), help="how deep to measure")
+    parser.add_argument(
+        "--detail",
+        choices=("step", "phase", "layer", "core", "auto"),
+        help="how deep to measure; auto: as deep as costs under 1 %% of a step (default: layer, if there are any)",
+    )
+    parser.add_argument(
+        "--measure-instrument",
+        action="store_true",
+        help="let the detail take turns with none from the first token on, and say what it costs (128 tokens or more)",
+    )
+    parser.add_argument(
+        "--sensors",
+        type=float,
+        default=DEFAULT_HZ,
+        metavar="HZ",
+        help="how often a process of its own reads the sensors of the machine; 0: never (default: %(default)g)",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line, a summary last")
     parser.set_defaults(run=run)
 
@@ -220,8 +242,10 @@ def _add_walk(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Generate once and report every step."""
     settings = parse_settings(options.set)
-    if options.detail:
+    if options.detail and options.detail != "auto":
         settings = (*settings, ("detail", options.detail))
+    elif "auto_detail" not in dict(settings):  # every run of a script sees the same, unless it says otherwise
+        settings = (*settings, ("auto_detail", "on" if options.detail == "auto" else "off"))
     script = parse_script(options.at)
     prompt = make_prompt(options, options.prompt)
     joins = parse_joins(options)
@@ -230,7 +254,23 @@ def run(options: argparse.Namespace) -> int:
     if options.training_step is not None:
         probes[options.training_step] = ProbeTraining(options.mixed, options.accumulate)
     check_capture(options)
-    front = Running(report, script, probes, joins, options.calibrate, options.capture, options.capture_to)
+    if not (options.sensors == 0 or SLOWEST_HZ <= options.sensors <= FASTEST_HZ):
+        raise BadInput(
+            f"Sensors can be read {SLOWEST_HZ:g} to {FASTEST_HZ:g} times a second, or never (0),"
+            f" not {options.sensors:g}."
+        )
+    telemetry = TelemetryProcess(1 / options.sensors) if options.sensors else None
+    front = Running(
+        report,
+        script,
+        probes,
+        joins,
+        options.calibrate,
+        options.capture,
+        options.capture_to,
+        telemetry,
+        options.measure_instrument,
+    )
     return front.run(Load(options.model, options.device, settings), generate_of(options, prompt))
 
 
@@ -252,9 +292,16 @@ class Running(Front):
         calibrate: bool = False,
         capture: int | None = None,
         capture_to: Path | None = None,
+        telemetry: TelemetryProcess | None = None,
+        measures_instrument: bool = False,
     ) -> None:
-        """`capture`: the step that is captured in depth; `capture_to`: the file in which that is written."""
+        """`capture`: the step that is captured in depth; `capture_to`: the file in which that is written.
+
+        `telemetry`: reads the sensors, not started. `measures_instrument`: let the detail take turns with none.
+        """
         super().__init__()
+        self._telemetry = telemetry
+        self._measures_instrument = measures_instrument
         self._report = report
         self._script = dict(script)
         self._probes = dict(probes or {})
@@ -267,10 +314,15 @@ class Running(Front):
         """Load, generate, report; returns the exit code."""
         self._generate = generate
         interrupted = False
+        if self._telemetry is not None:
+            self._telemetry.start()
         try:
             self.converse(load)
         except KeyboardInterrupt:
             interrupted = True
+        finally:
+            if self._telemetry is not None:
+                self._telemetry.stop()
         if len(self.trace.steps) and not self.problem:
             for step, settings in sorted(self._script.items()):
                 self._report.problem(f"The settings {settings} for step {step} were never reached.")
@@ -286,12 +338,25 @@ class Running(Front):
             raise BadInput(self.problem)
         return INTERRUPTED if interrupted else 0
 
+    def take(self, event: Event) -> None:
+        """Note the event, answer it, and note what sensors have said meanwhile."""
+        super().take(event)
+        if self._telemetry is not None:
+            for sample in self._telemetry.receive():
+                super().take(sample)
+
     def answer(self, event: Event) -> None:
         """Report; then the next command, where it is time for one."""
         self._report.event(event, self.trace)
         match event:
+            case EngineStarted() if self._telemetry is not None:
+                self._telemetry.watch(event.pid, event.devices)
             case ModelLoaded():
                 self._check_script(event)
+            case StepEnded() if self._measures_instrument and event.tokens:
+                self._measures_instrument = False
+                self.send(Alternate("detail", str(Detail.STEP)))
+                self._change_before(event.index + 1)
             case StateChanged(state=EngineState.READY) | Calibrated(origin="measured"):
                 self._go_on()
             case StepEnded():
@@ -445,7 +510,8 @@ def walk(options: argparse.Namespace) -> int:
             f"A stretch of {options.tokens} tokens is too short to compare: use {SHORTEST} or more."
         )
     walked = Walk(options.tokens, lambda name: print(f"{name} …", file=sys.stderr, flush=True))
-    load = Load(options.model, options.device, parse_settings(options.set))
+    settings = (("auto_detail", "off"), *parse_settings(options.set))  # a station differs in one thing
+    load = Load(options.model, options.device, settings)
     rows = walked.run(load, Generate(Prompt(read_prompt(options.prompt))))
     print_walk(rows, options.json, sys.stdout)
     if walked.problem:

@@ -296,12 +296,13 @@ class SettingFacts:
 
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
-    """A device that a model can run on: "cpu", "cuda:0", …"""
+    """A device that a model can run on: "cpu", "cuda:0", … `identity`: its driver's name for it, where known."""
 
     device: str
     label: str
     memory_bytes: int
     available_bytes: int
+    identity: str = ""
 
 
 class Family(StrEnum):
@@ -729,7 +730,10 @@ class GenerationEnded:
 
 @dataclass(frozen=True, slots=True)
 class SettingsChanged:
-    """Settings changed before step `step`: what was requested, what is effective, what the switch cost."""
+    """Settings changed before step `step`: what was requested, what is effective, what the switch cost.
+
+    `cause`: why the engine changed them by itself ("": it was told to).
+    """
 
     at_ns: int
     step: int
@@ -737,6 +741,7 @@ class SettingsChanged:
     switch_ns: int
     configuration: int
     effective: Configuration
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -826,16 +831,122 @@ class MemorySampled:
     cache_bytes: int
     device_allocated_bytes: int | None = None
     device_reserved_bytes: int | None = None
+    process_peak_bytes: int | None = None  # the most that was ever resident
+    device_peak_bytes: int | None = None  # the most that was ever allocated, since the model was loaded
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSample:
+    """An accelerator, as its driver describes it at one moment. What the driver does not say is None.
+
+    `device`: as the engine names it ("cuda:0"). `utilization`: share of the last moments in which anything ran on it.
+    `energy_j`: a counter of any beginning. `throttled`: what holds its clock down (empty: nothing does). `others`:
+    (process id, bytes or None) of the programs that use it beside the engine.
+    """
+
+    device: str
+    memory_used_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    utilization: float | None = None
+    power_w: float | None = None
+    energy_j: float | None = None
+    temperature_c: float | None = None
+    clock_hz: float | None = None
+    memory_clock_hz: float | None = None
+    throttled: tuple[str, ...] | None = None
+    others: tuple[tuple[int, int | None], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetrySampled:
+    """The machine at one moment, as read outside of the engine. A sensor that is absent gives None, never 0.
+
+    Shares and rates are of the time since the sample before. `took_ns`: processor time that reading has cost since
+    then. `cpu`: share of all processors' time in use; `engine_cpu`, `others_cpu`: processors (1.0 is one) that the
+    engine, and that neither the engine nor its front end kept busy. `steal`: share that the host of a virtual machine
+    took away. `load`: programs that want to run, over the last minute. `engine_bytes`: resident memory of the engine.
+    `energy_j`: of the processor packages and their memory, a counter of any beginning. `debugger`: the program that is
+    attached to the engine ("": none). `notes`: sentences about sensors that are missing, or have just gone.
+    """
+
+    at_ns: int
+    took_ns: int
+    processors: int
+    cpu: float | None = None
+    engine_cpu: float | None = None
+    others_cpu: float | None = None
+    steal: float | None = None
+    load: float | None = None
+    engine_bytes: int | None = None
+    memory_used_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    clock_hz: float | None = None
+    temperature_c: float | None = None
+    energy_j: float | None = None
+    throttled: bool | None = None
+    on_battery: bool | None = None
+    debugger: str | None = None
+    devices: tuple[DeviceSample, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetryEnded:
+    """Sensors are not read any more. `sentence`: why, "" where that was asked for."""
+
+    at_ns: int
+    sentence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ObserverReport:
-    """What measuring costs: marks a step, one mark's measured cost, and handing steps over (mean a step)."""
+    """What measuring costs: marks a step, one mark's measured cost, and handing steps over (mean a step).
+
+    `tracer`: what looks into every call of the engine's thread (a debugger of Python, say); "" for nothing.
+    """
 
     at_ns: int
     marks_per_step: int
     mark_cost_ns: float
     emit_ns_per_step: float
+    tracer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DisplayReport:
+    """What drawing costs, as in gui.frame_meter: processor time of the thread that draws."""
+
+    at_ns: int
+    frame_ns: float | None
+    frames_per_second: float
+    core_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingReport:
+    """What writing a session down costs: processor time of whoever writes, mean a step since the report before."""
+
+    at_ns: int
+    steps: int
+    ns_per_step: float
+
+
+@dataclass(frozen=True, slots=True)
+class PartCompared:
+    """What a part of the instrument does to a step: its wall time with the part over that without it, in turns.
+
+    `part`: "marks", "display", "recording". `ratio`, `low`, `high`: as in engine.trace.statistics.Effect; None with too
+    few pairs. `detail`: what was compared.
+    """
+
+    at_ns: int
+    step: int
+    part: str
+    ratio: float | None
+    low: float | None
+    high: float | None
+    pairs: int
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -884,7 +995,12 @@ Event = (
     | Calibrated
     | FloorBeaten
     | MemorySampled
+    | TelemetrySampled
+    | TelemetryEnded
     | ObserverReport
+    | DisplayReport
+    | RecordingReport
+    | PartCompared
     | Failed
     | EngineEnded
 )

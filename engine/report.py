@@ -28,15 +28,28 @@ from engine.protocol import (
     SettingsChanged,
     SettingValue,
     StepEnded,
+    TelemetryEnded,
+    TelemetrySampled,
 )
 from engine.trace import cycle_model
 from engine.trace.agreement import agreement_sentences
+from engine.trace.alternation import PAIR_LOOKS, SelfTest
 from engine.trace.capture_record import capture_record
+from engine.trace.effects import AlternationEffect, trust
 from engine.trace.generation_view import writes
 from engine.trace.kernels import TopEntry
 from engine.trace.metrics import Measured, summary
+from engine.trace.observer import instrument_cost, marks_compared
 from engine.trace.phases import LABELS, Phase, StepKind
-from engine.trace.records import Record, cycle_record, event_record, step_record, summary_record
+from engine.trace.records import (
+    Record,
+    cycle_record,
+    event_record,
+    instrument_record,
+    step_record,
+    summary_record,
+    warning_record,
+)
 from engine.trace.sameness import Sameness
 from engine.trace.store import KINDS, Trace
 from engine.trace.wording import result_line
@@ -63,12 +76,14 @@ class Report(Protocol):
 
 
 class JsonReport:
-    """One JSON object a line: model, generation, joined, step, kernels, sequences, beams, mark, memory, observer,
-    shape, calibrated, floor_beaten, and end; cycle_model and summary are the last.
+    """One JSON object a line: model, generation, joined, step, kernels, sequences, beams, mark, memory, telemetry,
+    warning, observer, turns, shape, calibrated, floor_beaten, and end; cycle_model, instrument and summary are the
+    last.
     """
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
+        self._warned = 0
 
     def _line(self, record: Record) -> None:
         print(json.dumps(record, ensure_ascii=False), file=self._out, flush=True)
@@ -85,12 +100,21 @@ class JsonReport:
             self._line(capture_record(trace, event.step - trace.first_index))
         elif record := event_record(event):
             self._line(record)
+        if isinstance(event, TelemetrySampled):
+            self._warnings(trace)
+
+    def _warnings(self, trace: Trace) -> None:
+        for mark in trace.warnings[self._warned :]:
+            self._line(warning_record(mark))
+        self._warned = len(trace.warnings)
 
     def summary(self, trace: Trace) -> None:
         """The metrics, each with its unit and the count that it stands on."""
         measured = list(summary(trace).values())
         if model := cycle_record(trace):
             self._line(model)
+        if record := instrument_record(trace):
+            self._line(record)
         self._line(summary_record(len(trace.steps), len(trace.tokens), measured))
 
 
@@ -101,6 +125,7 @@ class TextReport:
         self._out = out
         self._notes = notes
         self._activity = ""
+        self._warned = 0
 
     def _note(self, text: str) -> None:
         print(text, file=self._notes, flush=True)
@@ -140,6 +165,14 @@ class TextReport:
                 self._note(calibration_line(event))
             case FloorBeaten():
                 self._note(beaten_line(event))
+            case TelemetrySampled():
+                for note in event.notes:
+                    self._note(f"\n{note}")
+                for mark in trace.warnings[self._warned :]:
+                    self._note(f"\n[step {mark.step}: {mark.warning.sentence} {mark.warning.remedy}]")
+                self._warned = len(trace.warnings)
+            case TelemetryEnded(sentence=sentence) if sentence:
+                self._note(f"\n{sentence}")
             case GenerationEnded():
                 if writes(trace):
                     print(event.tail, file=self._out, flush=True)
@@ -173,6 +206,40 @@ class TextReport:
         self._note(phase_table(trace))
         for line in cycle_model.lines(trace):
             self._note(line)
+        for line in instrument_lines(trace):
+            self._note(line)
+
+
+def instrument_lines(trace: Trace) -> list[str]:
+    """What the instrument cost, in words; nothing where nothing is known."""
+    lines = []
+    cost = instrument_cost(trace, trace.observer[-1] if trace.observer else None)
+    if cost is not None:
+        lines.append(
+            f"the instrument took {cost.share:.2%} of a median decode step: {cost.marks} marks × {cost.mark_ns:.0f} ns"
+            f" + {cost.emit_ns / 1e3:.1f} µs for handing it over"
+        )
+    compared = marks_compared(trace)
+    if compared is not None:
+        lines.append(compared_line(compared, trust(trace)))
+    return lines
+
+
+def compared_line(found: AlternationEffect, trusted: SelfTest | None) -> str:
+    """What marks did to a step by taking turns with none, and what could have been told at all."""
+    effect = found.effect
+    if effect.ratio is None or effect.low is None or effect.high is None:
+        return (
+            f"detail {found.first} against {found.second}: {found.pairs} pairs of turns are too few for a number;"
+            f" make {2 * PAIR_LOOKS[0]} tokens or more"
+        )
+    line = (
+        f"detail {found.first} against {found.second}, taking turns: {effect.ratio:.3f}× the time of a step"
+        f" (95 % interval {effect.low:.3f} to {effect.high:.3f}, {effect.count} pairs)"
+    )
+    if trusted is not None:
+        line += f"; against itself ± {trusted.half_width:.1%}, {trusted.covered} of {trusted.tried} intervals held 1"
+    return line
 
 
 def training_line(trace: Trace, row: int) -> str:

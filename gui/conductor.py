@@ -25,10 +25,12 @@ from engine.protocol import (
     Progress,
     SettingsChanged,
 )
+from engine.telemetry.process import Telemetry
 from engine.trace.chrome_trace import write_chrome_trace
 from engine.trace.phases import Role
 from gui.engine_thread import EngineThread
 from gui.frame_meter import FrameMeter
+from gui.instrument_trial import InstrumentTrial, Stage
 from gui.main_window import MainWindow
 from gui.options import free_path
 from gui.panels.message_bar import Kind
@@ -38,6 +40,7 @@ from gui.panels.progress_strip import DOWNLOAD, prefill_progress
 from gui.settings_store import SettingsStore
 from gui.sharing import Sharing
 from gui.shortcuts import ShortcutSheet
+from gui.surroundings import Surroundings
 from gui.view_state import is_preparation
 
 FRAME_MS = 33
@@ -49,8 +52,14 @@ class Conductor(QObject):
     """Connects an engine to a window. `autorun`: what to generate as soon as the first model is loaded."""
 
     def __init__(
-        self, window: MainWindow, engine: EngineThread, store: SettingsStore, autorun: Generate | None = None
+        self,
+        window: MainWindow,
+        engine: EngineThread,
+        store: SettingsStore,
+        autorun: Generate | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
+        """`telemetry`: where samples of the machine come from; None: nothing is sampled."""
         super().__init__(window)
         self.window = window
         self.engine = engine
@@ -65,6 +74,10 @@ class Conductor(QObject):
         self._next_numbers_ns = 0
         self.meter = FrameMeter()
         self.sharing = Sharing(window, engine)
+        self._trial: InstrumentTrial | None = None
+        window.telemetry.set_sampled(telemetry is not None)
+        self._surroundings = Surroundings(engine, window.messages, telemetry, self._is_looked_at, self)
+        self._surroundings.ended.connect(self._sensors_ended)
         self._timer = QTimer(self)
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
         self._timer.setInterval(FRAME_MS)
@@ -87,8 +100,11 @@ class Conductor(QObject):
 
     @Slot()
     def frame(self) -> None:
-        """Take events, then bring up to date what they changed."""
+        """Take events, then bring up to date what they changed; nothing while a trial wants the window still."""
+        if self._trial is not None and self._trial.frame(perf_counter_ns()):
+            return
         self.engine.drain()
+        self._surroundings.frame()
         trace, navigation = self.engine.trace, self.window.navigation
         if navigation.count != len(trace.steps):
             navigation.trace_grew(len(trace.steps))
@@ -107,10 +123,25 @@ class Conductor(QObject):
         changed = window.measurements.refresh()
         if changed:
             window.switchboard.refresh_effects()
-        window.meter.show_costs(engine.trace, engine.last_observer, self.meter.cost())
+        cost = self.meter.cost()
+        window.meter.show_costs(engine.trace, engine.last_observer, cost, self._trial_progress())
+        window.meter.show_warnings(self._surroundings.look(cost))
         window.meter.show_engine(engine.trace, engine.place, engine.state)
         self._show_work()
         return changed
+
+    @Slot()
+    def _sensors_ended(self) -> None:
+        self.window.telemetry.set_sampled(False)
+
+    def _is_looked_at(self) -> bool:
+        """Whether the window can be seen: on screen, and not folded away."""
+        return self.window.isVisible() and not self.window.isMinimized()
+
+    def _trial_progress(self) -> str:
+        if self._trial is not None and self._trial.stage is Stage.OVER:
+            self._trial = None
+        return self._trial.progress if self._trial is not None else ""
 
     def _show_work(self) -> None:
         """What takes long between two steps shows how far it is, and so does a long prompt."""
@@ -240,6 +271,8 @@ class Conductor(QObject):
 
     @Slot(object)
     def _failed(self, failed: Failed) -> None:
+        if failed.command == "alternate" and self._trial is not None:
+            self._trial.refused(perf_counter_ns())
         about = failed.command or "failed"
         again = self._again() if failed.command == "load" and self._stage == DOWNLOAD else None
         if failed.command == "capture" and self.engine.state in BUSY:
@@ -252,6 +285,9 @@ class Conductor(QObject):
     def _settings_changed(self, event: SettingsChanged) -> None:
         self.window.switchboard.show_change(event)
         self._show_precision(event.effective)
+        if event.cause:
+            told = ", ".join(f"{change.key} is {change.effective} now" for change in event.changes)
+            self._noted(f"{told}, since {event.cause}. Choose a level yourself to keep it.")
         for change in event.changes:
             if change.reason:
                 asked = f"{change.key} = {change.requested} was asked for, {change.effective} is in force"
@@ -376,6 +412,7 @@ class Conductor(QObject):
             "role": lambda: navigation.set_role(Role((navigation.role + 1) % len(Role))),
             "axis": self._switch_axis,
             "alternate": lambda: self._about_last_change(self.window.switchboard.alternate),
+            "instrument": self.measure_instrument,
             "compare": lambda: self._about_last_change(self.window.switchboard.compare),
             "pick": self.pick_model,
             "prompt": self.window.prompt.focus_text,
@@ -462,6 +499,16 @@ class Conductor(QObject):
             return
         where = f"The capture is in {name}; open it with ui.perfetto.dev or chrome://tracing."
         self.window.messages.show_message(Kind.INFO, where, about="save capture")
+
+    def measure_instrument(self) -> None:
+        """Find out what marks and drawing cost, in turns; pressed again, stop that."""
+        if self._trial is not None:
+            self._trial.stop()
+            self._trial = None
+        elif self.engine.state is EngineState.RUNNING or self.engine.state is EngineState.READY:
+            self._trial = InstrumentTrial(self.engine, self.generate, self._noted, perf_counter_ns())
+        else:
+            self._noted("The instrument is measured while steps are made: load a model, or go on, first.")
 
     def clear(self) -> None:
         """Drop what was measured, after ending what runs."""

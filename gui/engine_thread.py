@@ -351,6 +351,10 @@ class EngineThread(QObject):
             self._insist()
         return took
 
+    def observe(self, event: Event) -> None:
+        """Fold in what was measured beside the engine: it goes the way of all events, and is no answer of its."""
+        self.trace.append(event)
+
     def _take(self, event: Event) -> None:
         if isinstance(event, ModelLoaded):
             self._begin_trace(event)

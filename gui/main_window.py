@@ -25,6 +25,7 @@ from gui.charts.latency import LatencyChart
 from gui.charts.layer_map import LayerMap
 from gui.charts.legend import PhaseLegend
 from gui.charts.step_timeline import StepTimeline
+from gui.charts.telemetry import TelemetryChart
 from gui.charts.token_strip import TokenStrip
 from gui.icons import application_icon, icon
 from gui.navigation import Navigation
@@ -95,7 +96,11 @@ class MainWindow(QMainWindow):
         self.layer_map = LayerMap(navigation)
         self.timeline = StepTimeline(navigation)
         self.legend = PhaseLegend(navigation)
-        self.charts: Sequence[Chart] = (self.legend, self.strip, self.latency, self.layer_map, self.timeline)
+        self.telemetry = TelemetryChart(navigation)
+        self.charts: Sequence[Chart] = (
+            *(self.legend, self.strip, self.latency, self.layer_map),
+            *(self.timeline, self.telemetry),
+        )
         self.kernels = KernelsPanel(navigation)
         for chart in self.charts[1:]:
             chart.addAction(self.actions_["capture"])
@@ -138,9 +143,12 @@ class MainWindow(QMainWindow):
             "switchboard": self._dock("Switchboard", self.switchboard, RIGHT),
             "timeline": self._dock("Step timeline", self.timeline, BOTTOM),
             "kernels": self._dock("Kernels", self.kernels, BOTTOM),
+            "telemetry": self._dock("Telemetry", self.telemetry, BOTTOM),
         }
         self.splitDockWidget(self.docks["timeline"], self.docks["kernels"], Qt.Orientation.Horizontal)
         self.docks["kernels"].hide()  # until a step is captured
+        self.tabifyDockWidget(self.docks["timeline"], self.docks["telemetry"])
+        self.docks["timeline"].raise_()
 
     def _dock(self, title: str, widget: QWidget, area: Qt.DockWidgetArea) -> QDockWidget:
         dock = QDockWidget(title, self)
@@ -179,7 +187,10 @@ class MainWindow(QMainWindow):
     def _make_menus(self) -> None:
         menus = {
             "&Session": ("pick", "prompt", "find", "", "export", "command", "picture", "", "restart", "quit"),
-            "&Run": ("run", "step", "stop", "generate", "join", "", "capture", "save_capture", "", "clear"),
+            "&Run": (
+                *("run", "step", "stop", "generate", "join", "", "capture", "save_capture", ""),
+                *("instrument", "", "clear"),
+            ),
             "&Charts": (
                 *("follow", "show_all", "zoom_in", "zoom_out", "pan_left", "pan_right", ""),
                 *("previous", "next", "slowest", "deselect", "", "role", "axis"),
@@ -288,6 +299,7 @@ class MainWindow(QMainWindow):
         for dock in self.docks.values():
             dock.setFloating(False)
             dock.setVisible(dock is not self.docks["kernels"])
+        self.docks["timeline"].raise_()
         for chart in (self.strip, self.latency, self.layer_map):
             chart.show()
         self.arrange()

@@ -7,7 +7,7 @@ from engine.trace.agreement import agreement, agreement_sentences
 from engine.trace.kernels import Capture
 from engine.trace.ledger import Span
 from engine.trace.phases import GROUPS, LABELS, Phase, StepKind
-from engine.trace.store import KINDS, NO_LATENCY, AnyMark, CaptureMark, Mark, Trace
+from engine.trace.store import KINDS, NO_LATENCY, AnyMark, CaptureMark, Mark, Trace, WarningMark
 from engine.trace.wording import change_sentences as change_sentences
 from engine.trace.wording import configuration_labels as configuration_labels
 from gui import units
@@ -111,6 +111,8 @@ def latency_sentence(trace: Trace, step: int) -> str:
 
 def mark_sentences(mark: AnyMark) -> list[str]:
     """What happened at a mark, a line each."""
+    if isinstance(mark, WarningMark):
+        return [mark.warning.sentence, mark.warning.remedy]
     if isinstance(mark, Mark):
         return change_sentences(mark.event)
     if isinstance(mark, CaptureMark):

@@ -4,6 +4,7 @@ What happens here is what a session orders: load, change settings, start, step. 
 """
 
 import inspect
+import sys
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -46,6 +47,7 @@ from engine.runtime.anatomy import find_anatomy
 from engine.runtime.caches import cache_bytes, new_cache
 from engine.runtime.capturing import Capture, do_again, why_not_again
 from engine.runtime.clocks import StampRecorder
+from engine.runtime.detail_choice import DetailChoice
 from engine.runtime.encoding import Encoding, encode_inputs
 from engine.runtime.floors import Before, Floors
 from engine.runtime.generation import Generation, Limits, Stepped
@@ -74,13 +76,14 @@ from engine.runtime.settings.base import Setting
 from engine.runtime.settings.conflicts import PROMPTS, UNEQUAL, why_excluded
 from engine.runtime.settings.decoding import own_decoding
 from engine.runtime.settings.execution import default_threads
+from engine.runtime.settings.instrumentation import as_chosen
 from engine.runtime.settings.resolve import apply_changes, apply_defaults
 from engine.runtime.settings.suited import suited
 from engine.runtime.settings.together import why_not_joined, why_not_padded
 from engine.runtime.telemetry import MemorySampler, Observer
 from engine.runtime.training_probe import ProbeRefused, training_step
 from engine.trace.floor import Fed
-from engine.trace.phases import StepKind
+from engine.trace.phases import Detail, StepKind
 
 _ENDED_BEFORE = "The generation ended before another sequence could join it: run that prompt by itself."
 CACHE_ARGUMENTS = ("past_key_values", "cache_params", "state")
@@ -124,7 +127,9 @@ class Workbench:
         ] = {}  # by the number of the configuration, once a step ran under it
         self.past = PastSteps()
         self._generation_count = 0
-        refused = self.apply(tuple((k, v) for k, v in command.settings if k != "precision"))
+        asked = as_chosen(self.live, tuple((k, v) for k, v in command.settings if k != "precision"))
+        refused = self.apply(asked)
+        self.detail_choice = DetailChoice(self, self._deepest())
         if is_given_up():  # maybe while a draft model was loaded, which alone was refused then
             self.close()
             raise LoadGivenUp
@@ -172,6 +177,10 @@ class Workbench:
         report.stage("")
         return (*facts, places.engine_facts(), places.model_facts())
 
+    def _deepest(self) -> Detail:
+        """The deepest level that is chosen without being asked for."""
+        return next(Detail(str(facts.default)) for facts in self.facts if facts.key == "detail")
+
     def _suited(self, setting: Setting) -> SettingFacts:
         facts = suited(setting.probe(self.live), self.live.facts)
         return replace(facts, turn_steps=TURN_STEPS.get(facts.key, 0))
@@ -209,7 +218,7 @@ class Workbench:
     def change(self, settings: Configuration) -> None:
         """Change settings now, between two steps; what was asked for and what came of it is one event."""
         begin_ns = perf_counter_ns()
-        changes = self.apply(settings)
+        changes = self.apply(as_chosen(self.live, settings))
         self.configuration = self.next_configuration()
         self.memory.soon()
         end_ns = perf_counter_ns()
@@ -444,7 +453,8 @@ class Run:
 
     def _is_awaited(self) -> bool:
         turns = self.alternation is not None and self.alternation.is_due
-        return turns or self._capture is not None or self._workbench.is_awaited()
+        due = self._workbench.detail_choice.is_due or self._capture is not None
+        return turns or due or self._workbench.is_awaited()
 
     @property
     def is_ahead(self) -> bool:
@@ -474,6 +484,7 @@ class Run:
         """Do one step and emit it; why the generation ended, or "". `held`: the user held the engine before it."""
         held = self._take_turn() or held
         held = self._workbench.make_missed() or held
+        held = self._follow_cost() or held
         self._workbench.follow_floors()
         context = self._work.context
         found = context.ids, context.cached, context.length
@@ -498,7 +509,11 @@ class Run:
             bench.emit(BeamsRanked(bench.step_index, self._number, stepped.beams))
         bench.step_index += 1
         bench.memory.after_step(bench.emit, end_ns)
-        bench.observer.after_step(bench.emit, len(stepped.codes) // 2 + 2, handing_ns)
+        marks = len(stepped.codes) // 2 + 2
+        bench.observer.after_step(bench.emit, marks, handing_ns)
+        wall_ns = _wall_ns(stepped.stamps)
+        resting = self.alternation is not None or self._capture is not None
+        bench.detail_choice.after_step(stepped.kind, wall_ns, marks, resting)
         self._last_end_ns = end_ns
         return stepped.end_reason
 
@@ -556,6 +571,13 @@ class Run:
         except AlternationRefused as refusal:
             self.end_alternation(str(refusal))
             return True
+
+    def _follow_cost(self) -> bool:
+        """Whether the level of detail was changed for the next step, by what it costs."""
+        busy = self.alternation is not None or self._capture is not None or self.is_ahead
+        if busy or self._work.context.beside is not None:
+            return False
+        return self._workbench.detail_choice.follow()
 
     def end_alternation(self, reason: str = "") -> None:
         """Let the values take turns no more, where they did."""
@@ -650,3 +672,9 @@ class Run:
         if reason != "stopped":
             for _ in self._untold:
                 bench.emit(Failed(perf_counter_ns(), _ENDED_BEFORE, command="join"))
+
+
+def _wall_ns(stamps: bytes) -> int:
+    """From the first stamp of a step to the last."""
+    first, last = memoryview(stamps)[:8], memoryview(stamps)[-8:]
+    return int.from_bytes(last, sys.byteorder) - int.from_bytes(first, sys.byteorder)

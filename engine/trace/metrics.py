@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
+from engine.trace.energy import energy
 from engine.trace.generation_view import DECODE, NOT_JOINED, VERIFY, Bool, GenerationView, view_generations
 from engine.trace.generation_view import view_generation as view_generation
 from engine.trace.ledger import Int64
@@ -80,6 +81,7 @@ def summary(
         *acceptance(view),
     ]
     measured += phase_shares(view)
+    measured += energy_metrics(trace, generations, configuration)
     return {m.metric.key: m for m in measured}
 
 
@@ -464,6 +466,21 @@ def held(view: GenerationView) -> Measured:
     """What the user kept the engine waiting: in no latency, so it is told apart."""
     count = int(view.counted.sum())
     return Measured(METRICS["held"], float(view.held_ns[view.counted].sum()) if count else None, count)
+
+
+def energy_metrics(
+    trace: Trace, generations: Sequence[GenerationRecord] | None, configuration: int | None
+) -> tuple[Measured, Measured]:
+    """Energy per token and mean power over stretches of steps (see engine.trace.energy)."""
+    found = energy(trace, generations, configuration)
+    note = ""
+    if found.stretches:
+        several = f" in {found.stretches} stretches" if found.stretches > 1 else ""
+        note = f"over {found.seconds:.1f} s{several}; counted: {', '.join(found.counters)} alone"
+    return (
+        Measured(METRICS["energy_per_token"], found.per_token, found.tokens, note),
+        Measured(METRICS["mean_power"], found.power_w, found.stretches, note),
+    )
 
 
 def _count(key: str, count: int, note: str = "") -> Measured:

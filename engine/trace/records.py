@@ -5,6 +5,8 @@ from dataclasses import asdict
 from typing import Any
 
 from engine.protocol import (
+    AlternationEnded,
+    AlternationStarted,
     BeamsRanked,
     Calibrated,
     Event,
@@ -19,11 +21,15 @@ from engine.protocol import (
     SequencesEncoded,
     SettingsChanged,
     ShapeDefined,
+    TelemetryEnded,
+    TelemetrySampled,
 )
 from engine.trace.cycle_model import decode_models, prefill_models
+from engine.trace.effects import trust
 from engine.trace.metrics import Measured, as_json
+from engine.trace.observer import instrument_cost, marks_compared
 from engine.trace.phases import PHASE_COUNT, Phase, Role
-from engine.trace.store import NO_LATENCY, Trace
+from engine.trace.store import NO_LATENCY, Trace, WarningMark
 
 Record = dict[str, Any]
 
@@ -47,11 +53,16 @@ def event_record(event: Event) -> Record | None:
                 "switch_ns": event.switch_ns,
                 "configuration": event.configuration,
                 "changes": [asdict(change) for change in event.changes],
+                "cause": event.cause,
             }
         case GenerationEnded():
             told = {"generation": event.generation, "reason": event.reason, "tail": event.tail}
             return {"event": "end", **told}
-        case SequencesEncoded() | BeamsRanked() | MemorySampled() | ObserverReport():
+        case AlternationStarted() | AlternationEnded():
+            return {"event": "turns", "ended": isinstance(event, AlternationEnded), **asdict(event)}
+        case TelemetryEnded():
+            return {"event": "note", "sentence": event.sentence}
+        case SequencesEncoded() | BeamsRanked() | MemorySampled() | ObserverReport() | TelemetrySampled():
             return {"event": _NAMES[type(event)], **asdict(event)}
         case ShapeDefined() | Calibrated() | FloorBeaten():
             return {"event": _NAMES[type(event)], **asdict(event)}
@@ -66,6 +77,7 @@ _NAMES: dict[type, str] = {
     ShapeDefined: "shape",
     Calibrated: "calibrated",
     FloorBeaten: "floor_beaten",
+    TelemetrySampled: "telemetry",
 }
 
 
@@ -92,6 +104,26 @@ def summary_record(steps: int, tokens: int, measured: Sequence[Measured]) -> Rec
     """The metrics of so many steps and tokens, each with its unit and the count that it stands on."""
     metrics = {each.metric.key: as_json(each) for each in measured}
     return {"event": "summary", "steps": steps, "tokens": tokens, "metrics": metrics}
+
+
+def warning_record(mark: WarningMark) -> Record:
+    """Something about the machine that makes steps doubtful, and before which step it was noticed."""
+    return {"event": "warning", "step": mark.step, "at_ns": mark.at_ns, **asdict(mark.warning)}
+
+
+def instrument_record(trace: Trace) -> Record | None:
+    """What the instrument cost, as plain values; None in it where a part was not measured, None where nothing was."""
+    cost = instrument_cost(trace, trace.observer[-1] if trace.observer else None)
+    compared = marks_compared(trace)
+    if cost is None and compared is None:
+        return None
+    trusted = trust(trace)
+    return {
+        "event": "instrument",
+        "cost": asdict(cost) if cost else None,
+        "marks": asdict(compared) if compared else None,
+        "self_test": asdict(trusted) if trusted else None,
+    }
 
 
 def model_record(model: ModelFacts) -> Record:

@@ -17,6 +17,7 @@ from engine.protocol import (
     BeamsRanked,
     Calibrated,
     Configuration,
+    DisplayReport,
     EngineStarted,
     Event,
     FloorBeaten,
@@ -28,56 +29,28 @@ from engine.protocol import (
     ModelFacts,
     ModelLoaded,
     ObserverReport,
+    PartCompared,
+    RecordingReport,
     SamenessMeasured,
     SequenceJoined,
     SequencesEncoded,
     SettingsChanged,
     ShapeDefined,
     StepEnded,
+    TelemetryEnded,
+    TelemetrySampled,
 )
+from engine.trace.columns import Column as Column
 from engine.trace.kernels import Capture
 from engine.trace.ledger import Int64, Layout, Span
 from engine.trace.phases import PHASE_COUNT, Role, StepKind
 from engine.trace.shapes import ModelShape
+from engine.trace.telemetry import Telemetry
+from engine.trace.warnings import MachineWarning, Watchman, signs
 
 KINDS = tuple(StepKind)
+STEPPING_NS = 500_000_000  # without a step for longer, nothing runs
 NO_LATENCY = -1  # in `itl_ns` and `wall-per-token` columns: this step has no such value
-
-
-class Column:
-    """An append-only array of rows: (count, *shape), doubling its room. `values` is a view, never a copy."""
-
-    def __init__(self, dtype: npt.DTypeLike, shape: tuple[int, ...] = ()) -> None:
-        self._room = np.zeros((256, *shape), dtype)
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    @property
-    def values(self) -> npt.NDArray[Any]:
-        """All rows so far."""
-        return self._room[: self._count]
-
-    def append(self, row: Any) -> None:
-        """Add one row."""
-        if self._count == len(self._room):
-            self._grow(self._count + 1)
-        self._room[self._count] = row
-        self._count += 1
-
-    def extend(self, rows: npt.NDArray[Any]) -> None:
-        """Add several rows."""
-        end = self._count + len(rows)
-        if end > len(self._room):
-            self._grow(end)
-        self._room[self._count : end] = rows
-        self._count = end
-
-    def _grow(self, needed: int) -> None:
-        room = np.zeros((max(needed, 2 * len(self._room)), *self._room.shape[1:]), self._room.dtype)
-        room[: self._count] = self._room[: self._count]
-        self._room = room
 
 
 class Steps:
@@ -217,7 +190,21 @@ class CaptureMark:
     text: str = "captured"
 
 
-AnyMark = Mark | JoinMark | CaptureMark
+@dataclass(frozen=True, slots=True)
+class WarningMark:
+    """Something about the machine that makes the steps from `step` on doubtful, until its warning ends."""
+
+    step: int
+    at_ns: int
+    warning: MachineWarning
+
+    @property
+    def text(self) -> str:
+        """What it says on the trace."""
+        return str(self.warning.trouble)
+
+
+AnyMark = Mark | JoinMark | CaptureMark | WarningMark
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,10 +230,10 @@ class AlternationRecord:
 class Trace:
     """All that one loaded model did. A new model begins a new trace.
 
-    `revision` grows with every event that changes what could be drawn. `engine`: what it ran on and with, None where
-    nobody has said; `observer`: what that said of the cost of measuring. `first_index`: the number that the engine gave
-    to the step of row 0, since a trace can begin in the middle of a session. `captures`: by the row of their step,
-    the latest of each.
+    `revision` grows with every event that changes what could be drawn of the steps; samples of the machine come while
+    nothing runs, too, and are counted by `telemetry`. `engine`: what it ran on and with, None where nobody has said;
+    `observer`: what that said of the cost of measuring. `first_index`: the number that the engine gave to the step of
+    row 0, since a trace can begin in the middle of a session. `captures`: by the row of their step, the latest of each.
     """
 
     def __init__(self, loaded: ModelLoaded | None = None, engine: EngineStarted | None = None) -> None:
@@ -270,8 +257,14 @@ class Trace:
         #: Of configurations that have another one than the model's facts.
         self.shapes: dict[int, ShapeDefined] = {}
         self.captures: dict[int, KernelsCaptured] = {}
+        self.telemetry = Telemetry()
+        self.warnings: list[WarningMark] = []
+        self.display: list[DisplayReport] = []
+        self.recording: list[RecordingReport] = []
+        self.parts: list[PartCompared] = []
         self.layouts: dict[int, Layout] = {}
         self.revision = 0
+        self._watchman = Watchman()
         self._in_force = 0
         self._layer_count = len(loaded.model.layer_names) if loaded else 0
         self._last_arrival_ns: int | None = None
@@ -342,6 +335,7 @@ class Trace:
                 self.sameness.append(event)
             case MemorySampled():
                 self.memory.append(event)
+                self.telemetry.append_memory(event)
             case ShapeDefined():
                 self.shapes[event.configuration] = event
             case Calibrated():
@@ -350,17 +344,49 @@ class Trace:
                 self.beaten_floors.append(event)
             case KernelsCaptured():
                 self._append_capture(event)
+            case PartCompared():
+                self.parts.append(event)
+            case TelemetrySampled():
+                self._append_telemetry(event)
+                return
             case _:
                 self._note(event)
                 return
         self.revision += 1
 
     def _note(self, event: Event) -> None:
-        """Keep what is told with a trace, but not drawn."""
-        if isinstance(event, EngineStarted):
-            self.engine = event
-        elif isinstance(event, ObserverReport):
-            self.observer.append(event)
+        """Keep what is told with a trace, but not drawn: of the engine, and what the instrument says of itself."""
+        match event:
+            case EngineStarted():
+                self.engine = event
+            case ObserverReport():
+                self.observer.append(event)
+            case DisplayReport():
+                self.display.append(event)
+            case RecordingReport():
+                self.recording.append(event)
+            case TelemetryEnded():
+                self.telemetry.ended = event.sentence
+            case _:
+                pass
+
+    @property
+    def warnings_in_force(self) -> tuple[MachineWarning, ...]:
+        """What about the machine makes numbers doubtful now."""
+        return self._watchman.in_force
+
+    def _append_telemetry(self, event: TelemetrySampled) -> None:
+        self.telemetry.append(event)
+        tracer = self.observer[-1].tracer if self.observer else ""
+        for warning in self._watchman.take(event.at_ns, signs(event, self._is_stepping(event.at_ns), tracer)):
+            self.warnings.append(WarningMark(len(self.steps), event.at_ns, warning))
+
+    def _is_stepping(self, at_ns: int) -> bool:
+        """Whether a step was under way shortly before; a step that is long has not been told of yet."""
+        if not len(self.steps):
+            return False
+        wall_ns = int(self.steps.wall_ns[-1])
+        return at_ns - int(self.steps.begin_ns[-1]) - wall_ns < max(STEPPING_NS, 3 * wall_ns)
 
     def extend(self, events: Sequence[Event]) -> None:
         """Fold several events in."""
@@ -545,7 +571,8 @@ def _wall_ns(event: StepEnded) -> int:
 
 def mark_text(event: SettingsChanged) -> str:
     """What a change says on the trace: "precision → bfloat16", with what was asked for where it differs."""
-    return ", ".join(
+    words = ", ".join(
         f"{c.key} → {c.effective}" + (f" (asked: {c.requested})" if c.requested != c.effective else "")
         for c in event.changes
     )
+    return f"{words}, since {event.cause}" if event.cause else words

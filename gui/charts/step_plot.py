@@ -11,7 +11,7 @@ from typing import TypeVar
 from PySide6.QtCore import QEvent, QPoint, QRect, Qt
 from PySide6.QtGui import QColor, QMouseEvent, QPainter, QPen, QWheelEvent
 
-from engine.trace.store import AnyMark, CaptureMark, JoinMark, Mark
+from engine.trace.store import AnyMark, CaptureMark, JoinMark, Mark, WarningMark
 from gui import theme as themes
 from gui import units
 from gui.charts.chart import Chart
@@ -25,7 +25,7 @@ MARK_ROW = 16
 CLICK_DISTANCE = 4
 
 
-Stored = TypeVar("Stored", Mark, JoinMark)
+Stored = TypeVar("Stored", Mark, JoinMark, WarningMark)
 
 
 class StepPlot(Chart):
@@ -107,7 +107,10 @@ class StepPlot(Chart):
     def _frame_state(self) -> tuple[object, ...]:
         navigation = self._navigation
         trace = self._trace
-        counts = len(trace.marks), len(trace.joins), len(trace.captures), len(trace.generations)
+        counts = (
+            *(len(trace.marks), len(trace.joins), len(trace.captures), len(trace.warnings)),
+            len(trace.generations),
+        )
         return navigation.first, navigation.last, self._ceiling, *counts
 
     def _overlay_state(self) -> tuple[object, ...]:
@@ -214,6 +217,7 @@ class StepPlot(Chart):
             *_between(self._trace.marks, first, last),
             *_between(self._trace.joins, first, last),
             *(CaptureMark(*each) for each in self._trace.captures.items() if first <= each[0] <= last),
+            *_between(self._trace.warnings, first, last),
         ]
         for mark in sorted(found, key=lambda mark: mark.step):
             self._marks.setdefault(mark.step, []).append(mark)

@@ -9,6 +9,7 @@ from engine.trace.phases import Role
 from engine.trace.store import AnyMark, Trace
 from gui import theme as themes
 from gui import units
+from gui.telemetry_view import sample_sentences
 from gui.theme import Theme
 from gui.view_texts import entry_lines, latency_sentence, ledger, mark_sentences, phase_label, step_sentence
 
@@ -74,6 +75,12 @@ def mark_tip(marks: Sequence[AnyMark], theme: Theme) -> str:
     lines = [escape(line) for mark in marks for line in mark_sentences(mark)]
     where = f'<span style="color:{theme.muted}">before step {marks[0].step}</span>'
     return "<br>".join([where, *lines])
+
+
+def telemetry_tip(trace: Trace, step: int) -> str:
+    """What the sensors said by the end of a step."""
+    lines = sample_sentences(trace, step) or ["nothing was sampled yet"]
+    return heading(step_sentence(trace, step)) + "<br>".join(escape(line) for line in lines)
 
 
 def heading(text: str) -> str:

@@ -262,3 +262,64 @@ def test_sequences_join_without_a_window(
         assert words in capsys.readouterr().err
     assert main([*run, "--set", "speculation=lookup", "--join", "3:x"]) == 2
     assert "speculation" in capsys.readouterr().err
+
+
+def test_sensors_are_read_beside_a_run_and_the_instrument_is_measured(
+    llama: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["run", "--model", llama, "--prompt", "abc", "--max-new-tokens", "400", "--ignore-end-token"]
+    assert main([*arguments, "--json", "--sensors", "10", "--measure-instrument"]) == 0
+    records = lines(capsys.readouterr().out)
+    samples = [record for record in records if record["event"] == "telemetry"]
+    assert samples
+    assert samples[-1]["engine_bytes"] > 0
+    steps = [record for record in records if record["event"] == "step"]
+    assert samples[-1]["at_ns"] <= steps[-1]["begin_ns"] + steps[-1]["wall_ns"]  # on one clock
+    begun, ended = (record for record in records if record["event"] == "turns")
+    assert (begun["key"], begun["first"], begun["second"], begun["ended"]) == (
+        "detail",
+        "layer",
+        "step",
+        False,
+    )
+    assert ended["ended"]
+    (found,) = (record for record in records if record["event"] == "instrument")
+    assert (
+        found["marks"]["effect"]["low"]
+        <= found["marks"]["effect"]["ratio"]
+        <= found["marks"]["effect"]["high"]
+    )
+    assert found["cost"]["share"] > 0
+    assert main([*arguments[:-2], "9", "--measure-instrument", "--sensors", "0"]) == 0
+    told = capsys.readouterr().err
+    assert "too few for a number" in told
+    assert "the instrument took" in told
+
+
+def test_sensors_are_not_read_faster_than_they_change(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--model", llama, "--prompt", "abc", "--sensors", "1000"]) == 2
+    assert "0.1 to 10 times a second" in capsys.readouterr().err
+
+
+def test_a_run_keeps_its_detail_unless_told(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [
+        "run",
+        "--model",
+        llama,
+        "--prompt",
+        "abc",
+        "--max-new-tokens",
+        "2",
+        "--json",
+        "--sensors",
+        "0",
+    ]
+    for extra, expected in (
+        ([], ("layer", "off")),
+        (["--detail", "auto"], ("layer", "on")),
+        (["--detail", "phase"], ("phase", "off")),
+        (["--set", "detail=core"], ("core", "off")),
+    ):
+        assert main([*arguments, *extra]) == 0
+        model = next(record for record in lines(capsys.readouterr().out) if record["event"] == "model")
+        assert (model["settings"]["detail"], model["settings"]["auto_detail"]) == expected

@@ -21,6 +21,8 @@ from engine.protocol import (
     ModelLoaded,
     SequenceResult,
     SequencesEncoded,
+    TelemetryEnded,
+    TelemetrySampled,
 )
 from engine.report import JsonReport, TextReport, catalogue_line
 from engine.trace.phases import StepKind
@@ -255,3 +257,25 @@ def test_a_calibration_and_a_floor_that_was_beaten_are_told_to_people_and_progra
     told = {record["event"]: record for record in records(events)}
     assert told["calibrated"]["calibration"]["rungs"] == [[MIB, 50e9], [512 * MIB, 11e9]]
     assert told["floor_beaten"]["floor_ns"] == 3 * MS
+
+
+def test_warnings_and_missing_sensors_are_told_once() -> None:
+    hot = TelemetrySampled(T0, 1, 2, on_battery=True, notes=("No driver: install one.",))
+    run = [
+        loaded(),
+        APART,
+        started(),
+        step(),
+        hot,
+        replace(hot, at_ns=T0 + 1, notes=()),
+        TelemetryEnded(T0, "Gone."),
+    ]
+    notes = printed(run, as_json=False)[1]
+    assert notes.count("runs on its battery") == 1
+    assert "Plug it in before comparing." in notes
+    assert notes.count("No driver: install one.") == 1
+    assert "Gone." in notes
+    told = records(run)
+    (warning,) = [record for record in told if record["event"] == "warning"]
+    assert (warning["trouble"], warning["step"], warning["at_ns"]) == ("on battery", 1, T0)
+    assert [record["on_battery"] for record in told if record["event"] == "telemetry"] == [True, True]

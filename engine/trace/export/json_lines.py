@@ -21,9 +21,11 @@ from engine.trace.records import (
     Record,
     cycle_record,
     event_record,
+    instrument_record,
     model_record,
     step_record,
     summary_record,
+    warning_record,
 )
 
 TICK_EVERY = 256  # steps
@@ -44,6 +46,9 @@ def records(excerpt: Excerpt) -> Iterator[Record]:
         yield record
     if model := cycle_record(trace, excerpt.rows):
         yield model
+    is_whole = excerpt.rows == range(len(trace.steps))
+    if is_whole and (told := instrument_record(trace)):  # what the instrument cost belongs to all of it
+        yield told
     yield summary_record(len(excerpt.rows), len(excerpt.tokens), list(excerpt.measured.values()))
 
 
@@ -61,6 +66,11 @@ def _others(excerpt: Excerpt) -> list[_Placed]:
     for join in excerpt.joins:
         event = replace(join.event, step=join.step)
         placed.append((join.step, BEFORE, event.at_ns, event_record(event)))
+    placed += [
+        (mark.step, BEFORE, mark.at_ns, warning_record(mark))
+        for mark in trace.warnings
+        if rows.start <= mark.step < rows.stop or (mark.step == rows.stop == len(trace.steps))
+    ]
     followers: list[SequencesEncoded | BeamsRanked] = [*excerpt.results, *excerpt.beams]
     for follower in followers:
         row = follower.step - trace.first_index

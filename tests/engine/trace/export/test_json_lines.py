@@ -35,7 +35,7 @@ def test_everything_comes_in_order() -> None:
             "mark",
             "step",
         ),
-        *("end", "generation", "step", "summary"),
+        *("end", "generation", "step", "instrument", "summary"),
     ]
     steps = [record for record in told(trace) if record["event"] == "step"]
     assert steps == [step_record(trace, row) for row in range(6)]
