@@ -1,5 +1,8 @@
 """The level of detail chosen by what it costs: looked at now and then, changed between two steps, and said.
 
+A level is judged by its marks. Handing a step over costs about the same at every level: that is shown, and no reason to
+look less deep.
+
 What is to be spent on looking is decided elsewhere (engine.trace.observer.choose_detail); this keeps the books. While
 the user has chosen a level, while values take turns, and while code is compiled or captured with its marks in it,
 nothing is chosen here.
@@ -69,7 +72,7 @@ class DetailChoice:
         if report is None:
             return
         step_ns = float(median(self._walls))
-        cost_ns = fmean(self._marks) * report.mark_cost_ns + report.emit_ns_per_step
+        cost_ns = fmean(self._marks) * report.mark_cost_ns
         self._costs_ns[self._level] = cost_ns
         wanted = choose_detail(self._level, self._deepest, self._costs_ns, step_ns)
         wanted_cost_ns = self._costs_ns.get(wanted, 0.0)
@@ -78,9 +81,9 @@ class DetailChoice:
             return
         self._next = wanted
         if list(Detail).index(wanted) < list(Detail).index(self._level):
-            self._cause = f"measuring took {cost_ns / step_ns:.1%} of a step".replace("%", " %")
+            self._cause = f"marks took {cost_ns / step_ns:.1%} of a step".replace("%", " %")
         else:
-            self._cause = f"it would take {wanted_cost_ns / step_ns:.1%} of a step".replace("%", " %")
+            self._cause = f"its marks would take {wanted_cost_ns / step_ns:.1%} of a step".replace("%", " %")
 
     def follow(self) -> bool:
         """Put the level into force that is due; whether one was. Call it between two steps with no token on its way."""
