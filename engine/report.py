@@ -17,6 +17,7 @@ from engine.protocol import (
     GenerationStarted,
     ModelFacts,
     ModelLoaded,
+    Noticed,
     Progress,
     SequenceJoined,
     SequencesEncoded,
@@ -54,8 +55,8 @@ class Report(Protocol):
 
 
 class JsonReport:
-    """One JSON object a line: model, generation, joined, step, sequences, beams, mark, memory, observer, and end;
-    a summary is the last.
+    """One JSON object a line: model, generation, joined, step, sequences, beams, mark, memory, observer, notice, and
+    end; a summary is the last.
     """
 
     def __init__(self, out: TextIO) -> None:
@@ -121,6 +122,8 @@ class TextReport:
                 )
             case SequenceJoined():
                 self._note(f"\n[step {event.step}: sequence {event.sequence} {trace.joins[-1].text}]")
+            case Noticed():
+                self._note(f"\n[{event.sentence}]")
             case GenerationEnded():
                 if writes(trace):
                     print(event.tail, file=self._out, flush=True)
