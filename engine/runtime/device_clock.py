@@ -250,27 +250,23 @@ class DeviceRecorder(StampRecorder):
             self._leave_out(self._pending.popleft(), EventSet())
 
     def _read_oldest(self) -> None:
+        """Raises what a device raises that is gone; then the step is still to be read, or abandoned."""
         began_ns = self._host_clock()
-        oldest = self._pending.popleft()
-        if not self._comes(lambda: oldest.look(self._host_clock)):
-            self._leave_out(oldest, EventSet())  # its events may still be on their way
-        elif not self._placing.is_lost:
-            self._read(oldest)
-        else:
-            self._leave_out(oldest, oldest)
-        self.reading_ns += self._host_clock() - began_ns
-
-    def _read(self, step: EventSet) -> None:
-        times = self._placing.placed(step)
+        oldest = self._pending[0]
+        came = self._comes(lambda: oldest.look(self._host_clock))
+        times = self._placing.placed(oldest) if came else None
+        self._pending.popleft()
         if times is not None:
-            self._stamps_of[step.number] = times.tobytes()
-            self._sets.append(step)
-            return
-        self._tell(
-            "A clock has jumped (the device's and the host's contradict each other): a step has times of the host's"
-            " clock only."
-        )
-        self._leave_out(step, step)
+            self._stamps_of[oldest.number] = times.tobytes()
+            self._sets.append(oldest)
+        else:
+            if came and not self._placing.is_lost:
+                self._tell(
+                    "A clock has jumped (the device's and the host's contradict each other): a step has times of the"
+                    " host's clock only."
+                )
+            self._leave_out(oldest, oldest if came else EventSet())  # events may still be on their way
+        self.reading_ns += self._host_clock() - began_ns
 
     def _leave_out(self, unread: EventSet, next_set: EventSet) -> None:
         self._stamps_of[unread.number] = b""

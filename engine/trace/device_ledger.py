@@ -18,6 +18,7 @@ from engine.trace.ledger import END, Int64, Layout, Span
 from engine.trace.phases import PHASE_COUNT, Role, SpanName
 
 NO_TIME = -1  # among device stamps: at this place only the host has one
+LATENCY_MOST_NS = 20_000  # more than any launch takes to get to a device that has nothing else to do
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class DeviceGaps:
     """What the device did between neighbouring stamps of its own: begin_ns, end_ns (n), in order and apart.
 
     `phases`, `layers` (n): the column of the phase and of the layer's role (-1 for none) that the time belongs to.
-    `launched_ns` (n): when the host came to the place at which the gap ends.
+    `launched_ns` (n): when what the host launched before the place at which the gap ends had got to the device.
     """
 
     begin_ns: Int64
@@ -36,7 +37,7 @@ class DeviceGaps:
 
     @property
     def waited_ns(self) -> Int64:
-        """The most that each gap (n) can hold of waiting: from the device's begin of it to the host's end of it.
+        """The most that each gap (n) can hold of waiting: from its begin until all of it had been launched.
 
         What the host has launched before the device needs it is never waited for: then the gap is all work.
         """
@@ -64,15 +65,19 @@ def checked(layout: Layout, stamps: bytes) -> Int64 | None:
 
 
 def device_gaps(layout: Layout, stamps: Int64, device_stamps: Int64) -> DeviceGaps:
-    """What the device did for a step. Between stamps with one of the host alone in between nothing is known of it."""
+    """What the device did for a step. Between stamps with one of the host alone in between nothing is known of it.
+
+    A launch takes a while to get to the device, idle or not: the shortest that it took in the step counts as that.
+    """
     known = device_stamps != NO_TIME
     both = np.flatnonzero(known[:-1] & known[1:])
+    latency = min(LATENCY_MOST_NS, max(0, int((device_stamps[known] - stamps[known]).min())))
     return DeviceGaps(
         device_stamps[both],
         device_stamps[both + 1],
         layout.phase_columns[both],
         layout.layer_columns[both],
-        stamps[both + 1],
+        stamps[both + 1] + latency,
     )
 
 
