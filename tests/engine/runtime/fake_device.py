@@ -115,7 +115,7 @@ class FakeRecorder(DeviceRecorder):
         """Work comes inside of spans; between two of them nothing is launched."""
         codes = self.codes.tolist()
         before = codes[: len(self.times) - 1] if len(self.times) else []
-        if sum(1 if code else -1 for code in before) > 0:
+        if not self._silent and sum(1 if code else -1 for code in before) > 0:
             self._device.now_ns += self._device.launch_ns
             self._device.launch(self._device.work_ns)
         return super()._stamp()

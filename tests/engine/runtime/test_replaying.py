@@ -32,7 +32,8 @@ class Device(CudaCapture):
     step: ReplayedStep
 
     def __init__(self) -> None:
-        self.fake = FakeDevice(work_ns=20_000)
+        self.fake = FakeDevice(work_ns=100_000)
+        self.depth = 0
         self.cannot = ""
         self.graphs = 0
         self.replays: list[int] = []
@@ -61,7 +62,8 @@ class Device(CudaCapture):
             if isinstance(recorder, FakeRecorder):
                 marks = list(recorder._current.marks)
             self.step._capturing = True
-            with captured(lambda _: self._run(next(events, None))), recorder.muted():
+            self.depth = sum(1 if code else -1 for code in recorder.codes)
+            with captured(lambda code: self._run(code, next(events, None))), recorder.muted():
                 output.logits = function().logits
             self.step._capturing = False
             del recorder.codes[stamped:], recorder.times[stamped + 1 :]
@@ -71,8 +73,10 @@ class Device(CudaCapture):
 
         return replay, output
 
-    def _run(self, event: FakeEvent | None) -> None:
-        self.fake.launch(self.fake.work_ns)
+    def _run(self, code: int, event: FakeEvent | None) -> None:
+        if self.depth > 0:  # between two layers there is nothing to do
+            self.fake.launch(self.fake.work_ns)
+        self.depth += 1 if code else -1
         if event is not None:
             event.record()
 
@@ -108,6 +112,7 @@ def test_replayed_steps_give_the_same_tokens_and_whole_ledgers(
     setting("cuda_graphs").apply(live, "on")
     begin(live, capacity)
     chooser, tokens, layouts = Chooser(live.decoding, live.device), [], []
+    before = np.zeros(0, np.int64)
     recorder = live.recorder
     assert isinstance(recorder, FakeRecorder)
     for number in range(TOKENS):
@@ -150,7 +155,7 @@ def check_ledger(recorder: FakeRecorder, number: int, layout: Layout, host: Int6
     gaps = device_gaps(layout, host, times)
     ledger = phases_ns(layout, host, gaps)
     assert ledger.sum() == host[-1] - host[0]
-    assert ledger[Phase.UNATTRIBUTED] <= 0.1 * ledger.sum()
+    assert ledger[Phase.UNATTRIBUTED] <= 0.05 * ledger.sum()
 
 
 @pytest.mark.parametrize("cannot", ["operation not supported", ""], ids=["no events in graphs", "no clock"])
@@ -181,6 +186,7 @@ def test_without_events_in_graphs_steps_are_replayed_and_it_is_told_what_is_not(
 
 def test_another_generation_is_captured_anew(device: Device) -> None:
     live = on_device(device)
+    setting("detail").apply(live, "layer")
     setting("kv_cache").apply(live, "static")
     setting("cuda_graphs").apply(live, "on")
     for generation in (1, 2):
