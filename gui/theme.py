@@ -205,3 +205,9 @@ def _font(family: str, pixels: int, bold: bool) -> QFont:
     font.setPixelSize(pixels)
     font.setWeight(QFont.Weight.DemiBold if bold else QFont.Weight.Normal)
     return font
+
+
+def ink(ground: QColor) -> QColor:
+    """Black or white, whichever can be read on a colour."""
+    light = 0.299 * ground.redF() + 0.587 * ground.greenF() + 0.114 * ground.blueF()
+    return QColor("#0b0f14" if light > 0.45 else "#ffffff")

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from engine.trace.lanes import Verdict
 from engine.trace.ledger import Span
 from engine.trace.phases import GROUPS, LABELS, Phase, StepKind
-from engine.trace.store import KINDS, NO_LATENCY, JoinMark, Mark, Trace
+from engine.trace.store import KINDS, NO_LATENCY, AnyMark, GapMark, Mark, Trace
 from engine.trace.wording import change_sentences as change_sentences
 from engine.trace.wording import configuration_labels as configuration_labels
 from gui import units
@@ -61,6 +62,19 @@ def step_sentence(trace: Trace, step: int) -> str:
     return " · ".join(parts)
 
 
+def clock_words(trace: Trace, step: int) -> str:
+    """By which clock the phases of a step are told, as the end of a line; "" where there is only one."""
+    if trace.device_stamps(step) is not None:
+        return " · by the device's clock"
+    on_cpu = trace.model is None or trace.model.device == "cpu"
+    return "" if on_cpu else " · by the host's clock: when it was launched"
+
+
+def verdict_sentence(verdict: Verdict) -> str:
+    """What limits a step, and why: "launch-bound: of the 8.42 ms …"."""
+    return f"{verdict.bound.value}: {verdict.reason[0].lower()}{verdict.reason[1:]}"
+
+
 def waits(trace: Trace, step: int) -> bool:
     """Whether each token is waited for; else a step behind the end is surplus, and taken back."""
     settings = trace.configurations[int(trace.steps.configuration[step])] if trace.configurations else ()
@@ -101,10 +115,12 @@ def latency_sentence(trace: Trace, step: int) -> str:
     return f"ITL {units.duration(itl)}" if itl != NO_LATENCY else "no ITL: the first arrival, or no token"
 
 
-def mark_sentences(mark: Mark | JoinMark) -> list[str]:
+def mark_sentences(mark: AnyMark) -> list[str]:
     """What happened at a mark, a line each."""
     if isinstance(mark, Mark):
         return change_sentences(mark.event)
+    if isinstance(mark, GapMark):
+        return [mark.event.reason, f"another engine went on after {units.duration(mark.event.gap_ns)}"]
     joined = mark.event
     prompt = joined.prompt if len(joined.prompt) <= 60 else joined.prompt[:60] + "…"
     read = f"sequence {joined.sequence} {mark.text}, “{units.visible(prompt)}”"

@@ -214,6 +214,9 @@ class GapMark:
         return "engine replaced"
 
 
+AnyMark = Mark | JoinMark | GapMark
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationRecord:
     """A generation and where its steps lie: rows first_step ≤ i < end_step of `Steps`; `ended` None while it runs."""

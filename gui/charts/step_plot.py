@@ -11,7 +11,7 @@ from typing import TypeVar
 from PySide6.QtCore import QEvent, QPoint, QRect, Qt
 from PySide6.QtGui import QColor, QMouseEvent, QPainter, QPen, QWheelEvent
 
-from engine.trace.store import JoinMark, Mark
+from engine.trace.store import AnyMark, GapMark, JoinMark, Mark
 from gui import theme as themes
 from gui import units
 from gui.charts.chart import Chart
@@ -25,7 +25,7 @@ MARK_ROW = 16
 CLICK_DISTANCE = 4
 
 
-AnyMark = TypeVar("AnyMark", Mark, JoinMark)
+OneMark = TypeVar("OneMark", Mark, JoinMark, GapMark)
 
 
 class StepPlot(Chart):
@@ -41,7 +41,7 @@ class StepPlot(Chart):
         self._ceiling = 0.0
         self._pressed: tuple[QPoint, float] | None = None
         self._dragging = False
-        self._marks: dict[int, list[Mark | JoinMark]] = {}  # those on screen, by their step
+        self._marks: dict[int, list[AnyMark]] = {}  # those on screen, by their step
         self._boundaries: list[int] = []  # first steps of generations on screen
         self.setMinimumHeight(110)
 
@@ -107,7 +107,7 @@ class StepPlot(Chart):
     def _frame_state(self) -> tuple[object, ...]:
         navigation = self._navigation
         trace = self._trace
-        counts = len(trace.marks), len(trace.joins), len(trace.generations)
+        counts = len(trace.marks), len(trace.joins), len(trace.gaps), len(trace.generations)
         return navigation.first, navigation.last, self._ceiling, *counts
 
     def _overlay_state(self) -> tuple[object, ...]:
@@ -210,9 +210,10 @@ class StepPlot(Chart):
     def _find_marks(self) -> None:
         first, last = self._navigation.first, self._navigation.last
         self._marks = {}
-        found: list[Mark | JoinMark] = [
+        found: list[AnyMark] = [
             *_between(self._trace.marks, first, last),
             *_between(self._trace.joins, first, last),
+            *_between(self._trace.gaps, first, last),
         ]
         for mark in sorted(found, key=lambda mark: mark.step):
             self._marks.setdefault(mark.step, []).append(mark)
@@ -287,7 +288,7 @@ class StepPlot(Chart):
     def _mark_tip(self, at: QPoint) -> str:
         scale, plot = self.scale(), self.plot_rect()
         reach = 4 if at.y() >= plot.top() else 0
-        near: list[Mark | JoinMark] = []
+        near: list[AnyMark] = []
         for step, marks in self._marks.items():
             x = int(scale.x(step))
             if abs(at.x() - x) <= reach or (not reach and x <= at.x() <= x + 170):
@@ -353,7 +354,7 @@ class StepPlot(Chart):
         self._navigation.hover(None)
 
 
-def _between(marks: Sequence[AnyMark], first: float, last: float) -> Sequence[AnyMark]:
+def _between(marks: Sequence[OneMark], first: float, last: float) -> Sequence[OneMark]:
     """Those of marks in order that lie on screen."""
     begin = bisect_left(marks, first, key=lambda mark: mark.step)
     return marks[begin : bisect_right(marks, last, key=lambda mark: mark.step)]

@@ -1,5 +1,5 @@
 """The step timeline: one step with every span that was stamped, nested, and the ledger that sums to its
-wall time.
+wall time. On a device it has two lanes: what the host launched, and what the device ran.
 """
 
 import time
@@ -10,17 +10,27 @@ from PySide6.QtCore import QEvent, QPoint, QRect, Qt
 from PySide6.QtGui import QColor, QMouseEvent, QPainter, QWheelEvent
 from PySide6.QtWidgets import QWidget
 
+from engine.trace.lanes import lanes
 from engine.trace.ledger import Span
 from engine.trace.phases import LABELS, Phase
 from gui import theme as themes
 from gui import units
 from gui.charts.chart import EMPTY, Chart
+from gui.charts.device_lane import DeviceLane, LanePlace
 from gui.charts.painting import Int32, draw_text, fill_rects, text_width, translucent
 from gui.charts.step_plot import LEFT, RIGHT
 from gui.charts.tips import span_tip
 from gui.navigation import Navigation
 from gui.view_state import ticks
-from gui.view_texts import fitting_ledger, group_spans, is_frame, ledger, span_labels, step_sentence
+from gui.view_texts import (
+    clock_words,
+    fitting_ledger,
+    group_spans,
+    is_frame,
+    ledger,
+    span_labels,
+    step_sentence,
+)
 
 SENTENCE, LEDGER, BOTTOM = 26, 26, 22
 ROW_MOST, ROW_LEAST, GROUP_ROW = 48, 14, 18
@@ -64,6 +74,7 @@ class StepTimeline(Chart):
         self._rows = 1  # how deep spans nest
         self._places = np.zeros((0, 3))  # begin, end (ns) and depth of each span
         self._wall_ns = 1
+        self._device: DeviceLane | None = None
         self._begin, self._end = 0.0, 1.0  # what of the step is on screen, ns from its begin
         self._hovered = None
         self._changed_ns = -LIVE_INTERVAL_NS
@@ -88,6 +99,8 @@ class StepTimeline(Chart):
         places = [(s.begin_ns, s.begin_ns + s.duration_ns, s.depth) for s in self._spans]
         self._places = np.array(places, np.float64).reshape(-1, 3)
         self._wall_ns = max(1, int(self._trace.steps.wall_ns[step]))
+        both = lanes(self._trace, step)
+        self._device = DeviceLane(both) if both is not None else None
         if not zoomed or self._begin >= self._wall_ns:
             self._begin, self._end = 0.0, float(self._wall_ns)
 
@@ -134,7 +147,20 @@ class StepTimeline(Chart):
         return self._begin + (x - lane.left()) / lane.width() * (self._end - self._begin)
 
     def _row_height(self) -> int:
-        return min(ROW_MOST, max(ROW_LEAST, (self.lane_rect().height() - GROUP_ROW) // self._rows))
+        room, rows = self.lane_rect().height() - GROUP_ROW, self._rows
+        if self._device is not None:
+            room, rows = room - self._device.height(0), rows + self._device.rows
+        return min(ROW_MOST, max(ROW_LEAST, room // rows))
+
+    def _device_place(self) -> LanePlace:
+        """Where the device's lane is: below the host's."""
+        lane, row = self.lane_rect(), self._row_height()
+        top = lane.top() + GROUP_ROW + self._rows * row
+        return LanePlace(lane.left(), lane.right() + 1, top, row, self._far_x)
+
+    def _far_x(self, ns: float) -> int:
+        """As `_x`; far outside of the lane it does not matter where."""
+        return min(max(self._x(ns), -10_000), 30_000)
 
     # ------------------------------------------------------------ drawing
 
@@ -153,14 +179,19 @@ class StepTimeline(Chart):
         )
         self._draw_ledger(painter, QRect(LEFT, SENTENCE, lane.width(), LEDGER))
         self._draw_axis(painter, lane)
-        label = QRect(0, lane.top(), LEFT - 8, min(20, lane.height()))
-        draw_text(
-            painter, label, "host", self._theme.muted, themes.text_font(11), Qt.AlignmentFlag.AlignRight
-        )
+        self._draw_lane_label(painter, "host", lane.top())
+        if self._device is not None:
+            self._draw_lane_label(painter, "device", self._device_place().top)
         painter.setClipRect(lane)
         self._draw_groups(painter, lane)
         self._draw_spans(painter)
+        if self._device is not None:
+            self._device.draw(painter, self._device_place(), self._theme)
         painter.setClipping(False)
+
+    def _draw_lane_label(self, painter: QPainter, text: str, top: int) -> None:
+        label = QRect(0, top, LEFT - 8, min(20, self.lane_rect().height()))
+        draw_text(painter, label, text, self._theme.muted, themes.text_font(11), Qt.AlignmentFlag.AlignRight)
 
     def _draw_newest(self, painter: QPainter, drawn: int) -> QRect:
         return QRect()  # other steps than the one shown change nothing here
@@ -175,7 +206,7 @@ class StepTimeline(Chart):
             painter.fillRect(bar, self._theme.color(entry.phase))
             left = right
         x = area.x()
-        total = f"= {units.duration(self._wall_ns)}"
+        total = f"= {units.duration(self._wall_ns)}{clock_words(self._trace, self._step)}"
         room = area.width() - text_width(total, 11, numbers=True) - 10
         for label, phase, width in fitting_ledger(entries, room, lambda t: text_width(t, 11)):
             color = self._theme.phases[phase] if phase is not None else self._theme.faint
@@ -262,7 +293,7 @@ class StepTimeline(Chart):
             label = next((t for t in span_labels(span) if text_width(t, 11) <= box.width() - 6), "")
             if label:
                 ground = QColor(self._theme.hover) if is_frame(span) else self._theme.color(span.name.phase)
-                painter.setPen(_ink(ground))
+                painter.setPen(themes.ink(ground))
                 painter.drawText(box, Qt.AlignmentFlag.AlignCenter, label)
 
     def _draw_overlay(self, painter: QPainter, area: QRect) -> None:
@@ -294,8 +325,11 @@ class StepTimeline(Chart):
 
     def _tip(self, at: QPoint) -> str:
         if self._hovered is not None:
-            return span_tip(self._hovered, self._wall_ns)
+            how = "as the host launched it" if self._device is not None else ""
+            return span_tip(self._hovered, self._wall_ns, how)
         lane = self.lane_rect()
+        if self._device is not None and lane.contains(at) and at.y() >= self._device_place().top:
+            return self._device.tip(at, self._device_place())
         inside = lane.contains(at) and GROUP_ROW <= at.y() - lane.top() < GROUP_ROW + self._row_height()
         return LABELS[Phase.UNATTRIBUTED] if inside and 0 <= self._ns_at(at.x()) <= self._wall_ns else ""
 
@@ -331,9 +365,3 @@ class StepTimeline(Chart):
         span = self._end - self._begin
         self._begin = min(max(begin, 0.0), max(0.0, self._wall_ns - span))
         self._end = self._begin + span
-
-
-def _ink(ground: QColor) -> QColor:
-    """Black or white, whichever can be read on a colour."""
-    light = 0.299 * ground.redF() + 0.587 * ground.greenF() + 0.114 * ground.blueF()
-    return QColor("#0b0f14" if light > 0.45 else "#ffffff")

@@ -5,11 +5,18 @@ from html import escape
 
 from engine.trace.ledger import Span
 from engine.trace.phases import Role
-from engine.trace.store import JoinMark, Mark, Trace
+from engine.trace.store import AnyMark, Trace
 from gui import theme as themes
 from gui import units
 from gui.theme import Theme
-from gui.view_texts import latency_sentence, ledger, mark_sentences, phase_label, step_sentence
+from gui.view_texts import (
+    clock_words,
+    latency_sentence,
+    ledger,
+    mark_sentences,
+    phase_label,
+    step_sentence,
+)
 
 
 def step_tip(trace: Trace, step: int, theme: Theme) -> str:
@@ -23,7 +30,8 @@ def step_tip(trace: Trace, step: int, theme: Theme) -> str:
         f"&nbsp;&nbsp;{units.share(e.share)}</td></tr>"
         for e in reversed(ledger(trace, step))
     )
-    return f"{heading(step_sentence(trace, step))}<table cellspacing='0'>{rows}</table>"
+    clock = f'<span style="color:{theme.muted}">{clock_words(trace, step).removeprefix(" · ")}</span>'
+    return f"{heading(step_sentence(trace, step))}<table cellspacing='0'>{rows}</table>{clock}"
 
 
 def latency_tip(trace: Trace, step: int) -> str:
@@ -46,19 +54,20 @@ def cell_tip(trace: Trace, step: int, layer: int, role: Role, theme: Theme) -> s
     return f"{head}{name}<table cellspacing='0'>{rows}</table>"
 
 
-def span_tip(span: Span, wall_ns: int) -> str:
-    """A span of the timeline with exact times."""
+def span_tip(span: Span, wall_ns: int, how: str = "") -> str:
+    """A span of the timeline with exact times. `how`: by which clock, where there are two."""
     layer = f"layer {span.name.layer} · " if span.name.layer >= 0 else ""
     lines = [
         escape(span.name.name),
         f"begin {units.microseconds(span.begin_ns)}",
         f"duration {units.microseconds(span.duration_ns)}",
         f"{units.share(span.duration_ns / wall_ns)} of the step",
+        *filter(None, (how,)),
     ]
     return heading(layer + phase_label(span.name.phase)) + "<br>".join(lines)
 
 
-def mark_tip(marks: Sequence[Mark | JoinMark], theme: Theme) -> str:
+def mark_tip(marks: Sequence[AnyMark], theme: Theme) -> str:
     """Marks at one place, in full."""
     lines = [escape(line) for mark in marks for line in mark_sentences(mark)]
     where = f'<span style="color:{theme.muted}">before step {marks[0].step}</span>'
