@@ -126,13 +126,16 @@ def verdict(lanes: Lanes, bytes_ns: float | None = None, operations_ns: float | 
     if lanes.starved_ns >= LAUNCH_BOUND_FROM * lanes.device_ns:
         return Verdict(
             Bound.LAUNCH,
-            f"Of the {_ms(lanes.device_ns)} that the device took, up to {_ms(lanes.starved_ns)} went by until the host"
-            f" launched the next piece; the host waited {_ms(lanes.waiting_ns)} for the token.",
+            f"Up to {_ms(lanes.starved_ns)} of the device's {_ms(lanes.device_ns)} went by until the host launched the"
+            f" next piece; the host waited {_ms(lanes.waiting_ns)} for the token.",
         )
-    ran = f"The device ran for {_ms(lanes.device_ns)}, and the host had launched that in {_ms(lanes.launching_ns)}"
+    ran = (
+        f"The device ran for {_ms(lanes.device_ns)}; the host launched that in {_ms(lanes.launching_ns)} and waited"
+        f" {_ms(lanes.waiting_ns)} for the token"
+    )
     if bytes_ns is None or operations_ns is None:
         return Verdict(
-            Bound.DEVICE, f"{ran}; without a calibration nobody knows what of the device is the limit."
+            Bound.DEVICE, f"{ran}. Without a calibration it is not known what of the device is the limit."
         )
     least, bound, what = max(
         (bytes_ns, Bound.MEMORY, "moving its bytes"), (operations_ns, Bound.COMPUTE, "its operations")
@@ -140,10 +143,10 @@ def verdict(lanes: Lanes, bytes_ns: float | None = None, operations_ns: float | 
     if least < EXPLAINED_FROM * lanes.device_ns:
         return Verdict(
             Bound.DEVICE,
-            f"{ran}, though its bytes take at least {_ms(bytes_ns)} and its operations {_ms(operations_ns)}: its"
+            f"{ran}, though its bytes take {_ms(bytes_ns)} at least and its operations {_ms(operations_ns)}: its"
             " kernels are far from what the device can do.",
         )
-    return Verdict(bound, f"{ran}; {what} takes at least {_ms(least)} of it.")
+    return Verdict(bound, f"{ran}; {what} takes at least {_ms(least)} of the device's time.")
 
 
 def _ms(ns: float) -> str:

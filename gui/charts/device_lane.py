@@ -64,8 +64,8 @@ class DeviceLane:
         _fill(painter, own_time, theme.color(Phase.NORM))
         for phase in np.unique(phases[~frames]):
             _fill(painter, boxes[~frames & (phases == phase)], theme.color(Phase(int(phase))))
-        self._draw_labels(painter, boxes, place, theme)
         self._draw_waiting(painter, place, theme)
+        self._draw_labels(painter, boxes, place, theme)
 
     def _boxes(self, place: LanePlace) -> Int32:
         """Left, top, right, bottom (right and bottom outside) of all spans: (spans, 4)."""

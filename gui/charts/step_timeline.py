@@ -37,6 +37,7 @@ ROW_MOST, ROW_LEAST, GROUP_ROW = 48, 14, 18
 LIVE_INTERVAL_NS = 200_000_000  # the newest step changes at most five times a second, so that it can be read
 CLOSEST_NS = 500.0
 NARROWEST = 14  # pixels in which a label can be
+LEAST_HEIGHT = 120
 GAP_FROM = 4  # spans this wide (pixels) leave one pixel between them
 
 
@@ -59,7 +60,6 @@ class StepTimeline(Chart):
         self._reset()
         self._pressed: tuple[int, float] | None = None
         self._hovered: Span | None = None
-        self.setMinimumHeight(120)
 
     # ------------------------------------------------------------ state
 
@@ -69,6 +69,7 @@ class StepTimeline(Chart):
         return self._step
 
     def _reset(self) -> None:
+        self.setMinimumHeight(LEAST_HEIGHT)
         self._step: int | None = None
         self._spans: list[Span] = []
         self._rows = 1  # how deep spans nest
@@ -101,6 +102,7 @@ class StepTimeline(Chart):
         self._wall_ns = max(1, int(self._trace.steps.wall_ns[step]))
         both = lanes(self._trace, step)
         self._device = DeviceLane(both) if both is not None else None
+        self.setMinimumHeight(max(self.minimumHeight(), self._least_height()))
         if not zoomed or self._begin >= self._wall_ns:
             self._begin, self._end = 0.0, float(self._wall_ns)
 
@@ -151,6 +153,12 @@ class StepTimeline(Chart):
         if self._device is not None:
             room, rows = room - self._device.height(0), rows + self._device.rows
         return min(ROW_MOST, max(ROW_LEAST, room // rows))
+
+    def _least_height(self) -> int:
+        """The height that all rows need, so that no lane is out of sight."""
+        rows = GROUP_ROW + self._rows * ROW_LEAST
+        device = self._device.height(ROW_LEAST) if self._device is not None else 0
+        return SENTENCE + LEDGER + rows + device + BOTTOM if device else LEAST_HEIGHT
 
     def _device_place(self) -> LanePlace:
         """Where the device's lane is: below the host's."""

@@ -118,7 +118,7 @@ def test_lanes_of_a_step_that_is_bound_by_its_device() -> None:
     assert [(s.begin_ns, s.most_ns) for s in both.starved] == [(4_000, 1_000), (5_000, 2_000)]
     found = verdict(both)
     assert found.bound is Bound.DEVICE
-    assert "without a calibration" in found.reason
+    assert "Without a calibration" in found.reason
 
 
 def test_lanes_of_a_step_that_is_bound_by_its_launches() -> None:
