@@ -30,6 +30,7 @@ from engine.trace.phases import HOST_PHASES, Phase
 
 NS_PER_MS = 1_000_000
 SETS = 3
+KEPT = 256  # steps whose times are there to be taken
 #: Devices tell time in steps of up to this much: so far back a later event may lie.
 RESOLUTION_NS = 2_000
 #: More than two clocks drift apart from one step to the next (100 parts in a million for ten seconds).
@@ -257,7 +258,7 @@ class DeviceRecorder(StampRecorder):
         times = self._placing.placed(oldest) if came else None
         self._pending.popleft()
         if times is not None:
-            self._stamps_of[oldest.number] = times.tobytes()
+            self._keep(oldest.number, times.tobytes())
             self._sets.append(oldest)
         else:
             if came and not self._placing.is_lost:
@@ -269,9 +270,14 @@ class DeviceRecorder(StampRecorder):
         self.reading_ns += self._host_clock() - began_ns
 
     def _leave_out(self, unread: EventSet, next_set: EventSet) -> None:
-        self._stamps_of[unread.number] = b""
+        self._keep(unread.number, b"")
         self._placing.lose()
         self._sets.append(next_set)
+
+    def _keep(self, number: int, stamps: bytes) -> None:
+        self._stamps_of[number] = stamps
+        while len(self._stamps_of) > KEPT:  # of steps that nobody asks about
+            del self._stamps_of[next(iter(self._stamps_of))]
 
     def _comes(self, is_over: Callable[[], bool]) -> bool:
         """Wait for an event, for a while; without an answer the device is not asked again in this generation."""
