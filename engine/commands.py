@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if getattr(options, "json", False):
             JsonReport(sys.stdout).problem(str(problem))
         print(problem, file=sys.stderr)
-        return problem.code
+        return problem.code if isinstance(problem, BadInput) else BAD_INPUT
     except BrokenPipeError:  # whoever read our output has enough
         sys.stderr.close()
         return 0

@@ -538,7 +538,9 @@ class EngineThread(QObject):
             return
         self._closing = None
         (place, load), self._next = self._next, None
-        self._sent, self._generations = [], {}
+        self._sent = []
+        if self._lost is None:  # else the trace goes on, and what is in it is asked about
+            self._generations = {}
         self._host = self._opener(place)
         self.place = place
         self._host.start()

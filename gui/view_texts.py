@@ -9,6 +9,7 @@ from engine.trace.phases import GROUPS, LABELS, Phase, StepKind
 from engine.trace.store import KINDS, NO_LATENCY, AnyMark, GapMark, Mark, Trace
 from engine.trace.wording import change_sentences as change_sentences
 from engine.trace.wording import configuration_labels as configuration_labels
+from engine.trace.wording import gap_sentences
 from gui import units
 from gui.view_state import lengths, only_reads
 
@@ -120,7 +121,7 @@ def mark_sentences(mark: AnyMark) -> list[str]:
     if isinstance(mark, Mark):
         return change_sentences(mark.event)
     if isinstance(mark, GapMark):
-        return [mark.event.reason, f"another engine went on after {units.duration(mark.event.gap_ns)}"]
+        return gap_sentences(mark.event)
     joined = mark.event
     prompt = joined.prompt if len(joined.prompt) <= 60 else joined.prompt[:60] + "…"
     read = f"sequence {joined.sequence} {mark.text}, “{units.visible(prompt)}”"

@@ -35,14 +35,14 @@ class Continuation:
         """`lost_ns`: when the engine before was heard last."""
         numbers = [record.started.generation for record in trace.generations]
         self._offsets = {
-            "steps": len(trace.steps),
+            "steps": trace.first_index + len(trace.steps),
             "generations": 1 + max(numbers, default=-1),
             "layouts": 1 + max(trace.layouts, default=-1),
             "configurations": len(trace.configurations),
         }
         self.replaced = EngineReplaced(
             loaded.at_ns,
-            len(trace.steps),
+            self._offsets["steps"],
             reason,
             loaded.at_ns - lost_ns,
             loaded.configuration + self._offsets["configurations"],

@@ -53,7 +53,7 @@ def why_no_cuda() -> str:
     if torch.version.cuda is None and torch.version.hip is None:
         return "this torch is built without CUDA"
     try:
-        torch.cuda.init()  # says what the question for their number keeps to itself
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # says what the question for their number keeps to itself
     except (RuntimeError, AssertionError) as error:
         return first_line(error).partition(". ")[0]
     return "torch finds none"

@@ -16,11 +16,12 @@ from itertools import chain
 from typing import Any, BinaryIO
 
 from engine import __version__
+from engine.trace.device_ledger import NO_TIME
 from engine.trace.export.excerpt import Excerpt
 from engine.trace.export.progress import Tick
 from engine.trace.ledger import END, Int64, Layout
 from engine.trace.phases import LABELS, Phase
-from engine.trace.store import KINDS, NO_LATENCY, JoinMark, Mark, Trace
+from engine.trace.store import KINDS, NO_LATENCY, AnyMark, Trace
 from engine.trace.wording import change_sentences
 
 PID = 1
@@ -33,14 +34,16 @@ PIECE = 1 << 16  # characters written at once
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """A track on which steps lie. `stamps`: their time stamps (stamps,), ns, by trace and step; None: none there."""
+    """A track on which steps lie. `stamps`: their time stamps (stamps,), ns, by trace and step, NO_TIME where the track
+    has none; None: no step there.
+    """
 
     tid: int
     name: str
     stamps: Callable[[Trace, int], Int64 | None]
 
 
-LANES = (Lane(1, "host: steps", Trace.stamps),)
+LANES = (Lane(1, "host: steps", Trace.stamps), Lane(2, "device: steps", Trace.device_stamps))
 GENERATIONS, SETTINGS, TOKENS = 11, 12, 13
 TRACKS = {
     **{lane.tid: lane.name for lane in LANES},
@@ -130,7 +133,7 @@ def _origin(excerpt: Excerpt) -> int:
     moments = [int(excerpt.trace.steps.begin_ns[excerpt.rows[0]])]
     moments += [g.started.submitted_ns for g in excerpt.generations]
     moments += [m.at_ns - max(0, m.event.switch_ns) for m in excerpt.marks]
-    moments += [j.event.at_ns for j in excerpt.joins] + [m.at_ns for m in excerpt.memory]
+    moments += [j.event.at_ns for j in (*excerpt.joins, *excerpt.gaps)] + [m.at_ns for m in excerpt.memory]
     return min(moments)
 
 
@@ -213,7 +216,7 @@ def _instants(excerpt: Excerpt, origin: int) -> Iterator[dict[str, Any]]:
         }
 
 
-def _moment(mark: Mark | JoinMark) -> int:
+def _moment(mark: AnyMark) -> int:
     return mark.event.at_ns
 
 
@@ -259,12 +262,13 @@ class _StepWriter:
             stamps = lane.stamps(trace, row)
             if stamps is None:
                 continue
-            first, *inner, last = (stamps - origin).tolist()
-            common = f'"pid":{PID},"tid":{lane.tid},"ts":'
+            first, *inner, _ = (stamps - origin).tolist()
+            common, nowhere = f'"pid":{PID},"tid":{lane.tid},"ts":', NO_TIME - origin
             yield f'{{"ph":"B",{head},{common}{_ts(first)}}}'
             for begin, moment in zip(self._heads[lane.tid], inner, strict=True):
-                yield f"{begin}{_ts(moment)}}}"
-            yield f'{{"ph":"E",{common}{_ts(last)}}}'
+                if moment != nowhere:
+                    yield f"{begin}{_ts(moment)}}}"
+            yield f'{{"ph":"E",{common}{_ts(int(stamps.max()) - origin)}}}'
 
 
 def _head(layout: Layout, code: int, tid: int) -> str:
