@@ -55,8 +55,8 @@ def nothing_measured() -> str:
         "On a machine with a GPU:\n\n```\npython -m tests.gpu\n```\n\nprints each scenario as it is done, leaves a"
         " trace of each as JSON lines in `build/gpu/`, and replaces this file: overhead by level of detail, the ledger,"
         " the two lanes and their verdicts, captured and compiled steps with their phases, the share of the floor of an"
-        " 8B shape in bfloat16 (eager, compiled, captured), our loop against `generate()` and against a bare compiled one,"
-        " how often a step synchronizes, what a mark costs, and an engine that loses its device.\n"
+        " 8B shape in bfloat16 (eager, compiled, captured), our loop against `generate()` and against a bare compiled"
+        " one, how often a step synchronizes, what a mark costs, and an engine that loses its device.\n"
     )
 
 

@@ -41,9 +41,12 @@ def _others(excerpt: Excerpt) -> list[_Placed]:
             last = (generation.end_step - 1, LATER) if generation.end_step > begin else (begin, BEFORE)
             placed.append((*last, ended.at_ns, event_record(ended)))
     placed += [(m.step, BEFORE, m.at_ns, event_record(replace(m.event, step=m.step))) for m in excerpt.marks]
-    for mark in (*excerpt.joins, *excerpt.gaps):
-        event = replace(mark.event, step=mark.step)
-        placed.append((mark.step, BEFORE, event.at_ns, event_record(event)))
+    for join in excerpt.joins:
+        event = replace(join.event, step=join.step)
+        placed.append((join.step, BEFORE, event.at_ns, event_record(event)))
+    for gap in excerpt.gaps:
+        replaced = replace(gap.event, step=gap.step)
+        placed.append((gap.step, BEFORE, replaced.at_ns, event_record(replaced)))
     followers: list[SequencesEncoded | BeamsRanked] = [*excerpt.results, *excerpt.beams]
     for follower in followers:
         row = follower.step - trace.first_index

@@ -43,7 +43,8 @@ class Lane:
     stamps: Callable[[Trace, int], Int64 | None]
 
 
-LANES = (Lane(1, "host: steps", Trace.stamps), Lane(2, "device: steps", Trace.device_stamps))
+DEVICE = 2
+LANES = (Lane(1, "host: steps", Trace.stamps), Lane(DEVICE, "device: steps", Trace.device_stamps))
 GENERATIONS, SETTINGS, TOKENS = 11, 12, 13
 TRACKS = {
     **{lane.tid: lane.name for lane in LANES},
@@ -113,7 +114,7 @@ def _about(excerpt: Excerpt) -> dict[str, str]:
 def events(excerpt: Excerpt, tick: Tick = lambda _: None) -> Iterator[str]:
     """Every event as a JSON object. On each track they come in order of time, and what is nested is inside."""
     origin = _origin(excerpt)
-    yield from map(_json, _metadata(excerpt.trace))
+    yield from map(_json, _metadata(excerpt))
     kinds = (_generations, _switches, _instants, _tokens)
     yield from map(_json, chain.from_iterable(kind(excerpt, origin) for kind in kinds))
     for counter in COUNTERS:
@@ -133,7 +134,8 @@ def _origin(excerpt: Excerpt) -> int:
     moments = [int(excerpt.trace.steps.begin_ns[excerpt.rows[0]])]
     moments += [g.started.submitted_ns for g in excerpt.generations]
     moments += [m.at_ns - max(0, m.event.switch_ns) for m in excerpt.marks]
-    moments += [j.event.at_ns for j in (*excerpt.joins, *excerpt.gaps)] + [m.at_ns for m in excerpt.memory]
+    moments += [j.event.at_ns for j in excerpt.joins] + [g.event.at_ns for g in excerpt.gaps]
+    moments += [m.at_ns for m in excerpt.memory]
     return min(moments)
 
 
@@ -156,12 +158,17 @@ def _json(event: dict[str, Any]) -> str:
 # ---------------------------------------------------------------- tracks
 
 
-def _metadata(trace: Trace) -> Iterator[dict[str, Any]]:
+def _metadata(excerpt: Excerpt) -> Iterator[dict[str, Any]]:
+    trace, rows = excerpt.trace, slice(excerpt.rows.start, excerpt.rows.stop)
+    has_device = bool((trace.steps.device_offset[rows] >= 0).any())
+
     def told(tid: int, what: str, **args: object) -> dict[str, Any]:
         return {"ph": "M", "pid": PID, "tid": tid, "cat": "__metadata", "name": what, "args": args, "ts": 0}
 
     yield told(0, "process_name", name=f"Cyclograph: {trace.model.name}" if trace.model else "Cyclograph")
     for place, (tid, track) in enumerate(TRACKS.items()):
+        if tid == DEVICE and not has_device:
+            continue
         yield told(tid, "thread_name", name=track)
         yield told(tid, "thread_sort_index", sort_index=place)
 
