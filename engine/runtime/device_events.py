@@ -41,10 +41,12 @@ class DeviceEvents:
         return event
 
     def stream(self) -> Any:
-        """The stream that this thread launches into now."""
+        """The stream that this thread launches into now, asked for once a step; None where there is only one."""
         if self._device.type == "cuda":
             return torch.cuda.current_stream(self._device)
-        return torch.accelerator.current_stream(self._device)
+        if self._device.type == "xpu":
+            return torch.accelerator.current_stream(self._device)
+        return None
 
 
 def open_events(device: torch.device, is_split: bool) -> tuple[DeviceEvents | None, str]:

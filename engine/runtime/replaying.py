@@ -46,7 +46,10 @@ class CudaCapture:
         return event
 
     def warm_up(self, function: Callable[[], Any]) -> None:
-        """Call the function on a stream of its own, as capturing wants it."""
+        """Call the function on a stream of its own, as capturing wants it. What is captured next has memory of its own:
+        that of graphs that are gone cannot be asked for again.
+        """
+        self._pool = None
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

@@ -82,7 +82,7 @@ def setup_of(options: argparse.Namespace) -> Setup | None:
 
 def run(setup: Setup, name: str) -> Outcome:
     """Run one scenario in this process; whatever goes wrong is its problem."""
-    outcome = Outcome(name)
+    outcome = Outcome(name, judges=not setup.is_rehearsal)
     try:
         SCENARIOS[name](setup, outcome)
     except Exception as error:

@@ -51,16 +51,20 @@ class Finding:
 
 @dataclass
 class Outcome:
-    """What a scenario found. `problem`: why it could not be run to its end, "" where it was."""
+    """What a scenario found. `problem`: why it could not be run to its end, "" where it was. `judges`: a rehearsal does
+    not.
+    """
 
     scenario: str
     findings: list[Finding] = field(default_factory=list)
     traces: list[str] = field(default_factory=list)
     problem: str = ""
+    judges: bool = True
 
     def found(self, name: str, value: str, expected: str = "", is_met: bool | None = None) -> None:
         """Add a finding."""
-        self.findings.append(Finding(name, value, expected, None if is_met is None else bool(is_met)))
+        judged = None if is_met is None or not self.judges else bool(is_met)
+        self.findings.append(Finding(name, value, expected, judged))
 
     @property
     def is_good(self) -> bool:
