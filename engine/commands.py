@@ -7,6 +7,8 @@ that is printed is read off that trace.
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from engine import __version__
@@ -16,20 +18,27 @@ from engine.prefill_walk import PrefillWalk
 from engine.prompt_files import prompt_text
 from engine.protocol import (
     DEVICE_LOST,
+    Alternate,
+    Calibrate,
+    Calibrated,
+    CaptureStep,
     CatalogueListed,
     Change,
     Command,
     Configuration,
+    EngineStarted,
     EngineState,
     Event,
     Failed,
     Generate,
     Join,
+    KernelsCaptured,
     ListModels,
     Load,
     ModelLoaded,
     ProbeTraining,
     Prompt,
+    Resume,
     SettingsChanged,
     SettingsProbed,
     Shutdown,
@@ -46,12 +55,17 @@ from engine.report import (
     print_settings,
     print_walk,
 )
+from engine.telemetry.process import TelemetryProcess
+from engine.telemetry.sensors import EVERY_S
+from engine.trace.chrome_trace import write_chrome_trace
 from engine.trace.export import ExportRefused
+from engine.trace.phases import Detail
 from engine.walk import SHORTEST, Walk
 
 Answer = TypeVar("Answer")
 
 BAD_INPUT = 2
+DEFAULT_HZ, SLOWEST_HZ, FASTEST_HZ = 1 / EVERY_S, 0.1, 10.0  # of reading sensors
 INTERRUPTED = 130
 
 
@@ -175,7 +189,37 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--accumulate", type=int, default=1, metavar="N", help="pieces of the training step (default: 1)"
     )
-    parser.add_argument("--detail", choices=("step", "phase", "layer", "core"), help="how deep to measure")
+    parser.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="first measure what this machine achieves (2 s), for the floor of each step; else as remembered",
+    )
+    parser.add_argument(
+        "--capture",
+        type=int,
+        metavar="STEP",
+        help="run step STEP under torch's profiler: operations and kernels",
+    )
+    parser.add_argument(
+        "--capture-to", type=Path, metavar="FILE", help="write that as a Chrome trace (JSON), to a new file"
+    )
+    parser.add_argument(
+        "--detail",
+        choices=("step", "phase", "layer", "core", "auto"),
+        help="how deep to measure; auto: as deep as costs under 1 %% of a step (default: layer, if there are any)",
+    )
+    parser.add_argument(
+        "--measure-instrument",
+        action="store_true",
+        help="let the detail take turns with none from the first token on, and say what it costs (128 tokens or more)",
+    )
+    parser.add_argument(
+        "--sensors",
+        type=float,
+        default=DEFAULT_HZ,
+        metavar="HZ",
+        help="how often a process of its own reads the sensors of the machine; 0: never (default: %(default)g)",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line, a summary last")
     parser.set_defaults(run=run)
 
@@ -205,8 +249,10 @@ def _add_walk(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Generate once and report every step."""
     settings = parse_settings(options.set)
-    if options.detail:
+    if options.detail and options.detail != "auto":
         settings = (*settings, ("detail", options.detail))
+    elif "auto_detail" not in dict(settings):  # every run of a script sees the same, unless it says otherwise
+        settings = (*settings, ("auto_detail", "on" if options.detail == "auto" else "off"))
     script = parse_script(options.at)
     prompt = make_prompt(options, options.prompt)
     joins = parse_joins(options)
@@ -214,7 +260,24 @@ def run(options: argparse.Namespace) -> int:
     probes = {}
     if options.training_step is not None:
         probes[options.training_step] = ProbeTraining(options.mixed, options.accumulate)
-    front = Running(report, script, probes, joins)
+    check_capture(options)
+    if not (options.sensors == 0 or SLOWEST_HZ <= options.sensors <= FASTEST_HZ):
+        raise BadInput(
+            f"Sensors can be read {SLOWEST_HZ:g} to {FASTEST_HZ:g} times a second, or never (0),"
+            f" not {options.sensors:g}."
+        )
+    telemetry = TelemetryProcess(1 / options.sensors) if options.sensors else None
+    front = Running(
+        report,
+        script,
+        probes,
+        joins,
+        options.calibrate,
+        options.capture,
+        options.capture_to,
+        telemetry,
+        options.measure_instrument,
+    )
     return front.run(Load(options.model, options.device, settings), generate_of(options, prompt))
 
 
@@ -233,27 +296,47 @@ class Running(Front):
         script: dict[int, Configuration],
         probes: dict[int, ProbeTraining] | None = None,
         joins: dict[int, tuple[Join, ...]] | None = None,
+        calibrate: bool = False,
+        capture: int | None = None,
+        capture_to: Path | None = None,
+        telemetry: TelemetryProcess | None = None,
+        measures_instrument: bool = False,
     ) -> None:
+        """`capture`: the step that is captured in depth; `capture_to`: the file in which that is written.
+
+        `telemetry`: reads the sensors, not started. `measures_instrument`: let the detail take turns with none.
+        """
         super().__init__()
+        self._telemetry = telemetry
+        self._measures_instrument = measures_instrument
         self._report = report
         self._script = dict(script)
         self._probes = dict(probes or {})
         self._joins = dict(joins or {})
+        self._calibrate = calibrate
+        self._capture, self._capture_to = capture, capture_to
         self._generate: Generate | None = None
 
     def run(self, load: Load, generate: Generate) -> int:
         """Load, generate, report; returns the exit code."""
         self._generate = generate
         interrupted = False
+        if self._telemetry is not None:
+            self._telemetry.start()
         try:
             self.converse(load)
         except KeyboardInterrupt:
             interrupted = True
+        finally:
+            if self._telemetry is not None:
+                self._telemetry.stop()
         if len(self.trace.steps) and not self.problem:
             for step, settings in sorted(self._script.items()):
                 self._report.problem(f"The settings {settings} for step {step} were never reached.")
             for step in self._probes:
                 self._report.problem(f"Step {step}, before which to make a training step, was never reached.")
+            if self._capture is not None:
+                self._report.problem(f"Step {self._capture}, which was to be captured, was never reached.")
             for step in sorted(self._joins):
                 self._report.problem(f"Step {step}, before which a sequence was to join, was never reached.")
         if len(self.trace.steps):
@@ -266,13 +349,26 @@ class Running(Front):
         """Whether a change, a training step or a sequence comes before this step."""
         return step in self._script or step in self._probes or step in self._joins
 
+    def take(self, event: Event) -> None:
+        """Note the event, answer it, and note what sensors have said meanwhile."""
+        super().take(event)
+        if self._telemetry is not None:
+            for sample in self._telemetry.receive():
+                super().take(sample)
+
     def answer(self, event: Event) -> None:
         """Report; then the next command, where it is time for one."""
         self._report.event(event, self.trace)
         match event:
+            case EngineStarted() if self._telemetry is not None:
+                self._telemetry.watch(event.pid, event.devices)
             case ModelLoaded():
                 self._check_script(event)
-            case StateChanged(state=EngineState.READY):
+            case StepEnded() if self._measures_instrument and event.tokens:
+                self._measures_instrument = False
+                self.send(Alternate("detail", str(Detail.STEP)))
+                self._change_before(event.index + 1)
+            case StateChanged(state=EngineState.READY) | Calibrated(origin="measured"):
                 self._go_on()
             case StepEnded():
                 self._change_before(event.index + 1)
@@ -280,19 +376,44 @@ class Running(Front):
                 reasons = [f"{c.key}={c.requested}: {c.reason}" for c in event.changes if c.reason]
                 if reasons:  # nobody would see the mark
                     self.give_up("; ".join(reasons))
+            case KernelsCaptured():
+                self._write_capture(event.step - self.trace.first_index)
             case Failed():
                 self.give_up(event.sentence)
             case _:
                 pass
+
+    def _write_capture(self, row: int) -> None:
+        capture = self.trace.capture(row)
+        if self._capture_to is None or capture is None:
+            return
+        try:
+            write_chrome_trace(capture, self._capture_to)
+        except OSError as error:
+            self.give_up(
+                f"The capture could not be written to {self._capture_to} ({error}): choose another place."
+            )
 
     def _go_on(self) -> None:
         """The engine is ready: generate once, then end."""
         if self._generate is None or self.problem:
             self.send(Shutdown())
             return
+        if self._calibrate:
+            self._calibrate = False
+            self.send(Calibrate())
+            return
         self._change_before(0)
-        self.send(self._generate)
+        first = self._capture == 0
+        self.send(replace(self._generate, paused=True) if first else self._generate)
         self._generate = None
+        if first:
+            self._capture_next()
+            self.send(Resume())
+
+    def _capture_next(self) -> None:
+        self._capture = None
+        self.send(CaptureStep())
 
     def _change_before(self, step: int) -> None:
         if step in self._script:
@@ -301,12 +422,27 @@ class Running(Front):
             self.send(self._probes.pop(step))
         for join in self._joins.pop(step, ()):
             self.send(join)
+        if step and step == self._capture:
+            self._capture_next()
 
     def _check_script(self, loaded: ModelLoaded) -> None:
         known = {facts.key for facts in loaded.settings}
         unknown = [key for settings in self._script.values() for key, _ in settings if key not in known]
         if unknown:
             self.give_up(f"There is no setting '{unknown[0]}'; there are: {', '.join(sorted(known))}.")
+
+
+def check_capture(options: argparse.Namespace) -> None:
+    """See that a capture can be taken and written before anything is measured. Raises BadInput."""
+    target = options.capture_to
+    if options.capture is None and target is not None:
+        raise BadInput("--capture-to writes what --capture STEP captures: say which step.")
+    if options.capture is not None and options.capture < 0:
+        raise BadInput(f"There is no step {options.capture}: the first is 0.")
+    if target is not None and target.exists():
+        raise BadInput(f"{target} exists already and is not overwritten: choose another name.")
+    if target is not None and not target.absolute().parent.is_dir():
+        raise BadInput(f"There is no directory {target.absolute().parent} for the capture: make it first.")
 
 
 def parse_settings(pairs: Sequence[str]) -> Configuration:
@@ -385,7 +521,8 @@ def walk(options: argparse.Namespace) -> int:
             f"A stretch of {options.tokens} tokens is too short to compare: use {SHORTEST} or more."
         )
     walked = Walk(options.tokens, lambda name: print(f"{name} …", file=sys.stderr, flush=True))
-    load = Load(options.model, options.device, parse_settings(options.set))
+    settings = (("auto_detail", "off"), *parse_settings(options.set))  # a station differs in one thing
+    load = Load(options.model, options.device, settings)
     rows = walked.run(load, Generate(Prompt(read_prompt(options.prompt))))
     print_walk(rows, options.json, sys.stdout)
     if walked.problem:

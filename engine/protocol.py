@@ -8,8 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from engine.trace.calibration import Calibration
 from engine.trace.phases import SpanName, StepKind
 from engine.trace.sameness import Sameness
+from engine.trace.shapes import ModelShape
 
 PROTOCOL_VERSION = 3
 
@@ -17,6 +19,8 @@ PROTOCOL_VERSION = 3
 DEVICE_LOST = 86
 
 SettingValue = str | int | float | bool
+#: In place of a step's index: the one that comes next.
+NEXT_STEP = -1
 #: All settings together, sorted by key.
 Configuration = tuple[tuple[str, SettingValue], ...]
 
@@ -174,6 +178,28 @@ class ProbeTraining:
 
 
 @dataclass(frozen=True, slots=True)
+class Calibrate:
+    """Measure what this machine achieves with the settings in force, now and anew; between generations only.
+
+    Answered by Calibrated within about two seconds, or by Failed with the command "calibrate". What was remembered is
+    replaced. An engine that is idle does so by itself where nothing is known, or a step has beaten its floor.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureStep:
+    """Run one step under torch's profiler, and say what it was made of, down to operations and kernels.
+
+    `step` NEXT_STEP: the next step of the generation. It yields its tokens as ever, and no statistic knows of it; the
+    time that profiling takes is held. A paused generation makes this one step. Else the index of a step that was made:
+    its work is done again, on a copy of the context that it found; the generation that runs is not touched.
+    Answered by KernelsCaptured, or by Failed with the command "capture": nothing else changes then.
+    """
+
+    step: int = NEXT_STEP
+
+
+@dataclass(frozen=True, slots=True)
 class ListModels:
     """Ask what models there are; answered by CatalogueListed."""
 
@@ -210,6 +236,8 @@ Command = (
     | StopAlternating
     | MeasureSameness
     | ProbeTraining
+    | Calibrate
+    | CaptureStep
     | ListModels
     | LookUp
     | Shutdown
@@ -271,12 +299,13 @@ class SettingFacts:
 
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
-    """A device that a model can run on: "cpu", "cuda:0", …"""
+    """A device that a model can run on: "cpu", "cuda:0", … `identity`: its driver's name for it, where known."""
 
     device: str
     label: str
     memory_bytes: int
     available_bytes: int
+    identity: str = ""
 
 
 class Family(StrEnum):
@@ -295,6 +324,7 @@ class ModelFacts:
     `load_stages_ns`: wall time of each stage of `load_ns`, in order ("download", "read weights", …).
     `special_tokens`: (id, text) of the tokens that are not text. `has_chat_template`, `knows_thinking`: of its
     tokenizer. `placement`: (device, number of layers) where layers are split over devices, else empty.
+    `shape`: what its steps read and multiply, with the settings that it was loaded with; None where it is not known.
     """
 
     name: str
@@ -319,6 +349,7 @@ class ModelFacts:
     has_chat_template: bool = False
     knows_thinking: bool = False
     placement: tuple[tuple[str, int], ...] = ()
+    shape: ModelShape | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -584,6 +615,10 @@ class StepEnded:
     NO_TIME (see engine.trace.device_ledger) where only the host has one; empty where the device has no clock.
     `held_ns`: time since the step before in which the user held the engine (pause, switches): in no latency.
     `context_length`: tokens that the next step will find (prompt so far and generated), per sequence.
+    `moved_bytes`, `operations`: what it had to move and to compute, at least (see engine.trace.floor); 0 where that is
+    not known. `floor_ns`: the least time in which this machine could have done so, by its calibration of this number;
+    0 and -1 where there is none.
+    `captured`: it ran under the profiler, so that its times are larger than a step's: in no statistic.
     """
 
     index: int
@@ -601,6 +636,11 @@ class StepEnded:
     padding_tokens: int = 0  # positions that were computed for nothing
     drafted: int = 0  # tokens that were proposed and checked (speculation)
     accepted: int = 0  # of these, the ones that the model would have chosen itself
+    moved_bytes: int = 0
+    operations: int = 0
+    floor_ns: int = 0
+    calibration: int = -1
+    captured: bool = False
     device_stamps: bytes = b""
 
     def __reduce__(self) -> tuple[type["StepEnded"], tuple[object, ...]]:
@@ -621,8 +661,47 @@ class StepEnded:
             self.padding_tokens,
             self.drafted,
             self.accepted,
+            self.moved_bytes,
+            self.operations,
+            self.floor_ns,
+            self.calibration,
+            self.captured,
             self.device_stamps,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class KernelsCaptured:
+    """What step `step` was made of, as torch's profiler saw it: one entry an operation of the host or of a device.
+
+    Arrays with a value an entry, in native byte order, by begin and then the longer first. `begin_ns`: int64, on the
+    host's clock (perf_counter), true to `exact_ns`. `duration_ns`: int64. `name`, `lane`: uint32, places in `names` and
+    `lanes`. `launched_by`: int32, the entry of the host that launched it, -1 for entries of the host and where that is
+    not known. `lanes`: threads of the host, the first `host_lanes` of them, then streams of devices.
+    `layout`, `stamps`: the spans of the same run by our own clocks, as in StepEnded.
+    `again`: the step was made before, and its work was done again for this: these times are in no StepEnded.
+    `dropped`: entries that were too many, the shortest ones. `notes`: what cannot be seen here, a sentence each.
+    `took_ns`: all that the capture took, the step itself included; `overhead_ns`: starting, stopping and reading alone.
+    """
+
+    at_ns: int
+    step: int
+    layout: int
+    stamps: bytes
+    begin_ns: bytes
+    duration_ns: bytes
+    name: bytes
+    lane: bytes
+    launched_by: bytes
+    names: tuple[str, ...]
+    lanes: tuple[str, ...]
+    host_lanes: int
+    exact_ns: int
+    again: bool = False
+    dropped: int = 0
+    notes: tuple[str, ...] = ()
+    took_ns: int = 0
+    overhead_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -658,7 +737,10 @@ class GenerationEnded:
 
 @dataclass(frozen=True, slots=True)
 class SettingsChanged:
-    """Settings changed before step `step`: what was requested, what is effective, what the switch cost."""
+    """Settings changed before step `step`: what was requested, what is effective, what the switch cost.
+
+    `cause`: why the engine changed them by itself ("": it was told to).
+    """
 
     at_ns: int
     step: int
@@ -666,6 +748,7 @@ class SettingsChanged:
     switch_ns: int
     configuration: int
     effective: Configuration
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -709,6 +792,43 @@ class SamenessMeasured:
 
 
 @dataclass(frozen=True, slots=True)
+class ShapeDefined:
+    """Under this configuration the model has another shape than the one in its facts. Comes before its first step."""
+
+    at_ns: int
+    configuration: int
+    shape: ModelShape
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What this machine achieves. Steps whose floor stands on it refer to it by number.
+
+    `origin`: "measured" just now, or "remembered" from its date. `reason`: why it was measured unasked ("" if it was
+    asked for).
+    """
+
+    at_ns: int
+    number: int
+    calibration: Calibration
+    origin: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FloorBeaten:
+    """A step was faster than its floor, which cannot be: the calibration is broken. It is measured anew when idle.
+
+    Told once for each calibration: for its first such step, behind its StepEnded.
+    """
+
+    at_ns: int
+    step: int
+    wall_ns: int
+    floor_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class MemorySampled:
     """Memory of the engine, sampled at step boundaries, at most a few times a second. Absent values are None."""
 
@@ -718,16 +838,122 @@ class MemorySampled:
     cache_bytes: int
     device_allocated_bytes: int | None = None
     device_reserved_bytes: int | None = None
+    process_peak_bytes: int | None = None  # the most that was ever resident
+    device_peak_bytes: int | None = None  # the most that was ever allocated, since the model was loaded
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSample:
+    """An accelerator, as its driver describes it at one moment. What the driver does not say is None.
+
+    `device`: as the engine names it ("cuda:0"). `utilization`: share of the last moments in which anything ran on it.
+    `energy_j`: a counter of any beginning. `throttled`: what holds its clock down (empty: nothing does). `others`:
+    (process id, bytes or None) of the programs that use it beside the engine.
+    """
+
+    device: str
+    memory_used_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    utilization: float | None = None
+    power_w: float | None = None
+    energy_j: float | None = None
+    temperature_c: float | None = None
+    clock_hz: float | None = None
+    memory_clock_hz: float | None = None
+    throttled: tuple[str, ...] | None = None
+    others: tuple[tuple[int, int | None], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetrySampled:
+    """The machine at one moment, as read outside of the engine. A sensor that is absent gives None, never 0.
+
+    Shares and rates are of the time since the sample before. `took_ns`: processor time that reading has cost since
+    then. `cpu`: share of all processors' time in use; `engine_cpu`, `others_cpu`: processors (1.0 is one) that the
+    engine, and that neither the engine nor its front end kept busy. `steal`: share that the host of a virtual machine
+    took away. `load`: programs that want to run, over the last minute. `engine_bytes`: resident memory of the engine.
+    `energy_j`: of the processor packages and their memory, a counter of any beginning. `debugger`: the program that is
+    attached to the engine ("": none). `notes`: sentences about sensors that are missing, or have just gone.
+    """
+
+    at_ns: int
+    took_ns: int
+    processors: int
+    cpu: float | None = None
+    engine_cpu: float | None = None
+    others_cpu: float | None = None
+    steal: float | None = None
+    load: float | None = None
+    engine_bytes: int | None = None
+    memory_used_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    clock_hz: float | None = None
+    temperature_c: float | None = None
+    energy_j: float | None = None
+    throttled: bool | None = None
+    on_battery: bool | None = None
+    debugger: str | None = None
+    devices: tuple[DeviceSample, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetryEnded:
+    """Sensors are not read any more. `sentence`: why, "" where that was asked for."""
+
+    at_ns: int
+    sentence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ObserverReport:
-    """What measuring costs: marks a step, one mark's measured cost, and handing steps over (mean a step)."""
+    """What measuring costs: marks a step, one mark's measured cost, and handing steps over (mean a step).
+
+    `tracer`: what looks into every call of the engine's thread (a debugger of Python, say); "" for nothing.
+    """
 
     at_ns: int
     marks_per_step: int
     mark_cost_ns: float
     emit_ns_per_step: float
+    tracer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DisplayReport:
+    """What drawing costs, as in gui.frame_meter: processor time of the thread that draws."""
+
+    at_ns: int
+    frame_ns: float | None
+    frames_per_second: float
+    core_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingReport:
+    """What writing a session down costs: processor time of whoever writes, mean a step since the report before."""
+
+    at_ns: int
+    steps: int
+    ns_per_step: float
+
+
+@dataclass(frozen=True, slots=True)
+class PartCompared:
+    """What a part of the instrument does to a step: its wall time with the part over that without it, in turns.
+
+    `part`: "marks", "display", "recording". `ratio`, `low`, `high`: as in engine.trace.statistics.Effect; None with too
+    few pairs. `detail`: what was compared.
+    """
+
+    at_ns: int
+    step: int
+    part: str
+    ratio: float | None
+    low: float | None
+    high: float | None
+    pairs: int
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -792,6 +1018,7 @@ Event = (
     | GenerationStarted
     | SequenceJoined
     | StepEnded
+    | KernelsCaptured
     | SequencesEncoded
     | BeamsRanked
     | GenerationEnded
@@ -799,8 +1026,16 @@ Event = (
     | AlternationStarted
     | AlternationEnded
     | SamenessMeasured
+    | ShapeDefined
+    | Calibrated
+    | FloorBeaten
     | MemorySampled
+    | TelemetrySampled
+    | TelemetryEnded
     | ObserverReport
+    | DisplayReport
+    | RecordingReport
+    | PartCompared
     | Failed
     | Noticed
     | EngineReplaced

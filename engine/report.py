@@ -4,17 +4,21 @@ import json
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Protocol, TextIO
 
 import numpy as np
 
 from engine.protocol import (
+    Calibrated,
     CatalogueEntry,
     Configuration,
     Event,
     Family,
+    FloorBeaten,
     GenerationEnded,
     GenerationStarted,
+    KernelsCaptured,
     ModelFacts,
     ModelLoaded,
     Noticed,
@@ -25,17 +29,35 @@ from engine.protocol import (
     SettingsChanged,
     SettingValue,
     StepEnded,
+    TelemetryEnded,
+    TelemetrySampled,
 )
+from engine.trace import cycle_model
+from engine.trace.agreement import agreement_sentences
+from engine.trace.alternation import PAIR_LOOKS, SelfTest
+from engine.trace.capture_record import capture_record
+from engine.trace.effects import AlternationEffect, trust
 from engine.trace.generation_view import writes
+from engine.trace.kernels import TopEntry
 from engine.trace.metrics import Measured, summary
+from engine.trace.observer import instrument_cost, marks_compared
 from engine.trace.phases import LABELS, Phase, StepKind
-from engine.trace.records import Record, event_record, step_record, summary_record
+from engine.trace.records import (
+    Record,
+    cycle_record,
+    event_record,
+    instrument_record,
+    step_record,
+    summary_record,
+    warning_record,
+)
 from engine.trace.sameness import Sameness
 from engine.trace.store import KINDS, Trace
 from engine.trace.wording import result_line
 from engine.walk import Row
 
 _COLUMNS = 120
+_TOP = 12  # names that are printed of a capture
 
 
 class Report(Protocol):
@@ -55,12 +77,14 @@ class Report(Protocol):
 
 
 class JsonReport:
-    """One JSON object a line: model, generation, joined, step, sequences, beams, mark, memory, observer, notice, and
-    end; a summary is the last.
+    """One JSON object a line: model, generation, joined, step, kernels, sequences, beams, mark, memory, telemetry,
+    warning, observer, turns, shape, calibrated, floor_beaten, notice, gap, and end; cycle_model, instrument and summary
+    are the last.
     """
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
+        self._warned = 0
 
     def _line(self, record: Record) -> None:
         print(json.dumps(record, ensure_ascii=False), file=self._out, flush=True)
@@ -73,12 +97,25 @@ class JsonReport:
         """One object for an event that says what was measured or decided."""
         if isinstance(event, StepEnded):
             self._line(step_record(trace, len(trace.steps) - 1))
+        elif isinstance(event, KernelsCaptured):
+            self._line(capture_record(trace, event.step - trace.first_index))
         elif record := event_record(event):
             self._line(record)
+        if isinstance(event, TelemetrySampled):
+            self._warnings(trace)
+
+    def _warnings(self, trace: Trace) -> None:
+        for mark in trace.warnings[self._warned :]:
+            self._line(warning_record(mark))
+        self._warned = len(trace.warnings)
 
     def summary(self, trace: Trace) -> None:
         """The metrics, each with its unit and the count that it stands on."""
         measured = list(summary(trace).values())
+        if model := cycle_record(trace):
+            self._line(model)
+        if record := instrument_record(trace):
+            self._line(record)
         self._line(summary_record(len(trace.steps), len(trace.tokens), measured))
 
 
@@ -89,6 +126,7 @@ class TextReport:
         self._out = out
         self._notes = notes
         self._activity = ""
+        self._warned = 0
 
     def _note(self, text: str) -> None:
         print(text, file=self._notes, flush=True)
@@ -120,10 +158,24 @@ class TextReport:
                 self._note(
                     f"\n[step {event.step}: {trace.marks[-1].text}; switch {event.switch_ns / 1e6:.1f} ms]"
                 )
+            case KernelsCaptured():
+                self._note("\n" + capture_text(trace, event.step - trace.first_index))
             case SequenceJoined():
                 self._note(f"\n[step {event.step}: sequence {event.sequence} {trace.joins[-1].text}]")
             case Noticed():
                 self._note(f"\n[{event.sentence}]")
+            case Calibrated():
+                self._note(calibration_line(event))
+            case FloorBeaten():
+                self._note(beaten_line(event))
+            case TelemetrySampled():
+                for note in event.notes:
+                    self._note(f"\n{note}")
+                for mark in trace.warnings[self._warned :]:
+                    self._note(f"\n[step {mark.step}: {mark.warning.sentence} {mark.warning.remedy}]")
+                self._warned = len(trace.warnings)
+            case TelemetryEnded(sentence=sentence) if sentence:
+                self._note(f"\n{sentence}")
             case GenerationEnded():
                 if writes(trace):
                     print(event.tail, file=self._out, flush=True)
@@ -155,18 +207,82 @@ class TextReport:
             if family in measured.metric.families:
                 self._note(metric_line(measured))
         self._note(phase_table(trace))
+        for line in cycle_model.lines(trace):
+            self._note(line)
+        for line in instrument_lines(trace):
+            self._note(line)
+
+
+def instrument_lines(trace: Trace) -> list[str]:
+    """What the instrument cost, in words; nothing where nothing is known."""
+    lines = []
+    cost = instrument_cost(trace, trace.observer[-1] if trace.observer else None)
+    if cost is not None:
+        lines.append(
+            f"the instrument took {cost.share:.2%} of a median decode step: {cost.marks} marks × {cost.mark_ns:.0f} ns"
+            f" + {cost.emit_ns / 1e3:.1f} µs for handing it over"
+        )
+    compared = marks_compared(trace)
+    if compared is not None:
+        lines.append(compared_line(compared, trust(trace)))
+    return lines
+
+
+def compared_line(found: AlternationEffect, trusted: SelfTest | None) -> str:
+    """What marks did to a step by taking turns with none, and what could have been told at all."""
+    effect = found.effect
+    if effect.ratio is None or effect.low is None or effect.high is None:
+        return (
+            f"detail {found.first} against {found.second}: {found.pairs} pairs of turns are too few for a number;"
+            f" make {2 * PAIR_LOOKS[0]} tokens or more"
+        )
+    line = (
+        f"detail {found.first} against {found.second}, taking turns: {effect.ratio:.3f}× the time of a step"
+        f" (95 % interval {effect.low:.3f} to {effect.high:.3f}, {effect.count} pairs)"
+    )
+    if trusted is not None:
+        line += f"; against itself ± {trusted.half_width:.1%}, {trusted.covered} of {trusted.tried} intervals held 1"
+    return line
 
 
 def training_line(trace: Trace, row: int) -> str:
     """What a training step took, and how often a decode step would have fitted into it."""
     wall_ns = int(trace.steps.wall_ns[row])
     backward_ns = int(trace.steps.phases_ns[row, Phase.BACKWARD])
-    decode = trace.steps.wall_ns[trace.steps.kind == KINDS.index(StepKind.DECODE)]
+    steps = trace.steps
+    decode = steps.wall_ns[(steps.kind == KINDS.index(StepKind.DECODE)) & ~steps.captured]
     ratio = f", {wall_ns / float(np.median(decode)):.1f} times a decode step" if len(decode) else ""
     return (
         f"\n[training step on {trace.steps.prompt_tokens[row]:,} tokens: {wall_ns / 1e6:.1f} ms{ratio};"
         f" loss and backward {backward_ns / 1e6:.1f} ms of it; its gradients were dropped]"
     )
+
+
+def capture_text(trace: Trace, row: int) -> str:
+    """What a captured step was made of: the names that took the longest, and what our clocks say to it."""
+    capture = trace.capture(row)
+    assert capture is not None
+    event = capture.event
+    again = ", done again" if event.again else ""
+    lines = [
+        f"[step {row} captured in depth{again}: {len(capture):,} entries, {capture.wall_ns / 1e6:.2f} ms under the"
+        f" profiler, {event.overhead_ns / 1e6:.1f} ms around it; clocks compared to ±{event.exact_ns / 1e3:.1f} µs]"
+    ]
+    for device, title in ((True, "kernel of a device"), (False, "operation of the host")):
+        found = capture.top(device)[:_TOP]
+        if found:
+            lines += [_top_line(title, ("own time", "share", "count", "mostly in")), *map(_top_row, found)]
+    return "\n".join([*lines, *agreement_sentences(trace, row), *event.notes])
+
+
+def _top_row(entry: TopEntry) -> str:
+    cells = (f"{entry.self_ns / 1e6:.3f} ms", f"{entry.share:.1%}", f"{entry.count:,}", LABELS[entry.phase])
+    return _top_line(entry.name, cells)
+
+
+def _top_line(name: str, cells: Sequence[str]) -> str:
+    own, share, count, phase = cells
+    return f"{textwrap.shorten(name, 56, placeholder='…'):<56} {own:>12} {share:>7} {count:>7}  {phase}"
 
 
 def _model_line(event: ModelLoaded) -> str:
@@ -189,6 +305,30 @@ def _load_times(model: ModelFacts) -> str:
     return f"{model.load_ns / 1e9:.1f} s" + (f" ({stages})" if stages else "")
 
 
+def calibration_line(event: Calibrated) -> str:
+    """What this machine achieves, and how much that is to be trusted."""
+    found = event.calibration
+    date = datetime.fromtimestamp(found.at_s).strftime("%Y-%m-%d %H:%M")
+    threads = f", {found.threads} thread{'s' if found.threads != 1 else ''}" if found.device == "cpu" else ""
+    again = "repeated within" if found.is_repeatable else "not repeatable, repeated only within"
+    doubts = filter(None, (f"{again} {found.spread:.1%}", found.remark))
+    fastest = max(rate for _, rate in found.rungs)
+    rates = ", ".join(f"{kind} {rate / 1e9:,.1f}" for kind, rate in found.rates)
+    return (
+        f"[calibration {event.number} of {found.device}{threads}, {event.origin} {date}:"
+        f" {found.memory_bandwidth / 1e9:,.1f} GB/s from memory, up to {fastest / 1e9:,.1f} GB/s from caches,"
+        f" {rates} GFLOP/s; {'; '.join(doubts)}]"
+    )
+
+
+def beaten_line(event: FloorBeaten) -> str:
+    """That a calibration is broken, and what to do."""
+    return (
+        f"\n[step {event.step} took {event.wall_ns / 1e6:.3f} ms, less than its floor of {event.floor_ns / 1e6:.3f} ms:"
+        " the calibration is broken. Calibrate again while the machine is idle.]"
+    )
+
+
 def metric_line(measured: Measured) -> str:
     """One metric as a line of text; a dash where there is no value."""
     value, unit = measured.value, measured.metric.unit
@@ -204,12 +344,16 @@ def metric_line(measured: Measured) -> str:
 
 
 def phase_table(trace: Trace) -> str:
-    """The total of every phase over all steps, with its share, largest first; they sum to the steps' wall time."""
-    totals = trace.steps.phases_ns.sum(axis=0)
+    """The total of every phase over all steps but those captured in depth, with its share, largest first.
+
+    They sum to the steps' wall time.
+    """
+    counted = ~trace.steps.captured
+    totals = trace.steps.phases_ns[counted].sum(axis=0)
     wall = max(1, int(totals.sum()))
     rows = sorted(((int(totals[phase]), phase) for phase in Phase if totals[phase]), reverse=True)
     lines = [f"{LABELS[phase]:<34} {ns / 1e6:>13,.3f} ms   {ns / wall:6.1%}" for ns, phase in rows]
-    return "\n".join([f"where {wall / 1e6:,.1f} ms of {len(trace.steps)} steps went:", *lines])
+    return "\n".join([f"where {wall / 1e6:,.1f} ms of {int(counted.sum())} steps went:", *lines])
 
 
 # ---------------------------------------------------------------- lists

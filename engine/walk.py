@@ -62,7 +62,8 @@ TOGETHER: tuple[Configuration, ...] = ((("kv_cache", "static"), ("compile", "def
 PAIRS = 8  # of turns at a station
 SHORTEST = 3 * PAIRS  # tokens of all turns of a side: of each turn some are left behind those that warm up
 WARM_UP = 2  # steps of a turn that do not count, at most half of them
-LEFT_OUT = ("engine_place", "placement")  # restart the engine, load the model anew
+#: Restart the engine, load the model anew, or change by themselves what is compared.
+LEFT_OUT = ("engine_place", "placement", "auto_detail")
 #: Choose among tokens, or how many are made at once: the distribution of the next one is the same.
 SAME_DISTRIBUTION = ("decoding", "speculation", "batch", "measurement")
 

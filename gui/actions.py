@@ -39,6 +39,15 @@ ACTIONS = (
         "Add the prompt as a sequence to the generation that runs; the others wait while it is read",
     ),
     ActionFacts(
+        "capture",
+        "Capture a step in depth",
+        "Run",
+        ("K",),
+        "",
+        "Run the selected step again, or else the next one, under the profiler: operations and kernels",
+    ),
+    ActionFacts("save_capture", "Save the capture as a Chrome trace…", "Run"),
+    ActionFacts(
         "clear", "Clear", "Run", ("L",), "clear", "Drop what was measured (a generation that runs is ended)"
     ),
     ActionFacts("follow", "Follow", "Charts", ("F",), "follow", "Keep the newest step on screen", True),
@@ -62,6 +71,14 @@ ACTIONS = (
         ("O",),
         "",
         "Is the output the same as before the last change?",
+    ),
+    ActionFacts(
+        "instrument",
+        "Measure the instrument",
+        "Run",
+        ("I",),
+        "",
+        "Let marks take turns with none, then drawing with a still window, and say what each costs; again to stop",
     ),
     ActionFacts("axis", "Latency against steps or length", "Charts", ("C",)),
     ActionFacts("pick", "Choose a model…", "Session", ("Ctrl+O",), "model"),

@@ -58,6 +58,7 @@ def _run(options: Options, host: Host, interruption: "Interruption") -> int:
     from PySide6.QtCore import Qt
     from PySide6.QtWidgets import QApplication
 
+    from engine.telemetry.process import TelemetryProcess
     from gui.conductor import Conductor
     from gui.engine_thread import EngineThread
     from gui.faults import Faults
@@ -74,7 +75,8 @@ def _run(options: Options, host: Host, interruption: "Interruption") -> int:
     window = MainWindow(store, options.theme or ("dark" if options.screenshot else None))
     engine = EngineThread(host)
     engine.adopt(Load(options.model, options.device, options.settings))
-    conductor = Conductor(window, engine, store, _first_generation(options, window, store.prompt))
+    telemetry = TelemetryProcess()
+    conductor = Conductor(window, engine, store, _first_generation(options, window, store.prompt), telemetry)
     faults = Faults()
     faults.happened.connect(conductor.show_fault)
     faults.interrupted.connect(window.close)
@@ -88,11 +90,13 @@ def _run(options: Options, host: Host, interruption: "Interruption") -> int:
     if interruption.asked:
         window.close()
     conductor.start()
+    telemetry.start()  # last: what is seen first is the window
     try:
         return INTERRUPTED if interruption.asked else application.exec()
     finally:
         conductor.stop()
         faults.uninstall()
+        telemetry.stop()
         engine.shut_down()
         window.deleteLater()
         application.processEvents()

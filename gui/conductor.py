@@ -7,6 +7,7 @@ from pathlib import Path
 from time import perf_counter_ns
 
 from PySide6.QtCore import QObject, Qt, QTimer, Slot
+from PySide6.QtWidgets import QFileDialog
 
 from engine.protocol import (
     CatalogueListed,
@@ -25,9 +26,12 @@ from engine.protocol import (
     Progress,
     SettingsChanged,
 )
+from engine.telemetry.process import Telemetry
+from engine.trace.chrome_trace import write_chrome_trace
 from engine.trace.phases import Role
 from gui.engine_thread import EngineThread
 from gui.frame_meter import FrameMeter
+from gui.instrument_trial import InstrumentTrial, Stage
 from gui.main_window import MainWindow
 from gui.options import free_path
 from gui.panels.message_bar import Kind
@@ -37,6 +41,7 @@ from gui.panels.progress_strip import DOWNLOAD, prefill_progress
 from gui.settings_store import SettingsStore
 from gui.sharing import Sharing
 from gui.shortcuts import ShortcutSheet
+from gui.surroundings import Surroundings
 from gui.view_state import is_preparation
 
 FRAME_MS = 33
@@ -48,8 +53,14 @@ class Conductor(QObject):
     """Connects an engine to a window. `autorun`: what to generate as soon as the first model is loaded."""
 
     def __init__(
-        self, window: MainWindow, engine: EngineThread, store: SettingsStore, autorun: Generate | None = None
+        self,
+        window: MainWindow,
+        engine: EngineThread,
+        store: SettingsStore,
+        autorun: Generate | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
+        """`telemetry`: where samples of the machine come from; None: nothing is sampled."""
         super().__init__(window)
         self.window = window
         self.engine = engine
@@ -64,6 +75,10 @@ class Conductor(QObject):
         self._next_numbers_ns = 0
         self.meter = FrameMeter()
         self.sharing = Sharing(window, engine)
+        self._trial: InstrumentTrial | None = None
+        window.telemetry.set_sampled(telemetry is not None)
+        self._surroundings = Surroundings(engine, window.messages, telemetry, self._is_looked_at, self)
+        self._surroundings.ended.connect(self._sensors_ended)
         self._timer = QTimer(self)
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
         self._timer.setInterval(FRAME_MS)
@@ -86,8 +101,11 @@ class Conductor(QObject):
 
     @Slot()
     def frame(self) -> None:
-        """Take events, then bring up to date what they changed."""
+        """Take events, then bring up to date what they changed; nothing while a trial wants the window still."""
+        if self._trial is not None and self._trial.frame(perf_counter_ns()):
+            return
         self.engine.drain()
+        self._surroundings.frame()
         trace, navigation = self.engine.trace, self.window.navigation
         if navigation.count != len(trace.steps):
             navigation.trace_grew(len(trace.steps))
@@ -102,13 +120,29 @@ class Conductor(QObject):
     def show_numbers(self) -> bool:
         """Bring the numbers up to date; whether the measurements changed."""
         window, engine = self.window, self.engine
+        window.kernels.refresh()
         changed = window.measurements.refresh()
         if changed:
             window.switchboard.refresh_effects()
-        window.meter.show_costs(engine.trace, engine.last_observer, self.meter.cost())
+        cost = self.meter.cost()
+        window.meter.show_costs(engine.trace, engine.last_observer, cost, self._trial_progress())
+        window.meter.show_warnings(self._surroundings.look(cost))
         window.meter.show_engine(engine.trace, engine.place, engine.state)
         self._show_work()
         return changed
+
+    @Slot()
+    def _sensors_ended(self) -> None:
+        self.window.telemetry.set_sampled(False)
+
+    def _is_looked_at(self) -> bool:
+        """Whether the window can be seen: on screen, and not folded away."""
+        return self.window.isVisible() and not self.window.isMinimized()
+
+    def _trial_progress(self) -> str:
+        if self._trial is not None and self._trial.stage is Stage.OVER:
+            self._trial = None
+        return self._trial.progress if self._trial is not None else ""
 
     def _show_work(self) -> None:
         """What takes long between two steps shows how far it is, and so does a long prompt."""
@@ -145,6 +179,7 @@ class Conductor(QObject):
         engine.looked_up.connect(self._looked_up)
         engine.noted.connect(self._noted)
         engine.noticed.connect(self._noticed)
+        engine.kernels_captured.connect(self._kernels_captured)
         engine.tokens_counted.connect(self.window.prompt.show_count)
 
     @Slot(object)
@@ -165,6 +200,7 @@ class Conductor(QObject):
         actions["generate"].setEnabled(ready)
         window.prompt.run_button.setEnabled(ready)
         actions["stop"].setEnabled(state in BUSY)
+        actions["capture"].setEnabled(ready)
         actions["join"].setEnabled(state in BUSY and self._writes_on())
         if not ready:
             window.model.show_hint(self._why_not_ready(state))
@@ -237,8 +273,12 @@ class Conductor(QObject):
 
     @Slot(object)
     def _failed(self, failed: Failed) -> None:
+        if failed.command == "alternate" and self._trial is not None:
+            self._trial.refused(perf_counter_ns())
         about = failed.command or "failed"
         again = self._again() if failed.command == "load" and self._stage == DOWNLOAD else None
+        if failed.command == "capture" and self.engine.state in BUSY:
+            again = ("Capture the next step", self.engine.capture_step)
         self.window.messages.show_message(Kind.ERROR, failed.sentence, failed.details, again, about=about)
         if failed.command == "load":
             self._autorun = None
@@ -247,6 +287,9 @@ class Conductor(QObject):
     def _settings_changed(self, event: SettingsChanged) -> None:
         self.window.switchboard.show_change(event)
         self._show_precision(event.effective)
+        if event.cause:
+            told = ", ".join(f"{change.key} is {change.effective} now" for change in event.changes)
+            self._noted(f"{told}, since {event.cause}. Choose a level yourself to keep it.")
         for change in event.changes:
             if change.reason:
                 asked = f"{change.key} = {change.requested} was asked for, {change.effective} is in force"
@@ -298,6 +341,14 @@ class Conductor(QObject):
     def _prompt_failed(self, sentence: str) -> None:
         self.window.messages.show_message(Kind.ERROR, sentence, about="prompt")
 
+    @Slot(int)
+    def _kernels_captured(self, row: int) -> None:
+        self.window.messages.withdraw("capture")
+        self.window.navigation.trace_grew(len(self.engine.trace.steps))
+        self.window.navigation.select(row)
+        self.window.show_capture()
+        self.window.kernels.refresh()
+
     @Slot(object)
     def _engine_ended(self, event: EngineEnded) -> None:
         again = ("Restart engine", self.engine.restart)
@@ -340,6 +391,7 @@ class Conductor(QObject):
         window.switchboard.training_requested.connect(self.engine.probe_training)
         window.switchboard.sameness_requested.connect(self.engine.measure_sameness)
         window.progress.cancelled.connect(self._cancel)
+        window.kernels.export_requested.connect(self.save_capture)
         window.navigation.follow_changed.connect(window.actions_["follow"].setChecked)
         window.actions_["follow"].setChecked(window.navigation.follow)
 
@@ -351,6 +403,8 @@ class Conductor(QObject):
             "stop": self.engine.stop,
             "generate": self.generate,
             "join": self.join,
+            "capture": self.capture,
+            "save_capture": self.save_capture,
             "clear": self.clear,
             "zoom_in": lambda: navigation.zoom(1 / 1.5, _middle(navigation.first, navigation.last)),
             "zoom_out": lambda: navigation.zoom(1.5, _middle(navigation.first, navigation.last)),
@@ -364,6 +418,7 @@ class Conductor(QObject):
             "role": lambda: navigation.set_role(Role((navigation.role + 1) % len(Role))),
             "axis": self._switch_axis,
             "alternate": lambda: self._about_last_change(self.window.switchboard.alternate),
+            "instrument": self.measure_instrument,
             "compare": lambda: self._about_last_change(self.window.switchboard.compare),
             "pick": self.pick_model,
             "prompt": self.window.prompt.focus_text,
@@ -416,6 +471,51 @@ class Conductor(QObject):
             self.generate(True)
         self.engine.single_step()
 
+    def capture(self) -> None:
+        """Look into the selected step again; without one into the next, or into the newest once all is over."""
+        engine, selected = self.engine, self.window.navigation.selected
+        self.window.messages.withdraw("capture")
+        if selected is None and engine.state is EngineState.READY:
+            if not len(engine.trace.steps):
+                self.generate(True)
+            else:
+                selected = self.window.navigation.shown_step
+        engine.capture_step(selected)
+
+    def save_capture(self) -> None:
+        """Write the capture of the step that is shown where the user says; a file that is there only if he says so."""
+        row = self.window.kernels.row
+        capture = self.engine.trace.capture(row) if row is not None else None
+        if capture is None:
+            self._noted(
+                "There is nothing to save: the step that is shown was not captured. Press K to do so."
+            )
+            return
+        suggested = str(free_path(Path.cwd() / f"step-{row}.trace.json"))
+        name, _ = QFileDialog.getSaveFileName(
+            self.window, "Save the capture", suggested, "Chrome traces (*.json)"
+        )
+        if not name:
+            return
+        try:
+            write_chrome_trace(capture, Path(name), replace=True)  # the dialog has asked
+        except OSError as error:
+            sentence = f"The capture could not be saved as {name} ({error.strerror}): choose another place."
+            self.window.messages.show_message(Kind.ERROR, sentence, about="save capture")
+            return
+        where = f"The capture is in {name}; open it with ui.perfetto.dev or chrome://tracing."
+        self.window.messages.show_message(Kind.INFO, where, about="save capture")
+
+    def measure_instrument(self) -> None:
+        """Find out what marks and drawing cost, in turns; pressed again, stop that."""
+        if self._trial is not None:
+            self._trial.stop()
+            self._trial = None
+        elif self.engine.state is EngineState.RUNNING or self.engine.state is EngineState.READY:
+            self._trial = InstrumentTrial(self.engine, self.generate, self._noted, perf_counter_ns())
+        else:
+            self._noted("The instrument is measured while steps are made: load a model, or go on, first.")
+
     def clear(self) -> None:
         """Drop what was measured, after ending what runs."""
         if self.engine.state in BUSY:
@@ -428,7 +528,8 @@ class Conductor(QObject):
         """Select the slowest decode step on screen."""
         navigation, steps = self.window.navigation, self.engine.trace.steps
         first, last = max(0, int(navigation.first)), min(len(steps), int(navigation.last))
-        walls = steps.wall_ns[first:last] * (~is_preparation(self.engine.trace, steps.kind[first:last]))
+        others = is_preparation(self.engine.trace, steps.kind[first:last]) | steps.captured[first:last]
+        walls = steps.wall_ns[first:last] * ~others
         if len(walls):
             navigation.select(first + int(walls.argmax()))
 

@@ -15,8 +15,10 @@ from PySide6.QtCore import QObject, Signal
 from engine.hosts import Host, open_host
 from engine.protocol import (
     DEVICE_LOST,
+    NEXT_STEP,
     Alternate,
     CancelLoad,
+    CaptureStep,
     CatalogueListed,
     Change,
     Command,
@@ -31,6 +33,7 @@ from engine.protocol import (
     GenerationEnded,
     GenerationStarted,
     Join,
+    KernelsCaptured,
     ListModels,
     Load,
     LoadCancelled,
@@ -84,6 +87,7 @@ class EngineThread(QObject):
     generation_started = Signal(object)  # GenerationStarted
     generation_ended = Signal(object)  # GenerationEnded
     observer = Signal(object)  # ObserverReport
+    kernels_captured = Signal(int)  # the row of the step
     catalogue = Signal(object)  # CatalogueListed
     looked_up = Signal(object)  # LookedUp
     tokens_counted = Signal(object)  # TokensCounted
@@ -301,6 +305,10 @@ class EngineThread(QObject):
         """Make a training step between two steps of the generation."""
         self._send(command)
 
+    def capture_step(self, row: int | None = None) -> None:
+        """Look into a step of the trace, whose work is done again, or into the next one."""
+        self._send(CaptureStep(NEXT_STEP if row is None else row + self.trace.first_index))
+
     def restart(self, place: str | None = None) -> None:
         """End the engine, and start another one there (or where it was), with the same model and settings."""
         place = place or self.place
@@ -350,6 +358,10 @@ class EngineThread(QObject):
             self._insist()
         return took
 
+    def observe(self, event: Event) -> None:
+        """Fold in what was measured beside the engine: it goes the way of all events, and is no answer of its."""
+        self.trace.append(event)
+
     def _take(self, event: Event) -> None:
         if isinstance(event, ModelLoaded):
             self._begin_trace(event)
@@ -391,6 +403,10 @@ class EngineThread(QObject):
             case ObserverReport():
                 self.last_observer = event
                 self.observer.emit(event)
+            case KernelsCaptured():
+                row = event.step - self.trace.first_index
+                if self.trace.captures.get(row) is event:
+                    self.kernels_captured.emit(row)
             case CatalogueListed():
                 self.listed = event
                 self.catalogue.emit(event)

@@ -25,11 +25,13 @@ from gui.charts.latency import LatencyChart
 from gui.charts.layer_map import LayerMap
 from gui.charts.legend import PhaseLegend
 from gui.charts.step_timeline import StepTimeline
+from gui.charts.telemetry import TelemetryChart
 from gui.charts.token_strip import TokenStrip
 from gui.icons import application_icon, icon
 from gui.navigation import Navigation
 from gui.panels.dock_title import DockTitle
 from gui.panels.heading import Heading
+from gui.panels.kernels import KernelsPanel
 from gui.panels.measurements import MeasurementsPanel
 from gui.panels.message_bar import MessageBar
 from gui.panels.model import ModelPanel
@@ -94,7 +96,15 @@ class MainWindow(QMainWindow):
         self.layer_map = LayerMap(navigation)
         self.timeline = StepTimeline(navigation)
         self.legend = PhaseLegend(navigation)
-        self.charts: Sequence[Chart] = (self.legend, self.strip, self.latency, self.layer_map, self.timeline)
+        self.telemetry = TelemetryChart(navigation)
+        self.charts: Sequence[Chart] = (
+            *(self.legend, self.strip, self.latency, self.layer_map),
+            *(self.timeline, self.telemetry),
+        )
+        self.kernels = KernelsPanel(navigation)
+        for chart in self.charts[1:]:
+            chart.addAction(self.actions_["capture"])
+        self.timeline.addAction(self.actions_["save_capture"])
         self.text = TextPanel(navigation, self.theme)
         self.model = ModelPanel()
         self.prompt = PromptPanel(self._store)
@@ -132,7 +142,13 @@ class MainWindow(QMainWindow):
             "measurements": self._dock("Measurements", self.measurements, RIGHT),
             "switchboard": self._dock("Switchboard", self.switchboard, RIGHT),
             "timeline": self._dock("Step timeline", self.timeline, BOTTOM),
+            "kernels": self._dock("Kernels", self.kernels, BOTTOM),
+            "telemetry": self._dock("Telemetry", self.telemetry, BOTTOM),
         }
+        self.splitDockWidget(self.docks["timeline"], self.docks["kernels"], Qt.Orientation.Horizontal)
+        self.docks["kernels"].hide()  # until a step is captured
+        self.tabifyDockWidget(self.docks["timeline"], self.docks["telemetry"])
+        self.docks["timeline"].raise_()
 
     def _dock(self, title: str, widget: QWidget, area: Qt.DockWidgetArea) -> QDockWidget:
         dock = QDockWidget(title, self)
@@ -171,7 +187,10 @@ class MainWindow(QMainWindow):
     def _make_menus(self) -> None:
         menus = {
             "&Session": ("pick", "prompt", "find", "", "export", "command", "picture", "", "restart", "quit"),
-            "&Run": ("run", "step", "stop", "generate", "join", "", "clear"),
+            "&Run": (
+                *("run", "step", "stop", "generate", "join", "", "capture", "save_capture", ""),
+                *("instrument", "", "clear"),
+            ),
             "&Charts": (
                 *("follow", "show_all", "zoom_in", "zoom_out", "pan_left", "pan_right", ""),
                 *("previous", "next", "slowest", "deselect", "", "role", "axis"),
@@ -257,7 +276,13 @@ class MainWindow(QMainWindow):
     def set_trace(self, trace: Trace) -> None:
         """Show another trace everywhere."""
         self.navigation.reset()
-        parts: list[_Measured] = [*self.charts, self.text, self.measurements, self.switchboard]
+        parts: list[_Measured] = [
+            *self.charts,
+            self.text,
+            self.measurements,
+            self.switchboard,
+            self.kernels,
+        ]
         for part in parts:
             part.set_trace(trace)
 
@@ -273,10 +298,20 @@ class MainWindow(QMainWindow):
         self.restoreState(self._first_state, VERSION)
         for dock in self.docks.values():
             dock.setFloating(False)
-            dock.show()
+            dock.setVisible(dock is not self.docks["kernels"])
+        self.docks["timeline"].raise_()
         for chart in (self.strip, self.latency, self.layer_map):
             chart.show()
         self.arrange()
+
+    def show_capture(self) -> None:
+        """Give a captured step room: its lanes, and the table of its kernels beside them."""
+        timeline, kernels = self.docks["timeline"], self.docks["kernels"]
+        timeline.show()
+        if not kernels.isVisible():
+            kernels.show()
+            self.resizeDocks([timeline, kernels], [4, 3], Qt.Orientation.Horizontal)
+            self.resizeDocks([timeline, kernels], [round(self.height() * 0.38)] * 2, Qt.Orientation.Vertical)
 
     def arrange(self) -> None:
         """Give docks and charts their first sizes."""

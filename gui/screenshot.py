@@ -106,7 +106,7 @@ class Screenshot(QObject):
 
 def typical_step(trace: Trace) -> int | None:
     """The decode step of median wall time in the second half; None without decode steps."""
-    rows = np.flatnonzero(trace.steps.kind == DECODE)
+    rows = np.flatnonzero((trace.steps.kind == DECODE) & ~trace.steps.captured)
     late = rows[len(rows) // 2 :]
     if not len(late):
         return None

@@ -15,7 +15,7 @@ from engine.trace.comparison import work_of
 from engine.trace.ledger import Int64
 from engine.trace.phases import PHASE_COUNT, Phase, Role
 from engine.trace.pooling import HEADROOM as HEADROOM
-from engine.trace.pooling import SAMPLED
+from engine.trace.pooling import SAMPLED, scale_kinds
 from engine.trace.pooling import bucket_size as bucket_size
 from engine.trace.pooling import configuration_numbers as configuration_numbers
 from engine.trace.pooling import is_preparation as is_preparation
@@ -25,6 +25,7 @@ from engine.trace.pooling import only_reads as only_reads
 from engine.trace.pooling import slowest as slowest
 from engine.trace.pooling import ticks as ticks
 from engine.trace.pooling import usual_ns as usual_ns
+from engine.trace.pooling import usual_step_ns as usual_step_ns
 from engine.trace.statistics import RollingQuantiles
 from engine.trace.store import NO_LATENCY, Column, Trace
 
@@ -105,6 +106,7 @@ class StripColumns:
     """Stacked columns. begin, end (c): first step of a column and of the next. step (c): the slowest step
     in it.
 
+    prefill (c): whether it is of another kind than what is compared: it takes in a prompt, or was captured in depth.
     edges_ns (c, PHASE_COUNT + 1): from 0 over the tops of the phases, in the order of STACK, to the step's
     wall time.
     """
@@ -124,7 +126,7 @@ def strip_columns(trace: Trace, size: int, buckets: range) -> StripColumns:
     step = slowest(steps.wall_ns, size, buckets)
     edges = np.zeros((len(step), PHASE_COUNT + 1), np.int64)
     np.cumsum(steps.phases_ns[step], axis=1, out=edges[:, 1:])
-    prefill = is_preparation(trace, steps.kind[step])
+    prefill = is_preparation(trace, steps.kind[step]) | steps.captured[step]
     return StripColumns(begin, np.minimum(begin + size, max(count, 1)), step, edges, prefill)
 
 
@@ -154,7 +156,7 @@ def map_ceiling_ns(trace: Trace, role: Role, rows: slice) -> float:
     if not values.size:
         return 0.0
     thin = 1 + values.size // (8 * SAMPLED)
-    return usual_ns(values[::thin].max(axis=1), trace.steps.kind[rows][::thin])
+    return usual_ns(values[::thin].max(axis=1), scale_kinds(trace, rows)[::thin])
 
 
 # ---------------------------------------------------------------- latency

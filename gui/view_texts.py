@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from engine.trace.agreement import agreement, agreement_sentences
+from engine.trace.kernels import Capture
 from engine.trace.lanes import Verdict
 from engine.trace.ledger import Span
 from engine.trace.phases import GROUPS, LABELS, Phase, StepKind
-from engine.trace.store import KINDS, NO_LATENCY, AnyMark, GapMark, Mark, Trace
+from engine.trace.store import KINDS, NO_LATENCY, AnyMark, CaptureMark, GapMark, Mark, Trace, WarningMark
 from engine.trace.wording import change_sentences as change_sentences
 from engine.trace.wording import configuration_labels as configuration_labels
 from engine.trace.wording import gap_sentences
@@ -25,10 +27,12 @@ class LedgerEntry:
     share: float
 
 
-def ledger(trace: Trace, step: int) -> list[LedgerEntry]:
-    """The phases of a step that took time, in fixed order; they sum to its wall time."""
-    wall = max(1, int(trace.steps.wall_ns[step]))
+def ledger(trace: Trace, step: int, capture: Capture | None = None) -> list[LedgerEntry]:
+    """The phases of a step that took time, in fixed order; they sum to its wall time, or to that of its capture."""
+    wall = max(1, int(trace.steps.wall_ns[step]) if capture is None else capture.wall_ns)
     row = trace.steps.phases_ns[step].tolist()
+    if capture is not None:
+        row = capture.layout.phases_ns(capture.stamps[None])[0].tolist()
     return [LedgerEntry(p, row[p], row[p] / wall) for p in Phase if row[p]]
 
 
@@ -46,6 +50,8 @@ def step_sentence(trace: Trace, step: int) -> str:
     """A step in one line: "step 118 · decode · 8.42 ms · context 312 · “token”"."""
     steps = trace.steps
     parts = [f"step {step}", KINDS[int(steps.kind[step])].value, units.duration(float(steps.wall_ns[step]))]
+    if steps.captured[step]:
+        parts.append("captured in depth, in no statistic")
     reads = KINDS[int(steps.kind[step])] is StepKind.ENCODE
     if steps.batch[step] > 1 or only_reads(trace):
         parts.append(rows_words(trace, step))
@@ -112,16 +118,23 @@ def latency_sentence(trace: Trace, step: int) -> str:
         tokens = int(lengths(trace, slice(step, step + 1))[0])
         each = units.duration(float(trace.steps.wall_ns[step] / trace.steps.batch[step]))
         return f"{each} a sequence of {tokens:,} tokens{' with padding' if trace.steps.padding_tokens[step] else ''}"
+    if trace.steps.captured[step]:
+        return "no ITL: captured in depth"
     itl = int(trace.steps.itl_ns[step])
     return f"ITL {units.duration(itl)}" if itl != NO_LATENCY else "no ITL: the first arrival, or no token"
 
 
 def mark_sentences(mark: AnyMark) -> list[str]:
     """What happened at a mark, a line each."""
+    if isinstance(mark, WarningMark):
+        return [mark.warning.sentence, mark.warning.remedy]
     if isinstance(mark, Mark):
         return change_sentences(mark.event)
     if isinstance(mark, GapMark):
         return gap_sentences(mark.event)
+    if isinstance(mark, CaptureMark):
+        again = ", its work done again" if mark.event.again else ""
+        return [f"step {mark.step} was captured in depth{again}; its operations are in the step timeline"]
     joined = mark.event
     prompt = joined.prompt if len(joined.prompt) <= 60 else joined.prompt[:60] + "…"
     read = f"sequence {joined.sequence} {mark.text}, “{units.visible(prompt)}”"
@@ -154,6 +167,97 @@ def shared_widths(wanted: Sequence[int], room: int) -> list[int]:
 def phase_label(phase: Phase) -> str:
     """How a phase is called on screen."""
     return LABELS[phase]
+
+
+#: The table of a capture.
+CAPTURE_COLUMNS = ("name", "own time", "share", "count", "mostly in", "where")
+
+
+def capture_heading(capture: Capture, step: int) -> str:
+    """A captured step in one line."""
+    again = " · done again" if capture.event.again else ""
+    return f"step {step}{again} · {units.duration(capture.wall_ns)} · {len(capture):,} entries"
+
+
+def capture_remarks(trace: Trace, step: int) -> list[str]:
+    """All there is to know of a capture: what it took, how it compares with our clocks, what cannot be seen in it."""
+    event = trace.captures[step]
+    which = "its work was done again, on a copy" if event.again else "it is in no statistic"
+    return [
+        f"under torch's profiler: {which}; {units.duration(event.overhead_ns)} went by around it, in no latency",
+        f"the profiler's clock and ours are compared to ±{units.duration(event.exact_ns)}",
+        *agreement_sentences(trace, step),
+        *event.notes,
+    ]
+
+
+def capture_verdict(trace: Trace, step: int) -> list[str]:
+    """How a capture compares with our clocks, in short."""
+    lines = [
+        f"{each.part} {units.share(each.captured)}; by our clocks {units.share(each.in_run)}, around it"
+        f" {units.share(each.around)}"
+        for each in agreement(trace, step)
+    ]
+    return lines or agreement_sentences(trace, step)
+
+
+def capture_rows(trace: Trace, step: int) -> list[tuple[str, ...]]:
+    """The table of a capture: kernels of devices first, then operations of the host, the longest first."""
+    capture = trace.capture(step)
+    assert capture is not None
+    return [
+        (
+            entry.name,
+            units.duration(entry.self_ns),
+            units.share(entry.share),
+            f"{entry.count:,}",
+            LABELS[entry.phase],
+            "device" if entry.is_device else "host",
+        )
+        for entry in (*capture.top(True), *capture.top(False))
+    ]
+
+
+def lane_label(capture: Capture, lane: int) -> str:
+    """What a lane of a capture is called beside it."""
+    event = capture.event
+    name = event.lanes[lane]
+    if lane >= event.host_lanes:
+        return name.replace(" stream ", " #")
+    return "ops" if lane == 0 else name.replace("host, thread ", "ops ")
+
+
+def short_name(name: str) -> str:
+    """The name of an operation without its library, and of a kernel without its arguments."""
+    bare = (
+        name.replace("(anonymous namespace)::", "")
+        .partition("(")[0]
+        .partition("<")[0]
+        .rpartition("::")[2]
+        .strip()
+    )
+    return bare or name
+
+
+def entry_lines(capture: Capture, entry: int) -> list[str]:
+    """What there is to say about an entry of a capture, a line each, its name first."""
+    event = capture.event
+    begin, took = int(capture.begin_ns[entry]), int(capture.duration_ns[entry])
+    lines = [event.names[int(capture.name[entry])]]
+    layer = int(capture.layer[entry])
+    phase = LABELS[Phase(int(capture.phase[entry]))]
+    lines.append(f"{phase}, layer {layer}" if layer >= 0 else phase)
+    lines += [f"begin {units.microseconds(begin)}", f"duration {units.microseconds(took)}"]
+    own = int(capture.self_ns[entry])
+    if own != took:
+        lines.append(f"by itself {units.microseconds(own)}")
+    launcher = int(capture.launched_by[entry])
+    if launcher >= 0:
+        before = begin - int(capture.begin_ns[launcher])
+        lines.append(
+            f"launched by {event.names[int(capture.name[launcher])]}, {units.duration(before)} before"
+        )
+    return lines
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ for it before the next. So the time of compiling is in no step.
 import copy
 import gc
 import os
-import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ import torch
 from transformers import Cache, EncoderDecoderCache
 
 from engine.runtime import graph_marks
+from engine.runtime.user_cache import user_cache
 
 if TYPE_CHECKING:
     from engine.runtime.live import LiveModel
@@ -255,12 +255,5 @@ def _no_collection() -> "Iterator[None]":
 
 
 def cache_directory() -> Path:
-    """Where compiled code is kept for the next time: below the platform's directory for caches of this user."""
-    home = Path.home()
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or str(home / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = str(home / "Library" / "Caches")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or str(home / ".cache")
-    return Path(base) / "cyclograph" / "inductor"
+    """Where compiled code is kept for the next time."""
+    return user_cache() / "inductor"

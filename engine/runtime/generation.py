@@ -170,6 +170,10 @@ class Generation:
             end_reason = step.end_reason
             yield step
 
+    def once(self) -> Stepped:
+        """One step from where the context stands, whoever has filled it."""
+        return self._step()
+
     def _encode(self) -> Stepped:
         """The encoder's pass over the whole prompt."""
         recorder, encoder = self._live.recorder, self._live.anatomy.encoder

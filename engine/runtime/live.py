@@ -125,6 +125,7 @@ class Context:
 class LiveModel:
     """A model on its device, its tokenizer, and the settings in force, as the loop reads them at each step.
 
+    `auto_detail`: the level of detail follows what it costs.
     `cache_argument`: the name under which `forward` takes the cache; `keeps_logits`: it takes `logits_to_keep`, so that
     a prefill projects its last position only. `cache_kind`: one of engine.runtime.caches.KINDS; `kv_window`: how many
     tokens attention sees with a sliding one.
@@ -147,6 +148,7 @@ class LiveModel:
     anatomy: Anatomy
     recorder: StampRecorder
     detail: Detail = Detail.LAYER
+    auto_detail: bool = True
     probes: Probes | None = None
     cache_argument: str = "past_key_values"
     keeps_logits: bool = True

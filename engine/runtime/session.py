@@ -9,15 +9,18 @@ import gc
 import queue
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from engine.hosts import DeviceLost
 from engine.protocol import (
+    NEXT_STEP,
     Alternate,
+    Calibrate,
     CancelLoad,
+    CaptureStep,
     Change,
     Command,
     CountTokens,
@@ -52,6 +55,8 @@ if TYPE_CHECKING:
 
 #: Longer than a window takes to start the generation that it wants as soon as its model is loaded.
 IDLE_S = 0.5
+#: Longer than people take between two prompts when they try things out.
+CALIBRATE_IDLE_S = 2.0
 
 
 def run_session(
@@ -94,6 +99,7 @@ class Session:
         self._alive = True
         self._lost = ""  # how the device failed for good
         self._held = False  # a command or a pause came between the last step and the next
+        self._has_generated = False
 
     def run(self) -> None:
         """Work until shut down. Raises DeviceLost, with the model still loaded, when the device has failed for good."""
@@ -130,13 +136,35 @@ class Session:
         if self._run is None or self._state is not EngineState.RUNNING:
             self._answer_question()
             self._flush()
-        if self._workbench is not None and self._state is EngineState.READY and not self._workbench.is_tried:
+        while (wait_s := self._idle_work_in_s()) is not None:
             try:
-                return self._inbox.get(timeout=IDLE_S)
+                return self._inbox.get(timeout=wait_s)
             except queue.Empty:
-                self._workbench.try_rest()
+                self._work_idly()
                 self._flush()
         return self._inbox.get()
+
+    def _idle_work_in_s(self) -> float | None:
+        """In how many seconds there will be something to do, if nobody needs the engine before; None for nothing.
+
+        This machine is calibrated after a generation only: nobody's first token waits for it.
+        """
+        if self._workbench is None or self._state is not EngineState.READY:
+            return None
+        if not self._workbench.is_tried:
+            return IDLE_S
+        due_s = self._workbench.floors.due_in_s() if self._has_generated else None
+        return None if due_s is None else max(CALIBRATE_IDLE_S, due_s)
+
+    def _work_idly(self) -> None:
+        assert self._workbench is not None
+        if not self._workbench.is_tried:
+            self._workbench.try_rest()
+            return
+        from engine.runtime.calibration import CalibrationInterrupted
+
+        with suppress(CalibrationInterrupted):
+            self._workbench.floors.calibrate_idle(lambda: self._inbox.has_orders)
 
     def _start(self) -> None:
         self._emit(StateChanged(perf_counter_ns(), EngineState.STARTING))
@@ -188,6 +216,10 @@ class Session:
                 self._measure_sameness(command)
             case ProbeTraining():
                 self._probe_training(command)
+            case Calibrate():
+                self._calibrate()
+            case CaptureStep():
+                self._capture_step(command)
             case ListModels():
                 self._list_models()
             case LookUp():
@@ -278,6 +310,26 @@ class Session:
         with self._refusing(AlternationRefused, "alternate"):
             run.alternation = Alternation(self._workbench, command)
 
+    def _calibrate(self) -> None:
+        if self._workbench is None:
+            self._fail(
+                "What is measured depends on the model's precision: load one first.", command="calibrate"
+            )
+            return
+        if self._run is not None:
+            self._fail("A generation would disturb the calibration: stop it first.", command="calibrate")
+            return
+        from engine.runtime.calibration import CalibrationInterrupted, CalibrationRefused
+
+        try:
+            self._workbench.floors.calibrate(lambda: self._inbox.has_orders)
+        except CalibrationRefused as refusal:
+            self._fail(str(refusal), command="calibrate")
+        except CalibrationInterrupted:
+            self._fail(
+                "The calibration was given up for another command: ask for it again.", command="calibrate"
+            )
+
     def _measure_sameness(self, command: MeasureSameness) -> None:
         run = self._running("Outputs are compared on a text: start a generation first.", "sameness")
         if run is None:
@@ -295,6 +347,20 @@ class Session:
 
         with self._refusing(ProbeRefused, "training", "The training step failed"):
             run.probe_training(command)
+        self._held = True  # what it took is in no latency of the generation
+
+    def _capture_step(self, command: CaptureStep) -> None:
+        from engine.runtime.profiling import CaptureRefused
+
+        if command.step == NEXT_STEP:
+            if self._running("A step is captured in a generation: start one first.", "capture") is not None:
+                with self._refusing(CaptureRefused, "capture"):
+                    self._step(captures=True)
+        elif self._workbench is None:
+            self._fail("There is no model whose steps could be captured: load one first.", command="capture")
+        else:
+            with self._refusing(CaptureRefused, "capture", "The step could not be captured"):
+                self._workbench.capture_again(command.step)
         self._held = True  # what it took is in no latency of the generation
 
     def _running(self, sentence: str, command: str) -> "Run | None":
@@ -338,6 +404,7 @@ class Session:
             self._fail(self._end_with(error) or step_sentence(error), traceback.format_exc(), "generate")
             return
         self._held = False
+        self._has_generated = True
         self._enter(EngineState.PAUSED if command.paused else EngineState.RUNNING)
 
     def _join(self, command: Join) -> None:
@@ -355,11 +422,14 @@ class Session:
         except Exception as error:
             self._fail(f"The prompt could not join: {first_line(error)}.", traceback.format_exc(), "join")
 
-    def _step(self) -> None:
+    def _step(self, captures: bool = False) -> None:
+        """Do one step. Raises CaptureRefused where it is to be captured and that cannot be, before it is done."""
         assert self._run is not None
         try:
-            ended = self._run.step(self._held)
+            ended = self._run.capture_next() if captures else self._run.step(self._held)
         except Exception as error:  # whatever a model may raise: what was measured stays, the engine goes on
+            if captures and _is_refusal(error):
+                raise
             details = traceback.format_exc()
             if self._workbench is not None:
                 self._workbench.settle()
@@ -407,6 +477,13 @@ class Session:
             self._step()
         if self._run is not None and self._state is EngineState.RUNNING:
             self._enter(EngineState.PAUSED)
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether a step was not done, since it could not be captured."""
+    from engine.runtime.profiling import CaptureRefused
+
+    return isinstance(error, CaptureRefused)
 
 
 def first_line(error: BaseException) -> str:

@@ -4,6 +4,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter_ns, thread_time_ns
@@ -16,6 +17,11 @@ from engine.runtime.caches import cache_bytes
 from engine.runtime.clocks import StampRecorder
 from engine.runtime.live import LiveModel
 from engine.trace.phases import Phase
+
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
 
 SAMPLE_EVERY_NS = 250_000_000
 REPORT_EVERY_NS = 500_000_000
@@ -41,6 +47,14 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
+
+
+@lru_cache(maxsize=8)
+def processor_name(device: torch.device) -> str:
+    """What computes: the processor, or the accelerator by its name."""
+    if device.type == "cpu":
+        return _processor()
+    return _accelerator(device.type, device.index or 0).label
 
 
 def _processor() -> str:
@@ -72,7 +86,8 @@ def _accelerator(kind: str, index: int) -> DeviceFacts:
     device = f"{kind}:{index}"
     if kind == "cuda":
         available, total = torch.cuda.mem_get_info(index)
-        return DeviceFacts(device, torch.cuda.get_device_name(index), total, available)
+        properties = torch.cuda.get_device_properties(index)
+        return DeviceFacts(device, properties.name, total, available, str(getattr(properties, "uuid", "")))
     memory = psutil.virtual_memory()  # MPS shares the host's memory; others do not say
     return DeviceFacts(device, kind.upper(), memory.total, memory.available)
 
@@ -84,6 +99,8 @@ class MemorySampler:
         self._live = live
         self._process = psutil.Process()
         self._next_ns = 0
+        if live.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(live.device)  # what loading took is over
 
     def soon(self) -> None:
         """Memory may just have changed: the next step is followed by a sample."""
@@ -99,11 +116,12 @@ class MemorySampler:
     def sample(self) -> MemorySampled:
         """Memory now."""
         live = self._live
-        allocated = reserved = None
+        allocated = reserved = peak = None
         if live.device.type == "cuda":
-            allocated, reserved = (
+            allocated, reserved, peak = (
                 torch.cuda.memory_allocated(live.device),
                 torch.cuda.memory_reserved(live.device),
+                torch.cuda.max_memory_allocated(live.device),
             )
         cache = live.context.cache if live.context else None
         return MemorySampled(
@@ -113,7 +131,30 @@ class MemorySampler:
             cache_bytes=cache_bytes(cache),
             device_allocated_bytes=allocated,
             device_reserved_bytes=reserved,
+            process_peak_bytes=process_peak_bytes(),
+            device_peak_bytes=peak,
         )
+
+
+def process_peak_bytes() -> int | None:
+    """The most memory that was ever resident in this process; None where the system does not say."""
+    if resource is None:
+        return getattr(psutil.Process().memory_info(), "peak_wset", None)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def tracer() -> str:
+    """What is called at every line or call of this thread; "" for nothing."""
+    if sys.gettrace() is not None:
+        return "sys.settrace"
+    if sys.getprofile() is not None:
+        return "sys.setprofile"
+    monitoring = getattr(sys, "monitoring", None)  # since Python 3.12
+    if monitoring is not None:
+        tools = (monitoring.DEBUGGER_ID, monitoring.COVERAGE_ID, monitoring.PROFILER_ID)
+        return next((name for tool in tools if (name := monitoring.get_tool(tool))), "")
+    return ""
 
 
 class Observer:
@@ -125,6 +166,7 @@ class Observer:
 
     def __init__(self, recorder: StampRecorder) -> None:
         self.mark_cost_ns = measure_mark_cost_ns(recorder)
+        self.report: ObserverReport | None = None  # the latest
         self._emit_ns = 0
         self._steps = 0
         self._next_ns = 0
@@ -136,7 +178,8 @@ class Observer:
         self._steps += 1
         if now_ns < self._next_ns:
             return
-        emit(ObserverReport(now_ns, marks, self.mark_cost_ns, self._emit_ns / self._steps))
+        self.report = ObserverReport(now_ns, marks, self.mark_cost_ns, self._emit_ns / self._steps, tracer())
+        emit(self.report)
         self._next_ns, self._emit_ns, self._steps = now_ns + REPORT_EVERY_NS, 0, 0
 
 

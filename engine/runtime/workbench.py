@@ -4,8 +4,10 @@ What happens here is what a session orders: load, change settings, start, step. 
 """
 
 import inspect
+import sys
 from array import array
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from time import perf_counter_ns, thread_time_ns
 
@@ -37,16 +39,20 @@ from engine.protocol import (
     SettingsChanged,
     SettingsProbed,
     SettingValue,
+    ShapeDefined,
     StepEnded,
     TokensCounted,
 )
 from engine.runtime.alternating import TURN_STEPS, Alternation, AlternationRefused
 from engine.runtime.anatomy import find_anatomy
 from engine.runtime.caches import cache_bytes, new_cache
+from engine.runtime.capturing import Capture, do_again, why_not_again
 from engine.runtime.clocks import StampRecorder
+from engine.runtime.detail_choice import DetailChoice
 from engine.runtime.device_clock import DeviceRecorder
 from engine.runtime.device_events import open_events
 from engine.runtime.encoding import Encoding, encode_inputs
+from engine.runtime.floors import Before, Floors
 from engine.runtime.generation import Generation, Limits, Stepped
 from engine.runtime.holding import HeldBack
 from engine.runtime.joining import JoinRefused, Newcomer, why_never
@@ -55,7 +61,9 @@ from engine.runtime.models.errors import LoadGivenUp
 from engine.runtime.models.loading import load_model
 from engine.runtime.models.memory import SPLIT
 from engine.runtime.models.progress import LoadReport
+from engine.runtime.past_steps import PastSteps
 from engine.runtime.placement import time_crossings
+from engine.runtime.profiling import CaptureRefused
 from engine.runtime.prompts import (
     SHOWN_CHARACTERS,
     PromptRefused,
@@ -72,12 +80,14 @@ from engine.runtime.settings.base import Setting
 from engine.runtime.settings.conflicts import PROMPTS, UNEQUAL, why_excluded
 from engine.runtime.settings.decoding import own_decoding
 from engine.runtime.settings.execution import default_threads
+from engine.runtime.settings.instrumentation import as_chosen
 from engine.runtime.settings.resolve import apply_changes, apply_defaults
 from engine.runtime.settings.suited import suited
 from engine.runtime.settings.together import why_not_joined, why_not_padded
 from engine.runtime.telemetry import MemorySampler, Observer
 from engine.runtime.training_probe import ProbeRefused, training_step
-from engine.trace.phases import StepKind
+from engine.trace.floor import Fed
+from engine.trace.phases import Detail, StepKind
 
 _ENDED_BEFORE = "The generation ended before another sequence could join it: run that prompt by itself."
 CACHE_ARGUMENTS = ("past_key_values", "cache_params", "state")
@@ -119,15 +129,24 @@ class Workbench:
         self.memory = MemorySampler(self.live)
         self.observer = Observer(self.live.recorder)
         self._layouts: dict[bytes, int] = {}
+        self._settings: dict[
+            int, Configuration
+        ] = {}  # by the number of the configuration, once a step ran under it
+        self.past = PastSteps()
         self._generation_count = 0
-        refused = self.apply(tuple((k, v) for k, v in command.settings if k != "precision"))
+        asked = as_chosen(self.live, tuple((k, v) for k, v in command.settings if k != "precision"))
+        refused = self.apply(asked)
+        self.detail_choice = DetailChoice(self, self._deepest())
         if is_given_up():  # maybe while a draft model was loaded, which alone was refused then
             self.close()
             raise LoadGivenUp
+        self.floors = Floors(self.live, emit)
+        self._tell_shape()
         self.emit(
             ModelLoaded(perf_counter_ns(), self.live.facts, self.facts, self.configuration, self.effective())
         )
         self._report_refused(refused)
+        self.follow_floors()
 
     def _load(self, command: Load, report: LoadReport) -> LiveModel:
         torch.set_num_threads(
@@ -168,6 +187,10 @@ class Workbench:
         report.stage("")
         return (*facts, places.engine_facts(), places.model_facts())
 
+    def _deepest(self) -> Detail:
+        """The deepest level that is chosen without being asked for."""
+        return next(Detail(str(facts.default)) for facts in self.facts if facts.key == "detail")
+
     def _suited(self, setting: Setting) -> SettingFacts:
         facts = suited(setting.probe(self.live), self.live.facts)
         return replace(facts, turn_steps=TURN_STEPS.get(facts.key, 0))
@@ -205,7 +228,7 @@ class Workbench:
     def change(self, settings: Configuration) -> None:
         """Change settings now, between two steps; what was asked for and what came of it is one event."""
         begin_ns = perf_counter_ns()
-        changes = self.apply(settings)
+        changes = self.apply(as_chosen(self.live, settings))
         self.configuration = self.next_configuration()
         self.memory.soon()
         end_ns = perf_counter_ns()
@@ -230,6 +253,22 @@ class Workbench:
             )
         )
         return True
+
+    def _tell_shape(self) -> None:
+        """What the steps of the model read and multiply belongs to its facts, with what could not be told of that."""
+        shape, facts = self.floors.shape(), self.live.facts
+        remarks = tuple(
+            f"The floor: {remark}." for remark in (shape.remarks if shape else (self.floors.problem,))
+        )
+        self.live.facts = replace(facts, shape=shape, warnings=(*facts.warnings, *remarks))
+
+    def follow_floors(self) -> None:
+        """Derive what the floors of the configuration in force stand on, where it has not run yet."""
+        if self.floors.knows(self.configuration):
+            return
+        shape = self.floors.follow(self.configuration)
+        if shape is not None and shape != self.live.facts.shape:
+            self.emit(ShapeDefined(perf_counter_ns(), self.configuration, shape))
 
     def next_configuration(self) -> int:
         """A number that no configuration has had yet."""
@@ -396,6 +435,24 @@ class Workbench:
         if self._held is not None:
             self._held.settle()
 
+    def note_settings(self) -> int:
+        """The number of the configuration in force, of which the settings are remembered."""
+        if self.configuration not in self._settings:
+            self._settings[self.configuration] = self.effective()
+        return self.configuration
+
+    def capture_again(self, step: int) -> None:
+        """Do the work of a step that was made again, on a copy, and say what it was made of. Raises CaptureRefused."""
+        live, past = self.live, self.past.find(step)
+        is_same = past is not None and self._settings[past.configuration] == self.effective()
+        reason = why_not_again(live, past, step, is_same)
+        if past is None or reason:
+            raise CaptureRefused(reason)
+        capture = Capture(live, step)
+        self._tell(Progress(perf_counter_ns(), f"doing step {step} again", None))
+        stepped = do_again(live, past, capture)
+        self.emit(capture.event(step, self.layout(stepped.codes), stepped.stamps))
+
     def close(self) -> None:
         """Let go of the model."""
         if self.live.probes is not None:
@@ -418,30 +475,63 @@ class Run:
         self._untold: dict[int, SequenceJoined] = {}  # sequences that are to join, by number
         self._aside_ns = 0  # since the last step, for trials that belong to no latency
         self.alternation: Alternation | None = None
+        self._capture: Capture | None = None  # of the step under way
         work.context.awaited = self._is_awaited
+        prompt = work.prompt if isinstance(work, Generation) else []
+        self._past = workbench.past.begin(prompt, work.context.capacity)
 
     def _is_awaited(self) -> bool:
         turns = self.alternation is not None and self.alternation.is_due
-        return turns or self._workbench.is_awaited()
+        due = self._workbench.detail_choice.is_due or self._capture is not None
+        return turns or due or self._workbench.is_awaited()
 
     @property
     def is_ahead(self) -> bool:
         """Whether a token is on its way to the host: then the next thing to do is another step."""
         return self._work.context.unread > 0
 
+    def capture_next(self) -> str:
+        """Do one step under the profiler, and say what it was made of; why the generation ended, or "".
+
+        Raises CaptureRefused before the step; where only what was seen of it cannot be read, that is told.
+        """
+        bench = self._workbench
+        if self._work.context.beside is not None:
+            raise CaptureRefused("Another sequence is about to join: capture a step once it has.")
+        self._capture = capture = Capture(bench.live)
+        try:
+            ended = self.step(True)
+        finally:
+            self._capture = None
+        try:
+            bench.emit(capture.event(bench.step_index - 1, *self._last_stamped))
+        except CaptureRefused as refusal:
+            bench.emit(Failed(perf_counter_ns(), str(refusal), command="capture"))
+        return ended
+
     def step(self, held: bool) -> str:
         """Do one step and emit it; why the generation ended, or "". `held`: the user held the engine before it."""
         held = self._take_turn() or held
         held = self._workbench.make_missed() or held
-        held_ns = perf_counter_ns() - self._last_end_ns if held else self._aside_ns
-        self._aside_ns = 0
-        self._tell_newcomer()
-        stepped = next(self._steps)
-        end_ns, handing_ns = perf_counter_ns(), thread_time_ns()
+        held = self._follow_cost() or held
+        self._workbench.follow_floors()
+        context = self._work.context
+        found = context.ids, context.cached, context.length
+        with nullcontext() if self._capture is None else self._capture.around():
+            held_ns = perf_counter_ns() - self._last_end_ns if held else self._aside_ns
+            self._aside_ns = 0
+            self._tell_newcomer()
+            before = self._before()
+            stepped = next(self._steps)
+            end_ns, handing_ns = perf_counter_ns(), thread_time_ns()
         if self.alternation is not None:
             self.alternation.after_step(bool(stepped.tokens) and stepped.kind is not StepKind.PREFILL)
         bench = self._workbench
-        bench.emit(self._event(stepped, held_ns))
+        settings = bench.note_settings()
+        self._past.note(bench.step_index, stepped.kind, found, stepped.batch, stepped.drafted, settings)
+        fed = bench.floors.fed(before, stepped)
+        bench.emit(self._event(stepped, held_ns, fed, self._capture is not None))
+        bench.floors.after_step()
         if stepped.results:
             bench.emit(SequencesEncoded(bench.step_index, self._number, stepped.results))
         if stepped.beams:
@@ -452,6 +542,9 @@ class Run:
         bench.memory.after_step(bench.emit, end_ns)
         marks = len(stepped.codes) // 2 + 2
         bench.observer.after_step(bench.emit, marks, handing_ns - bench.take_reading_ns())
+        wall_ns = _wall_ns(stepped.stamps)
+        resting = self.alternation is not None or self._capture is not None
+        bench.detail_choice.after_step(stepped.kind, wall_ns, marks, resting)
         self._last_end_ns = end_ns
         return stepped.end_reason
 
@@ -510,6 +603,13 @@ class Run:
             self.end_alternation(str(refusal))
             return True
 
+    def _follow_cost(self) -> bool:
+        """Whether the level of detail was changed for the next step, by what it costs."""
+        busy = self.alternation is not None or self._capture is not None or self.is_ahead
+        if busy or self._work.context.beside is not None:
+            return False
+        return self._workbench.detail_choice.follow()
+
     def end_alternation(self, reason: str = "") -> None:
         """Let the values take turns no more, where they did."""
         alternation, self.alternation = self.alternation, None
@@ -540,19 +640,40 @@ class Run:
             raise ProbeRefused("A training step predicts next tokens, and this model predicts none.")
         ids = self._work.context.text_ids
         codes, stamps = training_step(bench.live, ids, self._work.prompt, command)
-        bench.emit(self._event(Stepped(StepKind.BACKWARD, codes, stamps, (), len(ids), ""), 0))
+        stepped = Stepped(StepKind.BACKWARD, codes, stamps, (), len(ids), "")
+        # in mixed precision it multiplies in a way of its own, which was not calibrated
+        fed = None if command.mixed else bench.floors.fed(self._before(), stepped)
+        bench.emit(self._event(stepped, 0, fed))
         bench.settle()
+        bench.floors.after_step()
         bench.step_index += 1
 
-    def _event(self, stepped: Stepped, held_ns: int) -> StepEnded:
+    def _before(self) -> Before:
+        """What the next step will find."""
+        work = self._work
+        newcomer = work.newcomer if isinstance(work, Generation) else None
+        if newcomer is not None:
+            return self._workbench.floors.before(newcomer.context)
+        return self._workbench.floors.before(work.context, self._source)
+
+    @property
+    def _source(self) -> int:
+        return len(self._work.prompt) if isinstance(self._work, Generation) else 0
+
+    def _event(self, stepped: Stepped, held_ns: int, fed: Fed | None, captured: bool = False) -> StepEnded:
         bench = self._workbench
         context = self._work.context
+        layout = bench.layout(stepped.codes)
+        self._last_stamped = layout, stepped.stamps
+        floor = (0, 0, 0, -1)
+        if fed is not None:
+            floor = bench.floors.told(bench.configuration, bench.step_index, fed, stepped.stamps)
         return StepEnded(
             index=bench.step_index,
             generation=self._number,
             kind=StepKind(stepped.kind),
             configuration=bench.configuration,
-            layout=bench.layout(stepped.codes),
+            layout=layout,
             stamps=stepped.stamps,
             held_ns=held_ns,
             context_length=(
@@ -567,6 +688,11 @@ class Run:
             padding_tokens=stepped.padding_tokens,
             drafted=stepped.drafted,
             accepted=stepped.accepted,
+            moved_bytes=floor[0],
+            operations=floor[1],
+            floor_ns=floor[2],
+            calibration=floor[3],
+            captured=captured,
         )
 
     def end(self, reason: str) -> None:
@@ -579,3 +705,9 @@ class Run:
         if reason != "stopped":
             for _ in self._untold:
                 bench.emit(Failed(perf_counter_ns(), _ENDED_BEFORE, command="join"))
+
+
+def _wall_ns(stamps: bytes) -> int:
+    """From the first stamp of a step to the last."""
+    first, last = memoryview(stamps)[:8], memoryview(stamps)[-8:]
+    return int.from_bytes(last, sys.byteorder) - int.from_bytes(first, sys.byteorder)

@@ -2,7 +2,8 @@
 
 Only steps that do the same are comparable. Where tokens are written those are the decode and verify steps, whatever
 else there is (a prefill, an encoder's one pass); where a model only reads, its encode steps. A verify step yields
-several tokens: it stands for each of them, and each took its share of the time.
+several tokens: it stands for each of them, and each took its share of the time. A step that was captured in depth
+stands for nothing.
 """
 
 import numpy as np
@@ -17,11 +18,23 @@ ENCODE = KINDS.index(StepKind.ENCODE)
 
 def comparable_rows(trace: Trace, begin: int, end: int) -> Int64:
     """The rows of `Steps`, begin ≤ row < end, whose times may be set against each other, one for each token."""
+    alike = comparable_steps(trace, begin, end)
+    rows: Int64 = alike[~trace.steps.captured[alike]]
+    if not writes(trace):
+        return rows
+    each: Int64 = np.repeat(rows, growth(trace, rows))
+    return each
+
+
+def comparable_steps(trace: Trace, begin: int, end: int) -> Int64:
+    """The rows, begin ≤ row < end, of steps that do the same, whether their times mean anything or not."""
     kinds = trace.steps.kind[begin:end]
     if not writes(trace):
-        return begin + np.flatnonzero(kinds == ENCODE)
-    rows = begin + np.flatnonzero((kinds == DECODE) | (kinds == VERIFY))
-    return np.repeat(rows, growth(trace, rows))
+        alike = kinds == ENCODE
+    else:
+        alike = (kinds == DECODE) | (kinds == VERIFY)
+    rows: Int64 = begin + np.flatnonzero(alike)
+    return rows
 
 
 def time_of(trace: Trace, rows: Int64) -> Int64:

@@ -13,7 +13,7 @@ from engine.trace.alternation import (
     self_test,
     turn_medians,
 )
-from engine.trace.comparison import comparable_rows, time_of, work_of
+from engine.trace.comparison import comparable_rows, comparable_steps, time_of, work_of
 from engine.trace.ledger import Int64
 from engine.trace.statistics import BLOCK, LOOKS, Effect, effect, warm_up
 from engine.trace.store import AlternationRecord, Mark, Trace
@@ -108,12 +108,11 @@ class AlternationEffect:
 def effect_of_alternation(trace: Trace, alternation: AlternationRecord) -> AlternationEffect:
     """What the first of two values that took turns does to a step, against the second."""
     started = alternation.started
-    rows = np.unique(
-        comparable_rows(trace, alternation.first_step, alternation.end_step)
-    )  # a step is in one turn
-    turns = np.arange(len(rows)) // started.turn_steps
+    rows = comparable_steps(trace, alternation.first_step, alternation.end_step)
+    turns = np.arange(len(rows)) // started.turn_steps  # a step that was captured in depth had its turn, too
     discarded = 1 if started.turn_steps > 1 else 0
-    differences = pair_differences(turn_medians(time_of(trace, rows), turns, discarded))
+    times = np.where(trace.steps.captured[rows], np.nan, time_of(trace, rows))
+    differences = pair_differences(turn_medians(times, turns, discarded))
     return AlternationEffect(
         key=started.key,
         first=started.first,

@@ -5,6 +5,9 @@ Held time is what the user kept the engine waiting (pauses, switches, a start on
 lies before that step. It belongs to no latency, so every arrival is moved to the earlier by all that was held
 before it in its generation. Arrivals that coincided still coincide, and gaps between arrivals shrink by
 exactly what was held in them.
+
+A step that was captured in depth is as if it had not been: it is in no row here, its time counts as held, its
+tokens count nowhere. Where it came before the first arrival, its generation has no latencies of its own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,20 +58,25 @@ class GenerationView:
     """Generations (g,), one after the other, with their steps (s,) and tokens (t,). Nothing in it is copied
     if it can be a view of the trace, so it is to be used at once, not kept.
 
-    submitted_ns (g,): t0, wall clock. ended (g,): whether it is over. step_begin, step_end, token_begin,
-    token_end (g,): its rows in the arrays below. wall_ns, held_ns, prompt_tokens, kinds, batch, padding_tokens,
-    drafted, accepted, context_length (s,), phases_ns (s, PHASE_COUNT): as in `Steps`. tokens_per_step (s,): by how
+    submitted_ns (g,): t0, wall clock. ended (g,): whether it is over. disturbed (g,): whether a step was captured
+    in depth before its first token. step_begin, step_end, token_begin, token_end (g,): its rows in the arrays
+    below. wall_ns, held_ns, prompt_tokens, kinds, batch, padding_tokens, drafted, accepted, context_length,
+    floor_ns (s,), phases_ns (s, PHASE_COUNT): as in `Steps`.
+    utilization (s,): MBU, NaN where it has no value. tokens_per_step (s,): by how
     many tokens each sequence grew (see `growth`). generation (s,): row of its
     generation here. configuration (s,): the first configuration of the trace with the same settings, so that
     coming back to one is no new one. counted (s,): False for steps under another configuration than the one
     asked for. arrivals_ns (t,): since t0 of its generation, without time held. token_step (t,): the row of
     the step that yielded it. token_sequence (t,): the sequence that it continues. joined_ns: when a sequence (row of
-    its generation, number) that joined later was submitted, since t0 of the generation and without time held. writes:
-    whether the model writes tokens at all (an encoder alone does not).
+    its generation, number) that joined later was submitted, since t0 of the generation and without time held.
+    left_out: how many steps were captured in depth, and are in no row. writes: whether the model writes tokens at
+    all (an encoder alone does not).
     """
 
     submitted_ns: Int64
     ended: Bool
+    disturbed: Bool
+    left_out: int
     step_begin: Int64
     step_end: Int64
     token_begin: Int64
@@ -83,6 +91,8 @@ class GenerationView:
     drafted: Int64
     accepted: Int64
     context_length: Int64
+    floor_ns: Int64
+    utilization: npt.NDArray[np.float64]
     phases_ns: Int64
     generation: Int64
     configuration: Int64
@@ -146,7 +156,7 @@ class GenerationView:
         """
         others = np.concatenate(([0], np.cumsum(~self.counted)))
         whole: Bool = (self.token_end > self.token_begin) & (others[self.step_end] == others[self.step_begin])
-        return whole
+        return whole & ~self.disturbed
 
     @cached_property
     def sequences(self) -> Sequences:
@@ -186,19 +196,22 @@ def view_generations(
     records = sorted(trace.generations if generations is None else generations, key=lambda g: g.first_step)
     first = np.array([g.first_step for g in records], np.int64)
     counts = np.array([g.end_step for g in records], np.int64) - first
+    steps = trace.steps
+    rows = _rows(first, counts, np.cumsum(counts) - counts)
+    rows, generation, held, disturbed = _without_captured(trace, rows, counts)
+    left_out = int(counts.sum()) - len(generation)
+    counts = np.bincount(generation, minlength=len(records))
     step_end = np.cumsum(counts)
     step_begin = step_end - counts
     submitted = np.array([g.started.submitted_ns for g in records], np.int64)
-    rows = _rows(first, counts, step_begin)
-    steps = trace.steps
-    generation = np.repeat(np.arange(len(records)), counts)
-    held = steps.held_ns[rows]
     token_rows, token_step = _token_rows(trace, rows)
     shift = submitted[generation] + _held_so_far(held, step_begin, generation)
     settings = _settings_of(trace.configurations, steps.configuration[rows])
     return GenerationView(
         submitted_ns=submitted,
         ended=np.array([g.ended is not None for g in records], np.bool_),
+        disturbed=disturbed,
+        left_out=left_out,
         step_begin=step_begin,
         step_end=step_end,
         token_begin=np.searchsorted(token_step, step_begin),
@@ -213,6 +226,8 @@ def view_generations(
         drafted=steps.drafted[rows],
         accepted=steps.accepted[rows],
         context_length=steps.context_length[rows],
+        floor_ns=steps.floor_ns[rows],
+        utilization=utilization(trace, rows),
         phases_ns=steps.phases_ns[rows],
         generation=generation,
         configuration=settings,
@@ -241,8 +256,31 @@ def _joined(trace: Trace, records: Sequence[GenerationRecord]) -> dict[tuple[int
         steps = slice(record.first_step, mark.step + 1)
         begin, held = trace.steps.begin_ns[steps], trace.steps.held_ns[steps]
         until = held - np.clip(np.minimum(held, begin - event.submitted_ns), 0, None)
+        walls = trace.steps.wall_ns[steps]
+        until += walls * (trace.steps.captured[steps] & (begin + walls <= event.submitted_ns))
         joined[place, event.sequence] = event.submitted_ns - record.started.submitted_ns - int(until.sum())
     return joined
+
+
+def utilization(trace: Trace, rows: Rows) -> npt.NDArray[np.float64]:
+    """MBU of some steps (n,), NaN where it has no value (see engine.trace.floor.bandwidth_utilization).
+
+    Of a step with a draft model it has none: that one reads its own weights several times, of another level of memory.
+    """
+    steps = trace.steps
+    wall, moved, drafted = steps.wall_ns[rows], steps.moved_bytes[rows], steps.drafted[rows]
+    bandwidth = np.full(len(wall), np.nan)
+    for number, told in trace.calibrations.items():
+        mine = steps.calibration[rows] == number
+        bandwidth[mine] = told.calibration.bandwidths(moved[mine])
+    known = (wall > 0) & (moved > 0)
+    if drafted.any():
+        shapes = enumerate(map(trace.shape, range(len(trace.configurations))))
+        by_model = [number for number, shape in shapes if shape is not None and shape.draft is not None]
+        known &= ~((drafted > 0) & np.isin(steps.configuration[rows], by_model))
+    bandwidth[~known] = np.nan
+    share: npt.NDArray[np.float64] = moved * 1e9 / np.maximum(wall, 1) / bandwidth
+    return share
 
 
 def growth(trace: Trace, rows: Rows) -> Int64:
@@ -272,6 +310,34 @@ def _rows(first: Int64, counts: Int64, begin: Int64) -> Rows:
         return slice(int(first[0]), int(end[-1]))
     rows: Int64 = np.repeat(first - begin, counts) + np.arange(counts.sum())
     return rows
+
+
+def _without_captured(trace: Trace, rows: Rows, counts: Int64) -> tuple[Rows, Int64, Int64, Bool]:
+    """Without the steps that were captured in depth: rows, the generation of each and the time held before it.
+
+    What such a step took, and what was held before it, is held before the next of its generation. Last: the generations
+    (g,) in which one came before the first token.
+    """
+    steps = trace.steps
+    generation = np.repeat(np.arange(len(counts)), counts)
+    held, captured = steps.held_ns[rows], steps.captured[rows]
+    disturbed = np.zeros(len(counts), np.bool_)
+    if not captured.any():
+        return rows, generation, held, disturbed
+    places = np.arange(len(steps))[rows]
+    begins = np.cumsum(counts) - counts
+    yields = steps.token_count[rows] > 0
+    for place in np.flatnonzero(captured).tolist():
+        owner = generation[place]
+        disturbed[owner] |= not yields[begins[owner] : place].any()
+    passed = np.cumsum(np.where(captured, held + steps.wall_ns[rows], 0))
+    kept = np.flatnonzero(~captured)
+    before = np.concatenate(([0], passed[kept][:-1])) if len(kept) else passed[:0]
+    first = (
+        np.diff(generation[kept], prepend=-1) != 0
+    )  # of each generation: what came before that is not its own
+    before[first] = np.concatenate(([0], passed))[begins[generation[kept][first]]]
+    return places[kept], generation[kept], held[kept] + passed[kept] - before, disturbed
 
 
 def _token_rows(trace: Trace, rows: Rows) -> tuple[Rows, Int64]:

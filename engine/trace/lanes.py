@@ -9,6 +9,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from engine.trace.calibration import SECOND_NS
 from engine.trace.device_ledger import device_gaps, device_spans
 from engine.trace.ledger import Span
 from engine.trace.phases import Phase
@@ -115,6 +116,28 @@ class Verdict:
 
     bound: Bound
     reason: str
+
+
+def verdict_of(trace: Trace, step: int, lanes: Lanes) -> Verdict:
+    """What limits a step of the trace, held against what this machine was measured to reach where that is known."""
+    return verdict(lanes, *least_ns(trace, step))
+
+
+def least_ns(trace: Trace, step: int) -> tuple[float | None, float | None]:
+    """What moving a step's bytes and doing its operations takes at least (ns), by the calibration that its floor
+    stands on; None and None without one.
+    """
+    steps = trace.steps
+    calibrated = trace.calibrations.get(int(steps.calibration[step]))
+    if calibrated is None or steps.floor_ns[step] <= 0:
+        return None, None
+    found, nbytes = calibrated.calibration, float(steps.moved_bytes[step])
+    bytes_ns = nbytes / found.bandwidth(nbytes) * SECOND_NS
+    fastest = max((rate for _, rate in found.rates), default=0.0)
+    operations_ns = float(steps.operations[step]) / fastest * SECOND_NS if fastest > 0 else 0.0
+    # the floor is the larger of both, by the rate at which the step's precision can be multiplied
+    floor_ns = float(steps.floor_ns[step])
+    return bytes_ns, max(operations_ns, floor_ns if floor_ns > bytes_ns else 0.0)
 
 
 def verdict(lanes: Lanes, bytes_ns: float | None = None, operations_ns: float | None = None) -> Verdict:

@@ -15,12 +15,16 @@ READS_ONLY = (Family.ENCODER,)
 LOWER, HIGHER = "lower", "higher"
 HOST = "host, perf_counter, int64 ns"
 HELD = "time held by the user (pauses, switches)"
+COUNTER = (
+    "energy counter of the device (NVML) or of the processor and its memory (RAPL), read with each sample"
+)
 LOADING = f"model loading, compilation, {HELD}"
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric's one definition. `unit`: "ns", "tokens/s", "sequences/s", "1" (a share) or "" (a count).
+    """A metric's one definition. `unit`: "ns", "tokens/s", "sequences/s", "J/token", "W", "1" (a share) or ""
+    (a count).
 
     `excludes`: what is left out. `needs`: what must have been measured before it has a value. `better`: "lower",
     "higher", or "" where neither is. `families`: the kinds of model that can have it.
@@ -318,6 +322,26 @@ _ALL = (
         families=WRITERS,
     ),
     Metric(
+        "floor_share",
+        "share of the floor",
+        "floor",
+        "1",
+        "median of floor_s / wall_s; floor_s = max(bytes / bandwidth, operations / rate), both measured here",
+        "prefill, and steps of an encoder that feeds a decoder; steps before a calibration",
+        "a calibration of this machine, and a step",
+        HIGHER,
+    ),
+    Metric(
+        "mbu",
+        "memory bandwidth utilization",
+        "MBU",
+        "1",
+        "median of bytes that have to move / wall_s / bandwidth that was measured here",
+        "prefill, and steps of an encoder that feeds a decoder; steps before a calibration; steps with a draft model",
+        "a calibration of this machine, and a step",
+        HIGHER,
+    ),
+    Metric(
         "unattributed",
         "unattributed share",
         "unattributed",
@@ -373,6 +397,29 @@ _ALL = (
         "",
         "a step",
         "",
+    ),
+    Metric(
+        "energy_per_token",
+        "energy per token",
+        "energy",
+        "J/token",
+        "Σ (E_last − E_first) / tokens that arrived between, over stretches of steps without a pause",
+        f"stretches under 1 s between samples, or in which the counter moved fewer than 4 times; {HELD}",
+        "an energy counter, and a stretch of steps of a second or more",
+        LOWER,
+        clock=COUNTER,
+        families=WRITERS,
+    ),
+    Metric(
+        "mean_power",
+        "mean power",
+        "power",
+        "W",
+        "Σ (E_last − E_first) / Σ (t_last − t_first), over the same stretches",
+        f"what the energy per token leaves out; {HELD}",
+        "an energy counter, and a stretch of steps of a second or more",
+        LOWER,
+        clock=COUNTER,
     ),
 )
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
+from engine.trace.energy import energy
 from engine.trace.generation_view import DECODE, NOT_JOINED, VERIFY, Bool, GenerationView, view_generations
 from engine.trace.generation_view import view_generation as view_generation
 from engine.trace.ledger import Int64
@@ -80,6 +81,7 @@ def summary(
         *acceptance(view),
     ]
     measured += phase_shares(view)
+    measured += energy_metrics(trace, generations, configuration)
     return {m.metric.key: m for m in measured}
 
 
@@ -370,6 +372,24 @@ def _encodes_only(view: GenerationView) -> Bool:
     return _encodes(view) & (not view.writes)
 
 
+def floor_share(view: GenerationView) -> Measured:
+    """Median of floor_s / wall_s over the steps that decode, verify, or encode for their own sake."""
+    some = _floored(view) & (view.floor_ns > 0) & (view.wall_ns > 0)
+    shares = view.floor_ns[some] / view.wall_ns[some]
+    return Measured(METRICS["floor_share"], _middle(shares), len(shares))
+
+
+def mbu(view: GenerationView) -> Measured:
+    """Median of the bandwidth utilization over the same steps."""
+    shares = view.utilization[_floored(view) & np.isfinite(view.utilization)]
+    return Measured(METRICS["mbu"], _middle(shares), len(shares))
+
+
+def _floored(view: GenerationView) -> Bool:
+    writes: Bool = (view.kinds == DECODE) | (view.kinds == VERIFY)
+    return view.counted & (writes | _encodes_only(view))
+
+
 def unattributed(view: GenerationView) -> Measured:
     """Median share of a step's wall time that is in no phase."""
     shares = _shares(view, (Phase.UNATTRIBUTED,), view.counted)
@@ -418,12 +438,17 @@ def _sum_of(phases_ns: Int64, phases: Sequence[Phase]) -> Int64:
 
 def steps(view: GenerationView) -> Measured:
     """Steps measured."""
-    return _count("steps", int(view.counted.sum()))
+    return _count("steps", int(view.counted.sum()), _captured_words(view))
 
 
 def tokens(view: GenerationView) -> Measured:
     """Tokens of all sequences."""
-    return _count("tokens", int(view.counted[view.token_step].sum()))
+    return _count("tokens", int(view.counted[view.token_step].sum()), _captured_words(view))
+
+
+def _captured_words(view: GenerationView) -> str:
+    count = view.left_out
+    return f"{count} step{'s' if count != 1 else ''} captured in depth left out" if count else ""
 
 
 def sequences(view: GenerationView) -> Measured:
@@ -443,8 +468,23 @@ def held(view: GenerationView) -> Measured:
     return Measured(METRICS["held"], float(view.held_ns[view.counted].sum()) if count else None, count)
 
 
-def _count(key: str, count: int) -> Measured:
-    return Measured(METRICS[key], float(count) if count else None, count)
+def energy_metrics(
+    trace: Trace, generations: Sequence[GenerationRecord] | None, configuration: int | None
+) -> tuple[Measured, Measured]:
+    """Energy per token and mean power over stretches of steps (see engine.trace.energy)."""
+    found = energy(trace, generations, configuration)
+    note = ""
+    if found.stretches:
+        several = f" in {found.stretches} stretches" if found.stretches > 1 else ""
+        note = f"over {found.seconds:.1f} s{several}; counted: {', '.join(found.counters)} alone"
+    return (
+        Measured(METRICS["energy_per_token"], found.per_token, found.tokens, note),
+        Measured(METRICS["mean_power"], found.power_w, found.stretches, note),
+    )
+
+
+def _count(key: str, count: int, note: str = "") -> Measured:
+    return Measured(METRICS[key], float(count) if count else None, count, note)
 
 
 _PLAIN: tuple[Callable[[GenerationView], Measured], ...] = (
@@ -461,6 +501,8 @@ _PLAIN: tuple[Callable[[GenerationView], Measured], ...] = (
     sequence_throughput,
     input_throughput,
     padding_share,
+    floor_share,
+    mbu,
     unattributed,
     steps,
     tokens,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from engine.trace.generation_view import Bool, writes
 from engine.trace.ledger import Int64
 from engine.trace.phases import StepKind
-from engine.trace.store import KINDS, Trace
+from engine.trace.store import KINDS, NO_LATENCY, Trace
 
 HEADROOM = 1.25  # above what is usual
 SAMPLED = 4096  # a scale is found from at most this many steps
@@ -65,6 +65,17 @@ def usual_ns(values: Int64, kinds: npt.NDArray[np.int8]) -> float:
     return float(np.partition(chosen, place)[place])
 
 
+def usual_step_ns(trace: Trace, rows: slice) -> float:
+    """The top of what is usual among the wall times of some steps."""
+    return usual_ns(trace.steps.wall_ns[rows], scale_kinds(trace, rows))
+
+
+def scale_kinds(trace: Trace, rows: slice) -> npt.NDArray[np.int8]:
+    """The kinds of steps for a scale: one that was captured in depth counts as one that yields no token."""
+    steps = trace.steps
+    return np.where(steps.captured[rows], _PREFILL_LIKE[0], steps.kind[rows]).astype(np.int8)
+
+
 def only_reads(trace: Trace) -> bool:
     """Whether the model writes nothing: its steps read sequences, and there are no tokens and no gaps between them."""
     return not writes(trace)
@@ -96,8 +107,10 @@ def latency_ns(trace: Trace, rows: Int64 | slice) -> Int64:
     reads, its wall time a sequence, as the metrics define it.
     """
     steps = trace.steps
-    latency: Int64 = steps.wall_ns[rows] // steps.batch[rows] if only_reads(trace) else steps.itl_ns[rows]
-    return latency
+    if not only_reads(trace):
+        gaps: Int64 = steps.itl_ns[rows]
+        return gaps
+    return np.where(steps.captured[rows], NO_LATENCY, steps.wall_ns[rows] // steps.batch[rows])
 
 
 def configuration_numbers(trace: Trace) -> Int64:

@@ -5,9 +5,13 @@ from dataclasses import asdict
 from typing import Any
 
 from engine.protocol import (
+    AlternationEnded,
+    AlternationStarted,
     BeamsRanked,
+    Calibrated,
     EngineReplaced,
     Event,
+    FloorBeaten,
     GenerationEnded,
     GenerationStarted,
     MemorySampled,
@@ -18,11 +22,17 @@ from engine.protocol import (
     SequenceJoined,
     SequencesEncoded,
     SettingsChanged,
+    ShapeDefined,
+    TelemetryEnded,
+    TelemetrySampled,
 )
-from engine.trace.lanes import lanes, verdict
+from engine.trace.cycle_model import decode_models, prefill_models
+from engine.trace.effects import trust
+from engine.trace.lanes import lanes, verdict_of
 from engine.trace.metrics import Measured, as_json
+from engine.trace.observer import instrument_cost, marks_compared
 from engine.trace.phases import PHASE_COUNT, Phase, Role
-from engine.trace.store import NO_LATENCY, Trace
+from engine.trace.store import NO_LATENCY, Trace, WarningMark
 
 Record = dict[str, Any]
 
@@ -46,13 +56,20 @@ def event_record(event: Event) -> Record | None:
                 "switch_ns": event.switch_ns,
                 "configuration": event.configuration,
                 "changes": [asdict(change) for change in event.changes],
+                "cause": event.cause,
             }
         case GenerationEnded():
             told = {"generation": event.generation, "reason": event.reason, "tail": event.tail}
             return {"event": "end", **told}
         case EngineReplaced():
             return {"event": "gap", **asdict(event), "effective": dict(event.effective)}
-        case SequencesEncoded() | BeamsRanked() | MemorySampled() | ObserverReport() | Noticed():
+        case AlternationStarted() | AlternationEnded():
+            return {"event": "turns", "ended": isinstance(event, AlternationEnded), **asdict(event)}
+        case TelemetryEnded():
+            return {"event": "note", "sentence": event.sentence}
+        case SequencesEncoded() | BeamsRanked() | MemorySampled() | ObserverReport() | TelemetrySampled():
+            return {"event": _NAMES[type(event)], **asdict(event)}
+        case ShapeDefined() | Calibrated() | FloorBeaten() | Noticed():
             return {"event": _NAMES[type(event)], **asdict(event)}
     return None
 
@@ -63,6 +80,10 @@ _NAMES: dict[type, str] = {
     MemorySampled: "memory",
     ObserverReport: "observer",
     Noticed: "notice",
+    ShapeDefined: "shape",
+    Calibrated: "calibrated",
+    FloorBeaten: "floor_beaten",
+    TelemetrySampled: "telemetry",
 }
 
 
@@ -76,10 +97,39 @@ def _prompt_record(event: GenerationStarted | SequenceJoined) -> Record:
     }
 
 
+def cycle_record(trace: Trace, rows: range | None = None) -> Record | None:
+    """What the cycle model says of some steps (all of them by default); None where they are too few for it."""
+    decode, prefill = decode_models(trace, rows), prefill_models(trace, rows)
+    if not decode and not prefill:
+        return None
+    told = [asdict(model) | {"error": model.error, "holds": model.holds} for model in decode]
+    return {"event": "cycle_model", "decode": told, "prefill": [asdict(model) for model in prefill]}
+
+
 def summary_record(steps: int, tokens: int, measured: Sequence[Measured]) -> Record:
     """The metrics of so many steps and tokens, each with its unit and the count that it stands on."""
     metrics = {each.metric.key: as_json(each) for each in measured}
     return {"event": "summary", "steps": steps, "tokens": tokens, "metrics": metrics}
+
+
+def warning_record(mark: WarningMark) -> Record:
+    """Something about the machine that makes steps doubtful, and before which step it was noticed."""
+    return {"event": "warning", "step": mark.step, "at_ns": mark.at_ns, **asdict(mark.warning)}
+
+
+def instrument_record(trace: Trace) -> Record | None:
+    """What the instrument cost, as plain values; None in it where a part was not measured, None where nothing was."""
+    cost = instrument_cost(trace, trace.observer[-1] if trace.observer else None)
+    compared = marks_compared(trace)
+    if cost is None and compared is None:
+        return None
+    trusted = trust(trace)
+    return {
+        "event": "instrument",
+        "cost": asdict(cost) if cost else None,
+        "marks": asdict(compared) if compared else None,
+        "self_test": asdict(trusted) if trusted else None,
+    }
 
 
 def model_record(model: ModelFacts) -> Record:
@@ -121,6 +171,11 @@ def step_record(trace: Trace, row: int) -> Record:
         "padding_tokens": int(steps.padding_tokens[row]),
         "drafted": int(steps.drafted[row]),
         "accepted": int(steps.accepted[row]),
+        "moved_bytes": _known(steps.moved_bytes[row]),
+        "operations": _known(steps.operations[row]),
+        "floor_ns": _known(steps.floor_ns[row]),
+        "calibration": None if steps.calibration[row] < 0 else int(steps.calibration[row]),
+        "captured": bool(steps.captured[row]),
         "tokens": [
             {
                 "id": int(trace.tokens.id[i]),
@@ -143,8 +198,12 @@ def _device(trace: Trace, row: int) -> Record:
         "starved_ns": both.starved_ns,
         "waiting_ns": both.waiting_ns,
         "launching_ns": both.launching_ns,
-        "bound": verdict(both).bound.value,
+        "bound": verdict_of(trace, row, both).bound.value,
     }
+
+
+def _known(value: int) -> int | None:
+    return int(value) if value > 0 else None
 
 
 def _layers(trace: Trace, row: int) -> dict[str, list[int]]:

@@ -15,66 +15,45 @@ from engine.protocol import (
     AlternationEnded,
     AlternationStarted,
     BeamsRanked,
+    Calibrated,
     Configuration,
+    DisplayReport,
     EngineReplaced,
     EngineStarted,
     Event,
+    FloorBeaten,
     GenerationEnded,
     GenerationStarted,
+    KernelsCaptured,
     LayoutDefined,
     MemorySampled,
     ModelFacts,
     ModelLoaded,
     ObserverReport,
+    PartCompared,
+    RecordingReport,
     SamenessMeasured,
     SequenceJoined,
     SequencesEncoded,
     SettingsChanged,
+    ShapeDefined,
     StepEnded,
+    TelemetryEnded,
+    TelemetrySampled,
 )
 from engine.trace import device_ledger
+from engine.trace.columns import Column as Column
 from engine.trace.device_ledger import DeviceGaps
+from engine.trace.kernels import Capture
 from engine.trace.ledger import Int64, Layout, Span
 from engine.trace.phases import PHASE_COUNT, Role, StepKind
+from engine.trace.shapes import ModelShape
+from engine.trace.telemetry import Telemetry
+from engine.trace.warnings import MachineWarning, Watchman, signs
 
 KINDS = tuple(StepKind)
+STEPPING_NS = 500_000_000  # without a step for longer, nothing runs
 NO_LATENCY = -1  # in `itl_ns` and `wall-per-token` columns: this step has no such value
-
-
-class Column:
-    """An append-only array of rows: (count, *shape), doubling its room. `values` is a view, never a copy."""
-
-    def __init__(self, dtype: npt.DTypeLike, shape: tuple[int, ...] = ()) -> None:
-        self._room = np.zeros((256, *shape), dtype)
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    @property
-    def values(self) -> npt.NDArray[Any]:
-        """All rows so far."""
-        return self._room[: self._count]
-
-    def append(self, row: Any) -> None:
-        """Add one row."""
-        if self._count == len(self._room):
-            self._grow(self._count + 1)
-        self._room[self._count] = row
-        self._count += 1
-
-    def extend(self, rows: npt.NDArray[Any]) -> None:
-        """Add several rows."""
-        end = self._count + len(rows)
-        if end > len(self._room):
-            self._grow(end)
-        self._room[self._count : end] = rows
-        self._count = end
-
-    def _grow(self, needed: int) -> None:
-        room = np.zeros((max(needed, 2 * len(self._room)), *self._room.shape[1:]), self._room.dtype)
-        room[: self._count] = self._room[: self._count]
-        self._room = room
 
 
 class Steps:
@@ -87,7 +66,10 @@ class Steps:
     is none. held_ns (n):
     time before the step that the user held the engine. first_token, token_count (n): its rows in `Trace.tokens`.
     batch, prompt_tokens, padding_tokens (n): its rows, the tokens it read, the positions it computed for nothing.
-    drafted, accepted (n): tokens that were proposed to it, and those of them that it found right.
+    drafted, accepted (n): tokens that were proposed to it, and those of them that it found right. moved_bytes,
+    operations, floor_ns (n): what it had to move and to compute, and the least time for that; 0 where not known.
+    calibration (n): the number of the calibration that the floor stands on, -1 without one.
+    captured (n): it ran under the profiler, and belongs to no statistic.
     """
 
     def __init__(self, layers: int) -> None:
@@ -111,6 +93,11 @@ class Steps:
                 "padding_tokens": np.int32,
                 "drafted": np.int32,
                 "accepted": np.int32,
+                "moved_bytes": np.int64,
+                "operations": np.int64,
+                "floor_ns": np.int64,
+                "calibration": np.int32,
+                "captured": np.bool_,
                 "stamp_offset": np.int64,
                 "device_offset": np.int64,
             }.items()
@@ -214,7 +201,30 @@ class GapMark:
         return "engine replaced"
 
 
-AnyMark = Mark | JoinMark | GapMark
+@dataclass(frozen=True, slots=True)
+class CaptureMark:
+    """A step that was captured in depth, by its row."""
+
+    step: int
+    event: KernelsCaptured
+    text: str = "captured"
+
+
+@dataclass(frozen=True, slots=True)
+class WarningMark:
+    """Something about the machine that makes the steps from `step` on doubtful, until its warning ends."""
+
+    step: int
+    at_ns: int
+    warning: MachineWarning
+
+    @property
+    def text(self) -> str:
+        """What it says on the trace."""
+        return str(self.warning.trouble)
+
+
+AnyMark = Mark | JoinMark | GapMark | CaptureMark | WarningMark
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,9 +250,10 @@ class AlternationRecord:
 class Trace:
     """All that one loaded model did. A new model begins a new trace.
 
-    `revision` grows with every event that changes what could be drawn. `engine`: what it ran on and with, None where
-    nobody has said; `observer`: what that said of the cost of measuring. `first_index`: the number that the engine gave
-    to the step of row 0, since a trace can begin in the middle of a session.
+    `revision` grows with every event that changes what could be drawn of the steps; samples of the machine come while
+    nothing runs, too, and are counted by `telemetry`. `engine`: what it ran on and with, None where nobody has said;
+    `observer`: what that said of the cost of measuring. `first_index`: the number that the engine gave to the step of
+    row 0, since a trace can begin in the middle of a session. `captures`: by the row of their step, the latest of each.
     """
 
     def __init__(self, loaded: ModelLoaded | None = None, engine: EngineStarted | None = None) -> None:
@@ -262,8 +273,19 @@ class Trace:
         self.sameness: list[SamenessMeasured] = []
         self.generations: list[GenerationRecord] = []
         self.memory: list[MemorySampled] = []
+        self.calibrations: dict[int, Calibrated] = {}  # by the number with which steps refer to them
+        self.beaten_floors: list[FloorBeaten] = []
+        #: Of configurations that have another one than the model's facts.
+        self.shapes: dict[int, ShapeDefined] = {}
+        self.captures: dict[int, KernelsCaptured] = {}
+        self.telemetry = Telemetry()
+        self.warnings: list[WarningMark] = []
+        self.display: list[DisplayReport] = []
+        self.recording: list[RecordingReport] = []
+        self.parts: list[PartCompared] = []
         self.layouts: dict[int, Layout] = {}
         self.revision = 0
+        self._watchman = Watchman()
         self._in_force = 0
         self._layer_count = len(loaded.model.layer_names) if loaded else 0
         self._device_ahead: DeviceGaps = device_ledger.NOTHING  # what ran on beyond the end of the last step
@@ -280,6 +302,7 @@ class Trace:
         fresh.observer = self.observer[-1:]
         fresh.layouts, fresh.configurations = dict(self.layouts), list(self.configurations)
         fresh._in_force = self._in_force
+        fresh.calibrations, fresh.shapes = dict(self.calibrations), dict(self.shapes)
         return fresh
 
     @property
@@ -291,6 +314,13 @@ class Trace:
     def configuration(self) -> Configuration:
         """The configuration in force at the end of the trace."""
         return self.configurations[self._in_force] if self.configurations else ()
+
+    def shape(self, configuration: int) -> ModelShape | None:
+        """What the steps of a configuration read and multiply; None where that is not known."""
+        other = self.shapes.get(configuration)
+        if other is not None:
+            return other.shape
+        return self.model.shape if self.model else None
 
     def append(self, event: Event) -> None:
         """Fold one event in. Events that say nothing about what was measured are ignored.
@@ -329,17 +359,58 @@ class Trace:
                 self.sameness.append(event)
             case MemorySampled():
                 self.memory.append(event)
+                self.telemetry.append_memory(event)
+            case ShapeDefined():
+                self.shapes[event.configuration] = event
+            case Calibrated():
+                self.calibrations[event.number] = event
+            case FloorBeaten():
+                self.beaten_floors.append(event)
+            case KernelsCaptured():
+                self._append_capture(event)
+            case PartCompared():
+                self.parts.append(event)
+            case TelemetrySampled():
+                self._append_telemetry(event)
+                return
             case _:
                 self._note(event)
                 return
         self.revision += 1
 
     def _note(self, event: Event) -> None:
-        """Keep what is told with a trace, but not drawn."""
-        if isinstance(event, EngineStarted):
-            self.engine = event
-        elif isinstance(event, ObserverReport):
-            self.observer.append(event)
+        """Keep what is told with a trace, but not drawn: of the engine, and what the instrument says of itself."""
+        match event:
+            case EngineStarted():
+                self.engine = event
+            case ObserverReport():
+                self.observer.append(event)
+            case DisplayReport():
+                self.display.append(event)
+            case RecordingReport():
+                self.recording.append(event)
+            case TelemetryEnded():
+                self.telemetry.ended = event.sentence
+            case _:
+                pass
+
+    @property
+    def warnings_in_force(self) -> tuple[MachineWarning, ...]:
+        """What about the machine makes numbers doubtful now."""
+        return self._watchman.in_force
+
+    def _append_telemetry(self, event: TelemetrySampled) -> None:
+        self.telemetry.append(event)
+        tracer = self.observer[-1].tracer if self.observer else ""
+        for warning in self._watchman.take(event.at_ns, signs(event, self._is_stepping(event.at_ns), tracer)):
+            self.warnings.append(WarningMark(len(self.steps), event.at_ns, warning))
+
+    def _is_stepping(self, at_ns: int) -> bool:
+        """Whether a step was under way shortly before; a step that is long has not been told of yet."""
+        if not len(self.steps):
+            return False
+        wall_ns = int(self.steps.wall_ns[-1])
+        return at_ns - int(self.steps.begin_ns[-1]) - wall_ns < max(STEPPING_NS, 3 * wall_ns)
 
     def extend(self, events: Sequence[Event]) -> None:
         """Fold several events in."""
@@ -375,6 +446,11 @@ class Trace:
     def layout(self, step: int) -> Layout:
         """The order of a step's stamps."""
         return self.layouts[int(self.steps.layout[step])]
+
+    def capture(self, step: int) -> Capture | None:
+        """What a step was made of, where it was captured in depth."""
+        event = self.captures.get(step)
+        return None if event is None else Capture(event, self.layouts[event.layout])
 
     def tokens_of(self, step: int) -> range:
         """The rows of `tokens` that a step yielded."""
@@ -436,6 +512,11 @@ class Trace:
             padding_tokens=event.padding_tokens,
             drafted=event.drafted,
             accepted=event.accepted,
+            moved_bytes=event.moved_bytes,
+            operations=event.operations,
+            floor_ns=event.floor_ns,
+            calibration=event.calibration,
+            captured=event.captured,
             stamp_offset=len(self.steps.stamps),
             device_offset=-1 if device_stamps is None else len(self.steps.device_stamps),
             phases_ns=phases,
@@ -467,6 +548,12 @@ class Trace:
         self._device_ahead = device_ledger.after(ran, int(stamps[-1]))
         return device_ledger.phases_ns(layout, stamps, ran), layers
 
+    def _append_capture(self, event: KernelsCaptured) -> None:
+        row = event.step - self.first_index
+        if 0 <= row < len(self.steps):  # else the trace has been emptied since
+            Capture(event, self.layouts[event.layout])  # raises where it does not fit
+            self.captures[row] = event
+
     def _layers(self, told_apart: Int64) -> Int64:
         layers = np.zeros((self._layer_count, len(Role)), np.int64)
         known = min(len(told_apart), self._layer_count)
@@ -479,6 +566,9 @@ class Trace:
         The first token of a sequence that joined ends no gap: the others still wait for their next one.
         """
         self._held_since_arrival_ns += event.held_ns
+        if event.captured:  # as if it had not been: its time is held, and its tokens end no gap
+            self._held_since_arrival_ns += _wall_ns(event)
+            return NO_LATENCY
         if not event.tokens:
             return NO_LATENCY
         if self._newcomers and event.tokens[0].sequence in self._newcomers:
@@ -541,9 +631,15 @@ class Trace:
         self.marks.append(Mark(len(self.steps), event.at_ns, "settings", mark_text(event), event, before))
 
 
+def _wall_ns(event: StepEnded) -> int:
+    stamps = np.frombuffer(event.stamps, np.int64)
+    return int(stamps[-1] - stamps[0])
+
+
 def mark_text(event: SettingsChanged) -> str:
     """What a change says on the trace: "precision → bfloat16", with what was asked for where it differs."""
-    return ", ".join(
+    words = ", ".join(
         f"{c.key} → {c.effective}" + (f" (asked: {c.requested})" if c.requested != c.effective else "")
         for c in event.changes
     )
+    return f"{words}, since {event.cause}" if event.cause else words

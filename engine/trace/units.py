@@ -79,9 +79,38 @@ def share(fraction: float | None) -> str:
     return f"{percent:.1f} %" if abs(percent) >= 1 or percent == 0 else f"{number(percent, 2)} %"
 
 
+def power(watts: float | None) -> str:
+    """Watts: "312 W", "8.40 W"."""
+    return ABSENT if watts is None or not math.isfinite(watts) else f"{number(watts)} W"
+
+
+def energy(joules: float | None) -> str:
+    """Joules: "1.24 J", "310 mJ"."""
+    if joules is None or not math.isfinite(joules):
+        return ABSENT
+    return f"{number(joules)} J" if abs(joules) >= 0.9995 or not joules else f"{number(joules * 1e3)} mJ"
+
+
+def temperature(celsius: float | None) -> str:
+    """Degrees Celsius: "61 °C"."""
+    return ABSENT if celsius is None or not math.isfinite(celsius) else f"{celsius:.0f} °C"
+
+
+def frequency(hertz: float | None) -> str:
+    """Cycles a second: "2.45 GHz", "800 MHz"."""
+    if hertz is None or not math.isfinite(hertz):
+        return ABSENT
+    return f"{number(hertz / 1e9)} GHz" if hertz >= 0.9995e9 else f"{number(hertz / 1e6)} MHz"
+
+
 def ratio(value: float | None) -> str:
     """A ratio: "1.39×"."""
     return ABSENT if value is None or not math.isfinite(value) else f"{value:.2f}×"
+
+
+def fine_ratio(value: float | None) -> str:
+    """A ratio near one, where a tenth of a percent counts: "1.004×"."""
+    return ABSENT if value is None or not math.isfinite(value) else f"{value:.3f}×"
 
 
 def visible(text: str) -> str:

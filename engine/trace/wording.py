@@ -17,6 +17,8 @@ def change_sentences(event: SettingsChanged) -> list[str]:
         if change.requested != change.effective:
             line += f" (asked: {change.requested})"
         lines.append(line + (f": {change.reason}" if change.reason else ""))
+    if event.cause:
+        lines.append(f"chosen by itself, since {event.cause}")
     return [*lines, f"the switch took {units.duration(event.switch_ns)}"]
 
 
@@ -50,6 +52,10 @@ def formatted(measured: Measured) -> str:
             return units.rate(value, "seq")
         case "1":
             return units.share(value)
+        case "J/token":
+            return units.ABSENT if value is None else f"{units.energy(value)}/tok"
+        case "W":
+            return units.power(value)
     return units.ABSENT if value is None else f"{value:,.0f}"
 
 

@@ -190,7 +190,8 @@ class Chart(QWidget):
         painter.end()
 
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
-        """Offer a picture of the chart, and the step in detail as text."""
+        """Offer what can be done about the step under the pointer, a picture of the chart, and the step as text."""
+        self._choose_for_menu(event.pos())
         menu = self.menu()
         menu.popup(event.globalPos())
         event.accept()
@@ -205,9 +206,15 @@ class Chart(QWidget):
         menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         if not menu.isEmpty():
             menu.addSeparator()
+        if self.actions():
+            menu.addActions(self.actions())
+            menu.addSeparator()
         menu.addAction("Copy picture").triggered.connect(lambda: self.copy_wished.emit(self))
         menu.addAction("Save picture…").triggered.connect(lambda: self.save_wished.emit(self))
         return menu
+
+    def _choose_for_menu(self, at: QPoint) -> None:
+        """Choose the step that a menu at a place is about."""
 
     def _show_tip(self, at: QPoint, text: str) -> None:
         if text:

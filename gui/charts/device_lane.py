@@ -7,7 +7,7 @@ import numpy as np
 from PySide6.QtCore import QPoint, QRect, Qt
 from PySide6.QtGui import QBrush, QColor, QPainter
 
-from engine.trace.lanes import Lanes, Stretch, verdict
+from engine.trace.lanes import Lanes, Stretch, Verdict
 from engine.trace.ledger import Span
 from engine.trace.phases import Phase
 from gui import theme as themes
@@ -35,10 +35,10 @@ class LanePlace:
 class DeviceLane:
     """Draws one step's lane and says what is under a point. `rows`: how deep its spans nest."""
 
-    def __init__(self, lanes: Lanes) -> None:
+    def __init__(self, lanes: Lanes, found: Verdict) -> None:
         self.lanes = lanes
         self.rows = 1 + max((span.depth for span in lanes.ran), default=0)
-        self._verdict = verdict(lanes)
+        self._verdict = found
 
     def span_rect(self, span: Span, place: LanePlace) -> QRect:
         """Where a span is drawn; at least one pixel wide."""

@@ -11,7 +11,7 @@ from typing import TypeVar
 from PySide6.QtCore import QEvent, QPoint, QRect, Qt
 from PySide6.QtGui import QColor, QMouseEvent, QPainter, QPen, QWheelEvent
 
-from engine.trace.store import AnyMark, GapMark, JoinMark, Mark
+from engine.trace.store import AnyMark, CaptureMark, GapMark, JoinMark, Mark, WarningMark
 from gui import theme as themes
 from gui import units
 from gui.charts.chart import Chart
@@ -25,7 +25,7 @@ MARK_ROW = 16
 CLICK_DISTANCE = 4
 
 
-OneMark = TypeVar("OneMark", Mark, JoinMark, GapMark)
+Stored = TypeVar("Stored", Mark, JoinMark, GapMark, WarningMark)
 
 
 class StepPlot(Chart):
@@ -107,7 +107,10 @@ class StepPlot(Chart):
     def _frame_state(self) -> tuple[object, ...]:
         navigation = self._navigation
         trace = self._trace
-        counts = len(trace.marks), len(trace.joins), len(trace.gaps), len(trace.generations)
+        counts = (
+            *(len(trace.marks), len(trace.joins), len(trace.gaps), len(trace.captures), len(trace.warnings)),
+            len(trace.generations),
+        )
         return navigation.first, navigation.last, self._ceiling, *counts
 
     def _overlay_state(self) -> tuple[object, ...]:
@@ -214,6 +217,8 @@ class StepPlot(Chart):
             *_between(self._trace.marks, first, last),
             *_between(self._trace.joins, first, last),
             *_between(self._trace.gaps, first, last),
+            *(CaptureMark(*each) for each in self._trace.captures.items() if first <= each[0] <= last),
+            *_between(self._trace.warnings, first, last),
         ]
         for mark in sorted(found, key=lambda mark: mark.step):
             self._marks.setdefault(mark.step, []).append(mark)
@@ -349,12 +354,17 @@ class StepPlot(Chart):
             self._navigation.zoom(0.8 ** (turned / 120), self.scale().step_at(event.position().x()))
         event.accept()
 
+    def _choose_for_menu(self, at: QPoint) -> None:
+        step = self._step_under(at.x()) if self.plot_rect().contains(at) else None
+        if step is not None:
+            self._navigation.select(step)
+
     def leaveEvent(self, event: QEvent) -> None:
         """Nothing is under the pointer any more."""
         self._navigation.hover(None)
 
 
-def _between(marks: Sequence[OneMark], first: float, last: float) -> Sequence[OneMark]:
+def _between(marks: Sequence[Stored], first: float, last: float) -> Sequence[Stored]:
     """Those of marks in order that lie on screen."""
     begin = bisect_left(marks, first, key=lambda mark: mark.step)
     return marks[begin : bisect_right(marks, last, key=lambda mark: mark.step)]

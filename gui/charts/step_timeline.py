@@ -10,16 +10,18 @@ from PySide6.QtCore import QEvent, QPoint, QRect, Qt
 from PySide6.QtGui import QColor, QMouseEvent, QPainter, QWheelEvent
 from PySide6.QtWidgets import QWidget
 
-from engine.trace.lanes import lanes
+from engine.protocol import KernelsCaptured
+from engine.trace.lanes import lanes, verdict_of
 from engine.trace.ledger import Span
 from engine.trace.phases import LABELS, Phase
 from gui import theme as themes
 from gui import units
 from gui.charts.chart import EMPTY, Chart
 from gui.charts.device_lane import DeviceLane, LanePlace
+from gui.charts.kernel_lanes import KernelLanes, Place
 from gui.charts.painting import Int32, draw_text, fill_rects, text_width, translucent
 from gui.charts.step_plot import LEFT, RIGHT
-from gui.charts.tips import span_tip
+from gui.charts.tips import entry_tip, span_tip
 from gui.navigation import Navigation
 from gui.view_state import ticks
 from gui.view_texts import (
@@ -34,15 +36,20 @@ from gui.view_texts import (
 
 SENTENCE, LEDGER, BOTTOM = 26, 26, 22
 ROW_MOST, ROW_LEAST, GROUP_ROW = 48, 14, 18
+CAPTURED_MOST, CAPTURED_LEAST = 20, 12  # rows of a captured step
 LIVE_INTERVAL_NS = 200_000_000  # the newest step changes at most five times a second, so that it can be read
 CLOSEST_NS = 500.0
+LANES_GAP = 3  # pixels between spans and the lanes of a capture
 NARROWEST = 14  # pixels in which a label can be
 LEAST_HEIGHT = 120
 GAP_FROM = 4  # spans this wide (pixels) leave one pixel between them
 
 
 class StepTimeline(Chart):
-    """The selected step, or the newest when none is selected. Zoom and pan in time with wheel and drag."""
+    """The selected step, or the newest when none is selected. Zoom and pan in time with wheel and drag.
+
+    Of a step that was captured in depth: the run under the profiler, its operations and kernels below its spans.
+    """
 
     accessible_name = "Step timeline"
     accessible_description = (
@@ -58,8 +65,9 @@ class StepTimeline(Chart):
         super().__init__(navigation, parent)
         self._clock = clock
         self._reset()
-        self._pressed: tuple[int, float] | None = None
-        self._hovered: Span | None = None
+        self._pressed: tuple[int, float, int] | None = (
+            None  # x, what of the step was on screen, y in the rows
+        )
 
     # ------------------------------------------------------------ state
 
@@ -77,14 +85,20 @@ class StepTimeline(Chart):
         self._wall_ns = 1
         self._device: DeviceLane | None = None
         self._begin, self._end = 0.0, 1.0  # what of the step is on screen, ns from its begin
-        self._hovered = None
+        self._event: KernelsCaptured | None = None
+        self._lanes: KernelLanes | None = None
+        self._lowered = 0  # pixels by which rows that do not fit are moved up
+        self._hovered: Span | None = None
+        self._entry: int | None = None  # of the capture, under the pointer
         self._changed_ns = -LIVE_INTERVAL_NS
 
     def _prepare(self) -> None:
         count = len(self._trace.steps)
         selected = self._navigation.selected
         wanted = selected if selected is not None else (count - 1 if count else None)
-        if wanted is None or wanted >= count or wanted == self._step:
+        if wanted is None or wanted >= count:
+            return
+        if wanted == self._step and self._trace.captures.get(wanted) is self._event:
             return
         now = self._clock()
         if selected is None and now - self._changed_ns < LIVE_INTERVAL_NS:
@@ -94,15 +108,19 @@ class StepTimeline(Chart):
 
     def _show(self, step: int) -> None:
         zoomed = (self._begin, self._end) != (0.0, float(self._wall_ns))
-        self._step, self._hovered = step, None
-        self._spans = self._trace.spans(step)
+        self._step, self._hovered, self._entry = step, None, None
+        capture = self._trace.capture(step)
+        self._event = capture.event if capture else None
+        self._lanes = KernelLanes(capture) if capture else None
+        self._spans = capture.layout.spans(capture.stamps) if capture else self._trace.spans(step)
         self._rows = 1 + max((s.depth for s in self._spans), default=0)
         places = [(s.begin_ns, s.begin_ns + s.duration_ns, s.depth) for s in self._spans]
         self._places = np.array(places, np.float64).reshape(-1, 3)
-        self._wall_ns = max(1, int(self._trace.steps.wall_ns[step]))
-        both = lanes(self._trace, step)
-        self._device = DeviceLane(both) if both is not None else None
+        self._wall_ns = max(1, capture.wall_ns if capture else int(self._trace.steps.wall_ns[step]))
+        both = lanes(self._trace, step) if capture is None else None
+        self._device = DeviceLane(both, verdict_of(self._trace, step, both)) if both is not None else None
         self.setMinimumHeight(max(self.minimumHeight(), self._least_height()))
+        self._scroll_to(self._lowered)
         if not zoomed or self._begin >= self._wall_ns:
             self._begin, self._end = 0.0, float(self._wall_ns)
 
@@ -115,10 +133,10 @@ class StepTimeline(Chart):
             self._changed_ns = self._clock()
 
     def _frame_state(self) -> tuple[object, ...]:
-        return self._step, self._begin, self._end, self._navigation.layer
+        return self._step, self._begin, self._end, self._navigation.layer, self._event, self._lowered
 
     def _overlay_state(self) -> tuple[object, ...]:
-        return (self._hovered,)
+        return self._hovered, self._entry
 
     def _empty_sentence(self) -> str:
         return EMPTY if self._step is None else ""
@@ -135,10 +153,27 @@ class StepTimeline(Chart):
 
     def span_rect(self, span: Span) -> QRect:
         """Where a span is drawn, in widget coordinates; at least one pixel wide."""
-        lane = self.lane_rect()
         left, right = self._x(span.begin_ns), self._x(span.begin_ns + span.duration_ns)
         row = self._row_height()
-        return QRect(left, lane.top() + GROUP_ROW + span.depth * row, max(1, right - left), row - 1)
+        return QRect(left, self._top() + span.depth * row, max(1, right - left), row - 1)
+
+    def _top(self) -> int:
+        """Where the first row of spans is."""
+        return self.lane_rect().top() + GROUP_ROW - self._lowered
+
+    def _place(self) -> Place:
+        """Where the lanes of a capture are."""
+        lane, row = self.lane_rect(), self._row_height()
+        pixels = lane.width() / (self._end - self._begin)
+        top = self._top() + self._rows * row + LANES_GAP
+        return Place(
+            lane.left(), lane.right() + 1, top, row, lambda ns: (ns - self._begin) * pixels + lane.left()
+        )
+
+    def entry_rect(self, entry: int) -> QRect:
+        """Where an entry of the capture is drawn."""
+        assert self._lanes is not None
+        return self._lanes.rect(entry, self._place())
 
     def _x(self, ns: float) -> int:
         lane = self.lane_rect()
@@ -150,25 +185,35 @@ class StepTimeline(Chart):
 
     def _row_height(self) -> int:
         room, rows = self.lane_rect().height() - GROUP_ROW, self._rows
+        if self._lanes is not None:
+            rows += self._lanes.rows
+            return min(CAPTURED_MOST, max(CAPTURED_LEAST, (room - LANES_GAP) // rows))
         if self._device is not None:
             room, rows = room - self._device.height(0), rows + self._device.rows
         return min(ROW_MOST, max(ROW_LEAST, room // rows))
 
     def _least_height(self) -> int:
         """The height that all rows need, so that no lane is out of sight."""
-        rows = GROUP_ROW + self._rows * ROW_LEAST
-        device = self._device.height(ROW_LEAST) if self._device is not None else 0
-        return SENTENCE + LEDGER + rows + device + BOTTOM if device else LEAST_HEIGHT
+        if self._device is None:
+            return LEAST_HEIGHT
+        rows = GROUP_ROW + self._rows * ROW_LEAST + self._device.height(ROW_LEAST)
+        return SENTENCE + LEDGER + rows + BOTTOM
 
     def _device_place(self) -> LanePlace:
         """Where the device's lane is: below the host's."""
         lane, row = self.lane_rect(), self._row_height()
-        top = lane.top() + GROUP_ROW + self._rows * row
+        top = self._top() + self._rows * row
         return LanePlace(lane.left(), lane.right() + 1, top, row, self._far_x)
 
     def _far_x(self, ns: float) -> int:
         """As `_x`; far outside of the lane it does not matter where."""
         return min(max(self._x(ns), -10_000), 30_000)
+
+    def _scroll_to(self, pixels: float) -> None:
+        """Move the rows up by so much, as far as they do not fit."""
+        rows = self._rows + (self._lanes.rows if self._lanes else 0)
+        hidden = GROUP_ROW + LANES_GAP + rows * self._row_height() - self.lane_rect().height()
+        self._lowered = max(0, min(round(pixels), hidden)) if self._lanes else 0
 
     # ------------------------------------------------------------ drawing
 
@@ -181,32 +226,49 @@ class StepTimeline(Chart):
         draw_text(
             painter,
             sentence,
-            step_sentence(self._trace, self._step),
+            self._sentence(),
             self._theme.text,
             themes.text_font(13, True),
         )
         self._draw_ledger(painter, QRect(LEFT, SENTENCE, lane.width(), LEDGER))
         self._draw_axis(painter, lane)
-        self._draw_lane_label(painter, "host", lane.top())
-        if self._device is not None:
-            self._draw_lane_label(painter, "device", self._device_place().top)
+        self._draw_lane_labels(painter, lane)
         painter.setClipRect(lane)
         self._draw_groups(painter, lane)
+        painter.setClipRect(lane.adjusted(0, GROUP_ROW, 0, 0))
         self._draw_spans(painter)
+        if self._lanes is not None:
+            self._lanes.draw(painter, self._place(), self._theme)
         if self._device is not None:
             self._device.draw(painter, self._device_place(), self._theme)
         painter.setClipping(False)
 
-    def _draw_lane_label(self, painter: QPainter, text: str, top: int) -> None:
-        label = QRect(0, top, LEFT - 8, min(20, self.lane_rect().height()))
-        draw_text(painter, label, text, self._theme.muted, themes.text_font(11), Qt.AlignmentFlag.AlignRight)
+    def _sentence(self) -> str:
+        assert self._step is not None
+        if self._event is not None and self._event.again:
+            return f"step {self._step} · done again under the profiler · {units.duration(self._wall_ns)}"
+        return step_sentence(self._trace, self._step)
+
+    def _draw_lane_labels(self, painter: QPainter, lane: QRect) -> None:
+        font, right = themes.text_font(11), Qt.AlignmentFlag.AlignRight
+        painter.setClipRect(QRect(0, lane.top(), LEFT, lane.height()))
+        place = self._place()
+        labels = [(lane.top() - self._lowered, "host")]
+        if self._lanes is not None:
+            labels += [(place.top + line * place.row, text) for line, text in self._lanes.labels]
+        if self._device is not None:
+            labels.append((self._device_place().top, "device"))
+        for top, text in labels:
+            height = min(20, lane.height()) if self._lanes is None else place.row
+            draw_text(painter, QRect(0, top, LEFT - 8, height), text, self._theme.muted, font, right)
+        painter.setClipping(False)
 
     def _draw_newest(self, painter: QPainter, drawn: int) -> QRect:
         return QRect()  # other steps than the one shown change nothing here
 
     def _draw_ledger(self, painter: QPainter, area: QRect) -> None:
         assert self._step is not None
-        entries = ledger(self._trace, self._step)
+        entries = ledger(self._trace, self._step, self._lanes.capture if self._lanes else None)
         left = float(area.x())
         for entry in entries:
             right = left + entry.share * area.width()
@@ -214,7 +276,8 @@ class StepTimeline(Chart):
             painter.fillRect(bar, self._theme.color(entry.phase))
             left = right
         x = area.x()
-        total = f"= {units.duration(self._wall_ns)}{clock_words(self._trace, self._step)}"
+        clock = clock_words(self._trace, self._step) if self._lanes is None else ""
+        total = f"= {units.duration(self._wall_ns)}{clock}"
         room = area.width() - text_width(total, 11, numbers=True) - 10
         for label, phase, width in fitting_ledger(entries, room, lambda t: text_width(t, 11)):
             color = self._theme.phases[phase] if phase is not None else self._theme.faint
@@ -287,7 +350,7 @@ class StepTimeline(Chart):
         x = np.clip(np.rint((self._places[:, :2] - self._begin) * pixels), -10_000, 30_000) + lane.left()
         right = np.maximum(x[:, 1], x[:, 0] + 1)
         right -= right - x[:, 0] >= GAP_FROM
-        top = lane.top() + GROUP_ROW + self._places[:, 2] * row
+        top = self._top() + self._places[:, 2] * row
         return np.stack((x[:, 0], top, right, top + row - 1), axis=1).astype(np.int32)
 
     def _draw_labels(self, painter: QPainter, boxes: Int32) -> None:
@@ -308,6 +371,9 @@ class StepTimeline(Chart):
         if self._hovered is not None:
             painter.setClipRect(self.lane_rect())
             painter.fillRect(self.span_rect(self._hovered), translucent(self._theme.selection, 0.25))
+        elif self._entry is not None:
+            painter.setClipRect(self.lane_rect())
+            painter.fillRect(self.entry_rect(self._entry), translucent(self._theme.selection, 0.35))
 
     # ------------------------------------------------------------ mouse
 
@@ -321,20 +387,30 @@ class StepTimeline(Chart):
             near = [s for s in self._spans if is_frame(s) and self.span_rect(s).contains(above)]
         return min(near, key=lambda s: s.duration_ns) if near else None
 
+    def entry_at(self, at: QPoint) -> int | None:
+        """The entry of the capture under a point."""
+        if self._lanes is None or not self.lane_rect().contains(at):
+            return None
+        return self._lanes.at(at.x(), at.y(), self._place())
+
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         """Pan while the button is held, else say what is under the pointer."""
         at = event.position().toPoint()
         if self._pressed and event.buttons() & Qt.MouseButton.LeftButton:
-            x, begin = self._pressed
+            x, begin, y = self._pressed
+            self._scroll_to(y - at.y())
             self._move_to(begin - (at.x() - x) / self.lane_rect().width() * (self._end - self._begin))
             return
-        self._hovered = self.span_at(at)
+        self._entry = self.entry_at(at)
+        self._hovered = self.span_at(at) if self._entry is None else None
         self._show_tip(event.globalPosition().toPoint(), self._tip(at))
 
     def _tip(self, at: QPoint) -> str:
         if self._hovered is not None:
             how = "as the host launched it" if self._device is not None else ""
             return span_tip(self._hovered, self._wall_ns, how)
+        if self._entry is not None and self._lanes is not None:
+            return entry_tip(self._lanes.capture, self._entry)
         lane = self.lane_rect()
         if self._device is not None and lane.contains(at) and at.y() >= self._device_place().top:
             return self._device.tip(at, self._device_place())
@@ -344,7 +420,8 @@ class StepTimeline(Chart):
     def mousePressEvent(self, event: QMouseEvent) -> None:
         """Begin to pan."""
         if event.button() == Qt.MouseButton.LeftButton:
-            self._pressed = (event.position().toPoint().x(), self._begin)
+            at = event.position().toPoint()
+            self._pressed = (at.x(), self._begin, at.y() + self._lowered)
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         """End panning."""
@@ -367,7 +444,7 @@ class StepTimeline(Chart):
 
     def leaveEvent(self, event: QEvent) -> None:
         """Nothing is under the pointer any more."""
-        self._hovered = None
+        self._hovered = self._entry = None
 
     def _move_to(self, begin: float) -> None:
         span = self._end - self._begin

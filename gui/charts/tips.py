@@ -3,20 +3,25 @@
 from collections.abc import Sequence
 from html import escape
 
+from engine.trace.kernels import Capture
 from engine.trace.ledger import Span
 from engine.trace.phases import Role
 from engine.trace.store import AnyMark, Trace
 from gui import theme as themes
 from gui import units
+from gui.telemetry_view import sample_sentences
 from gui.theme import Theme
 from gui.view_texts import (
     clock_words,
+    entry_lines,
     latency_sentence,
     ledger,
     mark_sentences,
     phase_label,
     step_sentence,
 )
+
+LONGEST_NAME = 120  # characters: names of kernels can fill a screen
 
 
 def step_tip(trace: Trace, step: int, theme: Theme) -> str:
@@ -67,11 +72,25 @@ def span_tip(span: Span, wall_ns: int, how: str = "") -> str:
     return heading(layer + phase_label(span.name.phase)) + "<br>".join(lines)
 
 
+def entry_tip(capture: Capture, entry: int) -> str:
+    """An operation or a kernel of a captured step, with exact times."""
+    name, *lines = entry_lines(capture, entry)
+    shown = name if len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + "…"
+    share = capture.duration_ns[entry] / max(1, capture.wall_ns)
+    return heading(shown) + "<br>".join(map(escape, [*lines, f"{units.share(float(share))} of the step"]))
+
+
 def mark_tip(marks: Sequence[AnyMark], theme: Theme) -> str:
     """Marks at one place, in full."""
     lines = [escape(line) for mark in marks for line in mark_sentences(mark)]
     where = f'<span style="color:{theme.muted}">before step {marks[0].step}</span>'
     return "<br>".join([where, *lines])
+
+
+def telemetry_tip(trace: Trace, step: int) -> str:
+    """What the sensors said by the end of a step."""
+    lines = sample_sentences(trace, step) or ["nothing was sampled yet"]
+    return heading(step_sentence(trace, step)) + "<br>".join(escape(line) for line in lines)
 
 
 def heading(text: str) -> str:

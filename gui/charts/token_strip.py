@@ -10,7 +10,7 @@ from engine.trace.phases import Phase
 from gui.charts.painting import Int32, fill_rects, translucent
 from gui.charts.step_plot import StepPlot
 from gui.charts.tips import step_tip
-from gui.view_state import HEADROOM, STACK, StripColumns, strip_columns, usual_ns, visible_slice
+from gui.view_state import HEADROOM, STACK, StripColumns, strip_columns, usual_step_ns, visible_slice
 
 GAP_FROM = 4.0  # columns at least this wide (pixels) leave one pixel between them
 CAP = 3  # height of the sign that a bar goes on above the axis
@@ -25,9 +25,8 @@ class TokenStrip(StepPlot):
     accessible_description = "One stacked bar a step: how its wall time divides into phases."
 
     def _needed_ceiling(self) -> float:
-        steps = self._trace.steps
-        rows = visible_slice(self.device_scale(), len(steps))
-        return HEADROOM * usual_ns(steps.wall_ns[rows], steps.kind[rows])
+        rows = visible_slice(self.device_scale(), len(self._trace.steps))
+        return HEADROOM * usual_step_ns(self._trace, rows)
 
     def _draw_data(self, painter: QPainter, buckets: range) -> None:
         scale, plot = self.device_scale(), self._device_plot()

@@ -7,7 +7,8 @@ from PySide6.QtGui import QColor, QPainter, QPaintEvent
 from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from engine.protocol import Family
-from engine.trace.metrics import Measured, summary
+from engine.trace.energy import energy_counters
+from engine.trace.metrics import METRICS, Measured, summary
 from engine.trace.phases import Phase
 from engine.trace.store import GenerationRecord, Trace
 from engine.trace.wording import formatted as formatted
@@ -28,7 +29,9 @@ ROWS = {
     Family.ENCODER_DECODER: (*_LATENCIES, "encode_time", "tokens", "context_length"),
     Family.ENCODER: ("sequence_p95", "sequence_p99", "input_throughput", "sequences", "steps", "held"),
 }
-MOST_ROWS = max(map(len, ROWS.values()))
+#: Shown where the machine has an energy counter.
+ENERGY = ("energy_per_token", "mean_power")
+MOST_ROWS = max(map(len, ROWS.values())) + len(ENERGY)
 SHARES = (
     ("forward_share", "forward", Phase.MLP),
     ("attention_share", "attention", Phase.ATTENTION),
@@ -116,7 +119,9 @@ class MeasurementsPanel(QWidget):
         for key, headline in zip(HEADLINES[family], self._headlines, strict=True):
             headline.setProperty("metric", key)
             headline.show_value(NAMES[key], *_headline(self.measured[key]), explain(self.measured[key]))
-        for key, cell in zip_longest(ROWS[family], self._cells):
+        counted = ENERGY if energy_counters(self._trace) else ()
+        energy = (key for key in counted if family in METRICS[key].families)
+        for key, cell in zip_longest((*ROWS[family], *energy), self._cells):
             self._show_cell(cell, key)
         for (key, _, _), cell in zip(SHARES, self._shares, strict=True):
             self._show_cell(cell, key)
@@ -215,6 +220,8 @@ NAMES = {key: name for key, name, _ in SHARES} | {
     "prefill_throughput": "prefill",
     "tokens": "tokens",
     "context_length": "context",
+    "energy_per_token": "energy",
+    "mean_power": "power",
 }
 
 

@@ -1,44 +1,29 @@
 """The observer meter, in the status bar: what measuring and drawing cost right now. Every figure is measured."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-import numpy as np
 from PySide6.QtWidgets import QLabel, QStatusBar
 
-from engine.protocol import EngineState, ObserverReport
-from engine.trace.phases import StepKind
-from engine.trace.store import KINDS, Trace
+from engine.protocol import EngineState, ObserverReport, PartCompared, RecordingReport
+from engine.trace.alternation import SelfTest
+from engine.trace.effects import trust
+from engine.trace.observer import (
+    DISPLAY,
+    InstrumentCost,
+    as_part,
+    instrument_cost,
+    marks_compared,
+    part_compared,
+)
+from engine.trace.store import Trace
+from engine.trace.warnings import MachineWarning
 from gui import units
 from gui.frame_meter import DisplayCost
+from gui.panels.experiment import trust_text
 from gui.panels.widgets import label, set_text
 
-RECENT = 64
-DECODE = KINDS.index(StepKind.DECODE)
-
-
-@dataclass(frozen=True, slots=True)
-class InstrumentCost:
-    """What measuring costs a step: its marks at the cost of one, and handing it over, as a share of the median step."""
-
-    share: float
-    marks: int
-    mark_ns: float
-    emit_ns: float
-    step_ns: float
-
-
-def instrument_cost(trace: Trace, report: ObserverReport | None) -> InstrumentCost | None:
-    """From the engine's report and the latest decode steps (at most 64); None before there are any."""
-    if report is None:
-        return None
-    rows = np.flatnonzero(trace.steps.kind[-4 * RECENT :] == DECODE)[-RECENT:]
-    if not len(rows):
-        return None
-    step_ns = float(np.median(trace.steps.wall_ns[-4 * RECENT :][rows]))
-    spent = report.marks_per_step * report.mark_cost_ns + report.emit_ns_per_step
-    return InstrumentCost(
-        spent / step_ns, report.marks_per_step, report.mark_cost_ns, report.emit_ns_per_step, step_ns
-    )
+TRUST_EVERY = 256  # steps: how far turns can be trusted changes slowly, and costs some time to find out
+WARNING_SIGN = "⚠"
 
 
 class ObserverMeter:
@@ -49,25 +34,46 @@ class ObserverMeter:
         self._display = self._part(bar, "display")
         self._engine = self._part(bar, "engine")
         self._memory = self._part(bar, "memory")
+        self._warnings = self._part(bar, "warnings", role="warning")
+        self._trust: tuple[Trace, int, SelfTest | None] | None = None
         bar.setSizeGripEnabled(False)
 
-    def _part(self, bar: QStatusBar, name: str) -> QLabel:
-        made = label("", "number")
-        made.setContentsMargins(8, 2, 8, 2)
+    def _part(self, bar: QStatusBar, name: str, role: str = "number") -> QLabel:
+        made = label("", role)
         made.setAccessibleName(name)
         bar.addWidget(made)
         return made
 
-    def show_costs(self, trace: Trace, report: ObserverReport | None, display: DisplayCost | None) -> None:
-        """Show what instrument and display cost."""
+    def show_costs(
+        self, trace: Trace, report: ObserverReport | None, display: DisplayCost | None, doing: str = ""
+    ) -> None:
+        """Show what instrument and display cost. `doing`: how far the measurement of that is, while it goes on."""
         cost = instrument_cost(trace, report)
-        set_text(self._instrument, instrument_text(cost))
-        self._instrument.setToolTip(instrument_tip(cost))
-        set_text(self._display, display_text(display))
-        self._display.setToolTip(
-            "Processor time of the thread that draws: median for a frame that drew, frames that drew, share of one"
-            " core. Over the last two seconds, painting included. When nothing changes nothing is drawn."
-        )
+        found = marks_compared(trace)
+        marks = as_part("marks", found.effect, 0, 0) if found else None
+        drawing = part_compared(trace, DISPLAY)
+        trusted = self._trusted(trace) if marks or drawing else None
+        set_text(self._instrument, doing or instrument_text(cost, marks))
+        recording = trace.recording[-1] if trace.recording else None
+        self._instrument.setToolTip(instrument_tip(cost, marks, drawing, trusted, recording))
+        set_text(self._display, display_text(display, drawing))
+        self._display.setToolTip(display_tip(display, drawing, trusted))
+
+    def _trusted(self, trace: Trace) -> SelfTest | None:
+        """A against A, found anew every 256 steps."""
+        age = len(trace.steps) // TRUST_EVERY
+        if self._trust is None or self._trust[0] is not trace or self._trust[1] != age:
+            self._trust = trace, age, trust(trace)
+        return self._trust[2]
+
+    def show_warnings(self, warnings: Sequence[MachineWarning]) -> None:
+        """Show what about the machine makes numbers doubtful now."""
+        troubles = list(dict.fromkeys(str(warning.trouble) for warning in warnings))
+        more = f" +{len(troubles) - 1}" if len(troubles) > 1 else ""
+        set_text(self._warnings, f"{WARNING_SIGN} {troubles[0]}{more}" if troubles else "")
+        tip = "\n".join(f"{warning.sentence} {warning.remedy}" for warning in warnings)
+        if self._warnings.toolTip() != tip:
+            self._warnings.setToolTip(tip)
 
     def show_engine(self, trace: Trace, place: str, state: EngineState | None) -> None:
         """Show where the engine lives and what it holds."""
@@ -90,7 +96,8 @@ class ObserverMeter:
             return
         text = f"memory  {units.size(sample.process_bytes)} · cache {units.size(sample.cache_bytes)}"
         lines = [
-            f"process of the engine: {units.size(sample.process_bytes)} resident",
+            f"process of the engine: {units.size(sample.process_bytes)} resident,"
+            f" {units.size(sample.process_peak_bytes)} at most",
             f"weights: {units.size(sample.weight_bytes)}",
             f"KV cache: {units.size(sample.cache_bytes)}",
         ]
@@ -98,33 +105,83 @@ class ObserverMeter:
             text += f" · device {units.size(sample.device_allocated_bytes)}"
             lines.append(f"device: {units.size(sample.device_allocated_bytes)} allocated")
             lines.append(f"device: {units.size(sample.device_reserved_bytes)} reserved")
+            lines.append(f"device: {units.size(sample.device_peak_bytes)} at most")
         set_text(self._memory, text)
         self._memory.setToolTip("\n".join(lines))
 
 
-def instrument_text(cost: InstrumentCost | None) -> str:
+def instrument_text(cost: InstrumentCost | None, marks: PartCompared | None = None) -> str:
     """What measuring costs, in short."""
     if cost is None:
         return f"instrument  {units.ABSENT}"
-    return f"instrument  {units.share(cost.share)} of a step"
+    turns = f" · A/B {units.fine_ratio(marks.ratio)}" if marks and marks.ratio is not None else " of a step"
+    return f"instrument  {units.share(cost.share)}{turns}"
 
 
-def instrument_tip(cost: InstrumentCost | None) -> str:
+def instrument_tip(
+    cost: InstrumentCost | None,
+    marks: PartCompared | None = None,
+    drawing: PartCompared | None = None,
+    trusted: SelfTest | None = None,
+    recording: RecordingReport | None = None,
+) -> str:
     """What measuring costs, in full."""
     if cost is None:
         return "What measuring costs is known once steps have been measured."
-    return (
+    lines = [
         f"{cost.marks} marks a step × {cost.mark_ns:.0f} ns (tried out when the model was loaded)"
         f" + {units.duration(cost.emit_ns)} for handing a step over (processor time, at every step)"
         f" = {units.duration(cost.share * cost.step_ns)} of a median decode step of {units.duration(cost.step_ns)}."
+    ]
+    if recording is not None:
+        lines.append(
+            f"Writing a step down takes {units.duration(recording.ns_per_step)} of another thread's time."
+        )
+    if marks is None and drawing is None:
+        lines.append("Press I to let marks and drawing take turns with none.")
+    else:
+        lines += [turns_text("Steps with marks", "without", marks), trust_text(trusted)]
+    return "\n".join(lines)
+
+
+def turns_text(what: str, other: str, found: PartCompared | None) -> str:
+    """What taking turns showed of a part of the instrument."""
+    if found is None or found.ratio is None:
+        return f"{what} against steps {other}: too few turns for a number yet."
+    return (
+        f"{what} against steps {other}, in turns: {units.fine_ratio(found.ratio)} the time"
+        f" (95 % interval {units.fine_ratio(found.low)} to {units.fine_ratio(found.high)}, {found.pairs} pairs)."
     )
 
 
-def display_text(cost: DisplayCost | None) -> str:
+def display_text(cost: DisplayCost | None, drawing: PartCompared | None = None) -> str:
     """What drawing costs, in short."""
     if cost is None:
         return f"display  {units.ABSENT}"
     share = f"{units.share(cost.core_share)} of a core"
     if cost.frame_ns is None:
         return f"display  at rest · {share}"
-    return f"display  {units.duration(cost.frame_ns, 2)} · {cost.frames_per_second:.0f} fps · {share}"
+    frame = units.duration(cost.frame_ns, 2)
+    if drawing is not None and drawing.ratio is not None:
+        return f"display  {frame} · A/B {units.fine_ratio(drawing.ratio)}"
+    return f"display  {frame} · {cost.frames_per_second:.0f} fps · {share}"
+
+
+def display_tip(
+    cost: DisplayCost | None, drawing: PartCompared | None = None, trusted: SelfTest | None = None
+) -> str:
+    """What drawing costs, in full."""
+    lines = [
+        "Processor time of the thread that draws: median for a frame that drew, frames that drew, share of one"
+        " core. Over the last two seconds, painting included. When nothing changes nothing is drawn."
+    ]
+    if cost is not None:
+        lines.append(
+            f"Now {cost.frames_per_second:.0f} frames a second and {units.share(cost.core_share)} of a core."
+        )
+    if drawing is not None:
+        lines += [
+            turns_text("Steps while the window draws", "while it is still", drawing),
+            trust_text(trusted),
+        ]
+    return "\n".join(lines)

@@ -213,6 +213,7 @@ class TokenView(QPlainTextEdit):
         cursor = QTextCursor(self.document())
         cursor.setPosition(span[0])
         cursor.setPosition(span[1], QTextCursor.MoveMode.KeepAnchor)
+        cursor.setKeepPositionOnInsert(True)  # what is written behind it is not chosen
         style = QTextCharFormat()
         style.setBackground(QColor(theme.selection))
         style.setForeground(QColor(theme.background))

@@ -23,6 +23,7 @@ from gui.main_window import MainWindow
 from gui.settings_store import SettingsStore
 from tests.benchmarks.common import interleave, median_with_interval, report
 
+SETTINGS = (("auto_detail", "off"),)  # all arms look equally deep
 PROMPT = "The quick brown fox jumps over the lazy dog. " * 4
 
 
@@ -32,7 +33,7 @@ class NoWindow:
     def __init__(self, model: str) -> None:
         self.host = open_host("process")
         self.host.start()
-        self.host.send(Load(model))
+        self.host.send(Load(model, settings=SETTINGS))
         (self.loaded,) = (event for event in self._until(ModelLoaded) if isinstance(event, ModelLoaded))
 
     def _until(self, kind: type[Event]) -> list[Event]:
@@ -72,11 +73,11 @@ class WithWindow:
         self.application = application
         host: Host = open_host(place)
         host.start()
-        host.send(Load(model))
+        host.send(Load(model, settings=SETTINGS))
         store = SettingsStore.forgetful()
         self.window = MainWindow(store, "dark")
         self.engine = EngineThread(host)
-        self.engine.adopt(Load(model))
+        self.engine.adopt(Load(model, settings=SETTINGS))
         self.conductor = Conductor(self.window, self.engine, store)
         self.window.resize(1440, 900)
         self.window.show()

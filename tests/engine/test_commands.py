@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.commands import main, parse_script, parse_settings
+from engine.runtime.calibration import MIB, measure
 from tests.engine.runtime.live_models import family_checkpoint
 
 
@@ -51,6 +52,35 @@ def test_a_run_for_people_streams_text_and_sums_up(llama: str, capsys: pytest.Ca
     assert "TTFT" in printed.err or "first token" in printed.err
 
 
+def test_a_run_calibrates_first_where_that_is_asked_for_and_remembers_it(
+    llama: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("engine.runtime.floors.measure", lambda machine, _: measure(machine, largest=2 * MIB))
+    monkeypatch.setattr("engine.runtime.calibration.busy_words", lambda *_: "")
+    arguments = ["run", "--model", llama, "--prompt", "abc", "--max-new-tokens", "5", "--json"]
+    assert main(arguments) == 0
+    before = lines(capsys.readouterr().out)
+    assert {record["floor_ns"] for record in before if record["event"] == "step"} == {None}
+    assert before[-1]["metrics"]["floor_share"]["value"] is None
+    for origin, more in (("measured", ["--calibrate"]), ("remembered", [])):
+        assert main([*arguments, *more]) == 0
+        records = lines(capsys.readouterr().out)
+        (told,) = [record for record in records if record["event"] == "calibrated"]
+        assert told["origin"] == origin
+        steps = [record for record in records if record["event"] == "step"]
+        assert len(steps) == 5
+        for step in steps:
+            assert 0 < step["floor_ns"] < step["wall_ns"]
+            assert step["calibration"] == told["number"]
+            assert min(step["moved_bytes"], step["operations"]) > 0
+        shares = sorted(step["floor_ns"] / step["wall_ns"] for step in steps if step["kind"] == "decode")
+        assert records[-1]["metrics"]["floor_share"]["value"] == pytest.approx((shares[1] + shares[2]) / 2)
+        assert 0 < records[-1]["metrics"]["mbu"]["value"] < 1
+    shape = next(record for record in before if record["event"] == "model")["shape"]
+    assert [count for count, _ in shape["decoder"]] == [2]
+
+
 def test_a_training_step_is_measured_and_told(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["run", "--model", llama, "--prompt", "abcd", "--max-new-tokens", "6", "--training-step", "4"]
     assert main([*arguments, "--mixed", "--accumulate", "2", "--json"]) == 0
@@ -63,9 +93,49 @@ def test_a_training_step_is_measured_and_told(llama: str, capsys: pytest.Capture
     assert "was never reached" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("step", [0, 3])
+def test_a_step_is_captured_printed_and_written(
+    llama: str, step: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "step.json"
+    arguments = ["run", "--model", llama, "--prompt", "abcd", "--max-new-tokens", "6", "--capture", str(step)]
+    assert main([*arguments, "--json"]) == 0
+    records = lines(capsys.readouterr().out)
+    steps = [record for record in records if record["event"] == "step"]
+    assert [record["index"] for record in steps if record["captured"]] == [step]
+    (found,) = [record for record in records if record["event"] == "kernels"]
+    assert found["step"] == step
+    entries = found["entries"]
+    assert {len(column) for column in entries.values()} == {len(entries["name"])}
+    products = [
+        entries["phase"][place]
+        for place, name in enumerate(entries["name"])
+        if found["names"][name] == "aten::linear"
+    ]
+    assert products == [*["attention"] * 4, *["mlp"] * 3] * 2 + ["head"]
+    assert sum(found["host_phases_ns"].values()) == sum(entries["self_ns"])
+    assert main([*arguments, "--capture-to", str(target)]) == 0
+    printed = capsys.readouterr().err
+    assert f"[step {step} captured in depth: " in printed
+    assert "aten::mm" in printed or "aten::addmm" in printed
+    assert "our clocks" in printed
+    assert json.loads(target.read_text())["otherData"]["step"] == step
+    assert main([*arguments, "--capture-to", str(target)]) == 2
+    assert "is not overwritten" in capsys.readouterr().err
+
+
+def test_a_step_to_capture_that_never_comes_is_told(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["run", "--model", llama, "--prompt", "abcd", "--max-new-tokens", "3", "--capture", "40"]
+    assert main(arguments) == 0
+    assert "Step 40, which was to be captured, was never reached." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["--prompt", "a", "--capture-to", "x.json"], "say which step"),
+        (["--prompt", "a", "--capture", "-1"], "the first is 0"),
+        (["--prompt", "a", "--capture", "1", "--capture-to", "/no/such/place/x.json"], "/no/such/place"),
         (["--prompt", ""], "prompt is empty"),
         (["--prompt", "@/no/such/file"], "/no/such/file"),
         (["--prompt", "x" * 3000], "3,000 tokens"),
@@ -192,3 +262,64 @@ def test_sequences_join_without_a_window(
         assert words in capsys.readouterr().err
     assert main([*run, "--set", "speculation=lookup", "--join", "3:x"]) == 2
     assert "speculation" in capsys.readouterr().err
+
+
+def test_sensors_are_read_beside_a_run_and_the_instrument_is_measured(
+    llama: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["run", "--model", llama, "--prompt", "abc", "--max-new-tokens", "400", "--ignore-end-token"]
+    assert main([*arguments, "--json", "--sensors", "10", "--measure-instrument"]) == 0
+    records = lines(capsys.readouterr().out)
+    samples = [record for record in records if record["event"] == "telemetry"]
+    assert samples
+    assert samples[-1]["engine_bytes"] > 0
+    steps = [record for record in records if record["event"] == "step"]
+    assert samples[-1]["at_ns"] <= steps[-1]["begin_ns"] + steps[-1]["wall_ns"]  # on one clock
+    begun, ended = (record for record in records if record["event"] == "turns")
+    assert (begun["key"], begun["first"], begun["second"], begun["ended"]) == (
+        "detail",
+        "layer",
+        "step",
+        False,
+    )
+    assert ended["ended"]
+    (found,) = (record for record in records if record["event"] == "instrument")
+    assert (
+        found["marks"]["effect"]["low"]
+        <= found["marks"]["effect"]["ratio"]
+        <= found["marks"]["effect"]["high"]
+    )
+    assert found["cost"]["share"] > 0
+    assert main([*arguments[:-2], "9", "--measure-instrument", "--sensors", "0"]) == 0
+    told = capsys.readouterr().err
+    assert "too few for a number" in told
+    assert "the instrument took" in told
+
+
+def test_sensors_are_not_read_faster_than_they_change(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--model", llama, "--prompt", "abc", "--sensors", "1000"]) == 2
+    assert "0.1 to 10 times a second" in capsys.readouterr().err
+
+
+def test_a_run_keeps_its_detail_unless_told(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [
+        "run",
+        "--model",
+        llama,
+        "--prompt",
+        "abc",
+        "--max-new-tokens",
+        "2",
+        "--json",
+        "--sensors",
+        "0",
+    ]
+    for extra, expected in (
+        ([], ("layer", "off")),
+        (["--detail", "auto"], ("layer", "on")),
+        (["--detail", "phase"], ("phase", "off")),
+        (["--set", "detail=core"], ("core", "off")),
+    ):
+        assert main([*arguments, *extra]) == 0
+        model = next(record for record in lines(capsys.readouterr().out) if record["event"] == "model")
+        assert (model["settings"]["detail"], model["settings"]["auto_detail"]) == expected

@@ -12,13 +12,17 @@ from engine.commands import main
 from engine.protocol import (
     Beam,
     BeamsRanked,
+    Calibrated,
     CatalogueEntry,
     Event,
     Family,
     Fit,
+    FloorBeaten,
     ModelLoaded,
     SequenceResult,
     SequencesEncoded,
+    TelemetryEnded,
+    TelemetrySampled,
 )
 from engine.report import JsonReport, TextReport, catalogue_line
 from engine.trace.phases import StepKind
@@ -26,6 +30,7 @@ from engine.trace.store import Trace
 from engine.trace.wording import result_line
 from tests.engine.runtime.small_encoders import CLASSIFIER, FEATURES, LABELS, encoder_checkpoint
 from tests.engine.trace.building import APART, MS, T0, encode_step, ended, loaded, started, step
+from tests.engine.trace.test_floor import MIB, calibration
 
 TOLD = (
     SequenceResult("a <mask>", 3, (("cat", 0.75), ("dog", 0.125)), 0),
@@ -228,3 +233,49 @@ def test_a_model_of_the_catalogue_says_what_the_automatic_device_thinks_of_it() 
     assert catalogue_line(entry).endswith("7 M  It needs too much.")
     assert catalogue_line(replace(entry, fits=fits[1:])).endswith("random weights; fits cpu only in bfloat16")
     assert catalogue_line(replace(entry, reason="It is torn.")).endswith("It is torn.")
+
+
+def test_a_calibration_and_a_floor_that_was_beaten_are_told_to_people_and_programs() -> None:
+    good = calibration(
+        rungs=((MIB, 50e9), (512 * MIB, 11e9)), rates=(("float32", 75e9), ("int8", 150e9)), spread=0.012
+    )
+    poor = replace(good, spread=0.3, remark="other programs used 1.5 of 2 cores meanwhile")
+    events: list[Event] = [
+        loaded(),
+        Calibrated(T0, 0, good, "remembered"),
+        Calibrated(T0, 1, poor, "measured", "a step had beaten its floor"),
+        FloorBeaten(T0, 7, 2 * MS, 3 * MS),
+    ]
+    _, notes = printed(events, as_json=False)
+    assert "calibration 0 of cpu, 1 thread, remembered 2023-11-1" in notes
+    assert (
+        "11.0 GB/s from memory, up to 50.0 GB/s from caches, float32 75.0, int8 150.0 GFLOP/s; repeated within 1.2%]"
+        in notes
+    )
+    assert "not repeatable, repeated only within 30.0%; other programs used 1.5 of 2 cores meanwhile" in notes
+    assert "step 7 took 2.000 ms, less than its floor of 3.000 ms: the calibration is broken" in notes
+    told = {record["event"]: record for record in records(events)}
+    assert told["calibrated"]["calibration"]["rungs"] == [[MIB, 50e9], [512 * MIB, 11e9]]
+    assert told["floor_beaten"]["floor_ns"] == 3 * MS
+
+
+def test_warnings_and_missing_sensors_are_told_once() -> None:
+    hot = TelemetrySampled(T0, 1, 2, on_battery=True, notes=("No driver: install one.",))
+    run = [
+        loaded(),
+        APART,
+        started(),
+        step(),
+        hot,
+        replace(hot, at_ns=T0 + 1, notes=()),
+        TelemetryEnded(T0, "Gone."),
+    ]
+    notes = printed(run, as_json=False)[1]
+    assert notes.count("runs on its battery") == 1
+    assert "Plug it in before comparing." in notes
+    assert notes.count("No driver: install one.") == 1
+    assert "Gone." in notes
+    told = records(run)
+    (warning,) = [record for record in told if record["event"] == "warning"]
+    assert (warning["trouble"], warning["step"], warning["at_ns"]) == ("on battery", 1, T0)
+    assert [record["on_battery"] for record in told if record["event"] == "telemetry"] == [True, True]

@@ -14,6 +14,7 @@ import torch
 from engine.protocol import Configuration, Event, Generate, Load, ModelLoaded, Noticed, Prompt
 from engine.report import JsonReport
 from engine.runtime.caches import new_cache
+from engine.runtime.calibration import CalibrationRefused
 from engine.runtime.generation import Generation, Limits
 from engine.runtime.workbench import Workbench
 from engine.trace.phases import StepKind
@@ -125,6 +126,13 @@ class Rig:
         run.end(ended)
         rows = first + np.flatnonzero(self.trace.steps.kind[first:] == DECODE)
         return rows[min(8, len(rows) // 2) :]
+
+    def calibrate(self) -> None:
+        """Measure what this machine reaches, for the floors of the steps to come; what cannot be is noted."""
+        try:
+            self.bench.floors.calibrate(lambda: False)
+        except CalibrationRefused as refusal:
+            self.notices.append(str(refusal))
 
     def ids(self) -> list[int]:
         """The prompt."""

@@ -13,7 +13,7 @@ from engine.protocol import DEVICE_LOST
 from engine.runtime.clocks import StampRecorder
 from engine.runtime.device_clock import DeviceRecorder
 from engine.runtime.telemetry import measure_mark_cost_ns
-from engine.trace.lanes import Bound, lanes, verdict
+from engine.trace.lanes import Bound, lanes, verdict_of
 from engine.trace.phases import GROUPS, Detail, Phase
 from tests.benchmarks.common import interleave, ratios
 from tests.benchmarks.overhead import NoRecorder
@@ -113,13 +113,16 @@ def two_lanes(setup: Setup, outcome: Outcome) -> None:
     """A small model waits for its launches; of a large one it is said what it waits for."""
     for model, expected in ((setup.small, {Bound.LAUNCH}), (setup.large, set(Bound))):
         with rig(setup, model, f"lanes-{model}", outcome, detail="layer") as made:
+            made.calibrate()
             rows = made.generate(setup.tokens)
             found = [both for row in rows if (both := lanes(made.trace, int(row))) is not None]
-            if not found:
-                outcome.found(f"{model}: lanes", "none: the device has no clock", "two a step", False)
+            if len(found) < len(rows):
+                outcome.found(f"{model}: lanes", f"of {len(found)} of {len(rows)} steps", "of all", False)
                 continue
-            verdicts = Counter(verdict(both).bound for both in found)
-            usual = found[len(found) // 2]
+            verdicts = Counter(
+                verdict_of(made.trace, int(row), both).bound for row, both in zip(rows, found, strict=True)
+            )
+            usual, at = found[len(found) // 2], int(rows[len(found) // 2])
             bound = verdicts.most_common(1)[0][0]
             outcome.found(f"{model}: wall", ms(usual.wall_ns / 1e9))
             outcome.found(f"{model}: device from first to last stamp", ms(usual.device_ns / 1e9))
@@ -128,7 +131,7 @@ def two_lanes(setup: Setup, outcome: Outcome) -> None:
             outcome.found(f"{model}: the host waited for the token", ms(usual.waiting_ns / 1e9))
             outcome.found(
                 f"{model}: verdict",
-                f"{bound.value} ({verdicts[bound]} of {len(found)} steps). {verdict(usual).reason}",
+                f"{bound.value} ({verdicts[bound]} of {len(found)} steps). {verdict_of(made.trace, at, usual).reason}",
                 " or ".join(sorted(each.value for each in expected)),
                 bound in expected,
             )
@@ -176,23 +179,16 @@ def floor_share(setup: Setup, outcome: Outcome) -> None:
                 outcome.found(name, str(refused))
                 continue
             made.generate(24)
-            _calibrate(made)
+            made.calibrate()
             rows = made.generate(setup.tokens)
             steps = made.trace.steps
             wall_ns = float(np.median(steps.wall_ns[rows]))
             outcome.found(f"{name}: a step", ms(wall_ns / 1e9))
-            floor_ns = getattr(steps, "floor_ns", None)
-            if floor_ns is None or not floor_ns[rows].all():
+            if not (steps.floor_ns[rows] > 0).all():
                 outcome.found(f"{name}: share of the floor", "–: this machine is not calibrated")
             else:
-                share = float(np.median(floor_ns[rows] / steps.wall_ns[rows]))
+                share = float(np.median(steps.floor_ns[rows] / steps.wall_ns[rows]))
                 outcome.found(f"{name}: share of the floor", percent(share), "≤ 100 %", share <= 1.0)
-
-
-def _calibrate(made: Rig) -> None:
-    floors = getattr(made.bench, "floors", None)
-    if floors is not None:
-        floors.calibrate(lambda: False)
 
 
 def loops(setup: Setup, outcome: Outcome) -> None:

@@ -9,6 +9,7 @@ from engine.protocol import (
     Configuration,
     Event,
     GenerationStarted,
+    KernelsCaptured,
     LayoutDefined,
     ModelFacts,
     ModelLoaded,
@@ -188,3 +189,35 @@ def trace(steps: int, shape: Shape | None = None) -> Trace:
     made = Trace(loaded(shape.layers))
     made.extend(list(events(steps, shape)))
     return made
+
+
+def capture(made: Trace, row: int, again: bool = False, device: bool = False) -> KernelsCaptured:
+    """What a profiler would have seen of a step: in each span of a part one operation, and another one inside of it.
+
+    With a `device`: a kernel for each of those, launched by it and run a little later.
+    """
+    stamps = made.stamps(row)
+    spans = [span for span in made.spans(row) if span.name.phase in (Phase.ATTENTION, Phase.MLP, Phase.HEAD)]
+    entries: list[tuple[int, int, int, int, int]] = []  # begin, duration, name, lane, launched by
+    for span in spans:
+        begin, took = span.begin_ns + span.duration_ns // 10, span.duration_ns * 8 // 10
+        entries += [(begin, took, 0, 0, -1), (begin + took // 10, took // 2, 1, 0, -1)]
+    if device:
+        kernels = [
+            (begin + 2_000, took, 2, 1, place)
+            for place, (begin, took, name, _, _) in enumerate(entries)
+            if name == 1
+        ]
+        order = sorted(range(len(entries) + len(kernels)), key=lambda i: ([*entries, *kernels][i][0], i))
+        places = {old: new for new, old in enumerate(order)}
+        entries = [[*entries, *kernels][i] for i in order]
+        entries = [(*entry[:4], places.get(entry[4], -1)) for entry in entries]
+    columns = np.array(entries, np.int64).T
+    return KernelsCaptured(
+        0, row, int(made.steps.layout[row]), stamps.tobytes(), (columns[0] + stamps[0]).tobytes(), columns[1].tobytes(),
+        columns[2].astype(np.uint32).tobytes(), columns[3].astype(np.uint32).tobytes(),
+        columns[4].astype(np.int32).tobytes(),
+        ("aten::linear", "aten::mm", "void at::native::(anonymous namespace)::gemm<float>(int)")[: 2 + device],
+        ("host", "cuda:0 stream 7")[: 1 + device], 1, 2_000, again, overhead_ns=30_000_000,
+        notes=("Compiled code shows as a region.",),
+    )  # fmt: skip

@@ -7,7 +7,7 @@ from engine.runtime.settings.cuda_graphs import CudaGraphs
 from engine.runtime.settings.decoding import NUMBERS, SAMPLING_PLACE, TOP_P_METHOD, Strategy
 from engine.runtime.settings.execution import PrefillChunk, Threads
 from engine.runtime.settings.grad_mode import GradMode
-from engine.runtime.settings.instrumentation import DetailLevel
+from engine.runtime.settings.instrumentation import AutoDetail, DetailLevel
 from engine.runtime.settings.kv_cache import KvCache, KvWindow
 from engine.runtime.settings.matmul_precision import MatmulPrecision
 from engine.runtime.settings.precision import Precision
@@ -44,4 +44,5 @@ ALL: tuple[Setting, ...] = (
     DraftLength(),
     BATCH,
     DetailLevel(),
+    AutoDetail(),
 )

@@ -1,9 +1,9 @@
-"""How deep a step is measured."""
+"""How deep a step is measured, and who chooses that."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from engine.protocol import Choice, SettingFacts, SettingValue
+from engine.protocol import Choice, Configuration, SettingFacts, SettingValue
 from engine.runtime.live import LiveModel
 from engine.runtime.probes import install
 from engine.runtime.settings.base import SettingRefused
@@ -60,6 +60,46 @@ class DetailLevel:
             if before is not None:
                 _install(live, before)
             raise
+
+
+class AutoDetail:
+    """Whether the level follows what it costs. Choosing a level by hand switches this off."""
+
+    key = "auto_detail"
+
+    def probe(self, live: LiveModel) -> SettingFacts:
+        """Nothing needs to be tried."""
+        return SettingFacts(
+            key=self.key,
+            family="measurement",
+            label="Choose detail by cost",
+            kind="choice",
+            default="on",
+            choices=(
+                Choice("on", "On", "", "The level becomes less deep while marks take over 1 % of a step."),
+                Choice("off", "Off", "", "The level stays as it was chosen, whatever it costs."),
+            ),
+            expected="Keeps what marks cost under 1 % of a step, and says on the trace when the level changes for it."
+            " With compiled or captured code the level stays, since its marks are in that code.",
+        )
+
+    def current(self, live: LiveModel) -> SettingValue:
+        """Whether it does."""
+        return "on" if live.auto_detail else "off"
+
+    def apply(self, live: LiveModel, value: SettingValue) -> None:
+        """Counts from the next step on."""
+        if value not in ("on", "off"):
+            raise SettingRefused(f"Detail is chosen by its cost or it is not: on or off, not '{value}'.")
+        live.auto_detail = value == "on"
+
+
+def as_chosen(live: LiveModel, settings: Configuration) -> Configuration:
+    """Settings that somebody asks for: who chooses a level of detail does not want it to be chosen otherwise."""
+    keys = {key for key, _ in settings}
+    if live.auto_detail and DetailLevel.key in keys and AutoDetail.key not in keys:
+        return (*settings, (AutoDetail.key, "off"))
+    return settings
 
 
 def _install(live: LiveModel, detail: Detail) -> None:

@@ -92,14 +92,15 @@ def holding(live: LiveModel, made: Made) -> Iterator[None]:
 def parameter_bytes(model: nn.Module) -> int:
     """Bytes of all parameters, each once, as they are stored, with the scales of quantized ones."""
     scales = (module.scale for module in model.modules() if isinstance(module, QuantizedLinear))
-    return sum(_stored_bytes(tensor) for tensor in (*model.parameters(), *scales))
+    return sum(stored_bytes(tensor) for tensor in (*model.parameters(), *scales))
 
 
-def _stored_bytes(tensor: torch.Tensor) -> int:
+def stored_bytes(tensor: torch.Tensor) -> int:
+    """Bytes of a tensor as it is stored."""
     flatten = getattr(tensor, "__tensor_flatten__", None)  # torchao's tensors are made of several
     if flatten is None:
         return tensor.numel() * tensor.element_size()
-    return sum(_stored_bytes(getattr(tensor, name)) for name in flatten()[0])
+    return sum(stored_bytes(getattr(tensor, name)) for name in flatten()[0])
 
 
 # ---------------------------------------------------------------- exchanging

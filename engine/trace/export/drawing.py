@@ -24,9 +24,11 @@ from engine.trace.pooling import (
     latency_ns,
     nice_ceiling,
     only_reads,
+    scale_kinds,
     slowest,
     ticks,
     usual_ns,
+    usual_step_ns,
 )
 from engine.trace.store import NO_LATENCY
 
@@ -150,10 +152,12 @@ def _boxes(left: npt.ArrayLike, top: npt.ArrayLike, right: npt.ArrayLike, bottom
 
 
 def step_chart(excerpt: Excerpt, height: int = 250) -> str:
-    """Every step as a bar of its phases, in a fixed order; steps that take in a prompt are hatched."""
+    """Every step as a bar of its phases, in a fixed order; hatched where they are not like the others."""
     steps, rows = excerpt.trace.steps, excerpt.rows
-    walls, kinds = steps.wall_ns[rows.start : rows.stop], steps.kind[rows.start : rows.stop]
-    frame = Frame(rows, height, nice_ceiling(HEADROOM * usual_ns(walls, kinds)))
+    walls = steps.wall_ns[rows.start : rows.stop]
+    frame = Frame(
+        rows, height, nice_ceiling(HEADROOM * usual_step_ns(excerpt.trace, slice(rows.start, rows.stop)))
+    )
     columns = len(frame.begins) - 1
     shown = rows.start + slowest(walls, frame.size, range(columns))
     edges = np.zeros((columns, PHASE_COUNT + 1), np.int64)
@@ -166,7 +170,7 @@ def step_chart(excerpt: Excerpt, height: int = 250) -> str:
         _filled(_boxes(left, y[:, phase + 1], right, y[:, phase]), f"phase-{phase.name.lower()}")
         for phase in Phase
     ]
-    prepares = is_preparation(excerpt.trace, steps.kind[shown])
+    prepares = is_preparation(excerpt.trace, steps.kind[shown]) | steps.captured[shown]
     hatched = _boxes(left[prepares], y[prepares, -1], right[prepares], y[prepares, 0])
     cut = edges[:, -1] > frame.ceiling
     caps = _boxes(left[cut], np.full(cut.sum(), TOP), right[cut], np.full(cut.sum(), TOP + 3))
@@ -216,7 +220,7 @@ def layer_chart(excerpt: Excerpt, role: Role, height: int = 170) -> str:
     values = trace.steps.layers_ns[rows.start : rows.stop, :, role]
     if not values.any():
         return ""
-    top = usual_ns(values.max(axis=1), trace.steps.kind[rows.start : rows.stop])
+    top = usual_ns(values.max(axis=1), scale_kinds(trace, slice(rows.start, rows.stop)))
     layers = values.shape[1]
     frame = Frame(rows, height, float(layers))
     begins = frame.begins

@@ -6,9 +6,13 @@ from dataclasses import dataclass, replace
 from engine.protocol import BeamsRanked, MemorySampled, ObserverReport, SequencesEncoded
 from engine.trace.export.refused import ExportRefused
 from engine.trace.metrics import Measured, summary
-from engine.trace.store import AlternationRecord, AnyMark, GapMark, GenerationRecord, JoinMark, Mark, Trace
+from engine.trace.store import AlternationRecord, GapMark, GenerationRecord, JoinMark, Mark, Trace
 
 _RANGE = re.compile(r"(\d{0,18}):(\d{0,18})")
+
+
+#: What tables of marks hold.
+PlacedMark = Mark | JoinMark | GapMark
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +52,9 @@ class Excerpt:
         return summary(self.trace, self.generations, counted=self.rows)
 
     @property
-    def all_marks(self) -> list[AnyMark]:
+    def all_marks(self) -> list[PlacedMark]:
         """Changes, joins and gaps in the order in which they lie on the trace."""
-        marks: list[AnyMark] = [*self.marks, *self.joins, *self.gaps]
+        marks: list[PlacedMark] = [*self.marks, *self.joins, *self.gaps]
         return sorted(marks, key=lambda mark: mark.step)
 
     @property

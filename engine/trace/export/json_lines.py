@@ -6,10 +6,27 @@ from dataclasses import replace
 from heapq import merge
 from typing import BinaryIO
 
-from engine.protocol import BeamsRanked, MemorySampled, ObserverReport, SequencesEncoded
+from engine.protocol import (
+    BeamsRanked,
+    Calibrated,
+    MemorySampled,
+    ObserverReport,
+    SequencesEncoded,
+    ShapeDefined,
+)
 from engine.trace.export.excerpt import Excerpt
 from engine.trace.export.progress import Tick
-from engine.trace.records import Record, event_record, model_record, step_record, summary_record
+from engine.trace.ledger import Int64
+from engine.trace.records import (
+    Record,
+    cycle_record,
+    event_record,
+    instrument_record,
+    model_record,
+    step_record,
+    summary_record,
+    warning_record,
+)
 
 TICK_EVERY = 256  # steps
 # Where an object stands that belongs to step s: sorted by (s, rank, time), the last where it has one.
@@ -27,6 +44,11 @@ def records(excerpt: Excerpt) -> Iterator[Record]:
     steps: Iterator[_Placed] = ((row, STEP, 0, step_record(trace, row)) for row in excerpt.rows)
     for *_, record in merge(steps, _others(excerpt), key=_place):
         yield record
+    if model := cycle_record(trace, excerpt.rows):
+        yield model
+    is_whole = excerpt.rows == range(len(trace.steps))
+    if is_whole and (told := instrument_record(trace)):  # what the instrument cost belongs to all of it
+        yield told
     yield summary_record(len(excerpt.rows), len(excerpt.tokens), list(excerpt.measured.values()))
 
 
@@ -47,6 +69,11 @@ def _others(excerpt: Excerpt) -> list[_Placed]:
     for gap in excerpt.gaps:
         replaced = replace(gap.event, step=gap.step)
         placed.append((gap.step, BEFORE, replaced.at_ns, event_record(replaced)))
+    placed += [
+        (mark.step, BEFORE, mark.at_ns, warning_record(mark))
+        for mark in trace.warnings
+        if rows.start <= mark.step < rows.stop or (mark.step == rows.stop == len(trace.steps))
+    ]
     followers: list[SequencesEncoded | BeamsRanked] = [*excerpt.results, *excerpt.beams]
     for follower in followers:
         row = follower.step - trace.first_index
@@ -56,8 +83,27 @@ def _others(excerpt: Excerpt) -> list[_Placed]:
     for sample in samples:
         row = rows.start + int(ends.searchsorted(sample.at_ns)) - 1
         placed.append((row, LATER, sample.at_ns, event_record(sample)))
+    placed += _floors(excerpt, ends)
     told = [(row, rank, at_ns, record) for row, rank, at_ns, record in placed if record]
     return sorted(told, key=_place)
+
+
+def _floors(excerpt: Excerpt, ends_ns: Int64) -> Iterator[tuple[int, int, int, Record | None]]:
+    """Shapes and calibrations that the steps stand on (of a whole trace all), and floors that steps have beaten."""
+    trace, rows = excerpt.trace, excerpt.rows
+    steps = slice(rows.start, rows.stop)
+    shapes, calibrations = set(trace.steps.configuration[steps]), set(trace.steps.calibration[steps])
+    told: list[ShapeDefined | Calibrated] = [
+        *(each for number, each in trace.shapes.items() if excerpt.is_whole or number in shapes),
+        *(each for number, each in trace.calibrations.items() if excerpt.is_whole or number in calibrations),
+    ]
+    for event in told:
+        row = rows.start + int(ends_ns.searchsorted(event.at_ns))
+        yield row, BEFORE, event.at_ns, event_record(event)
+    for beaten in trace.beaten_floors:
+        row = beaten.step - trace.first_index
+        if row in rows:
+            yield row, BEHIND, beaten.at_ns, event_record(replace(beaten, step=row))
 
 
 def _place(placed: _Placed) -> tuple[int, int, int]:

@@ -17,11 +17,11 @@ from typing import Any, BinaryIO
 
 from engine import __version__
 from engine.trace.device_ledger import NO_TIME
-from engine.trace.export.excerpt import Excerpt
+from engine.trace.export.excerpt import Excerpt, PlacedMark
 from engine.trace.export.progress import Tick
 from engine.trace.ledger import END, Int64, Layout
 from engine.trace.phases import LABELS, Phase
-from engine.trace.store import KINDS, NO_LATENCY, AnyMark, Trace
+from engine.trace.store import KINDS, NO_LATENCY, Trace
 from engine.trace.wording import change_sentences
 
 PID = 1
@@ -223,7 +223,7 @@ def _instants(excerpt: Excerpt, origin: int) -> Iterator[dict[str, Any]]:
         }
 
 
-def _moment(mark: AnyMark) -> int:
+def _moment(mark: PlacedMark) -> int:
     return mark.event.at_ns
 
 

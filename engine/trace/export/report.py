@@ -117,8 +117,13 @@ def _phase_legend(excerpt: Excerpt) -> str:
     totals = steps.phases_ns[rows].sum(axis=0)
     entries = [(f"phase-{p.name.lower()}", LABELS[p]) for p in Phase if totals[p]]
     legend = _legend(entries)
+    hatched = []
     if is_preparation(excerpt.trace, steps.kind[rows]).any():
-        legend += element("p", "Hatched: a step that takes in the prompt.", class_="muted")
+        hatched.append("a step that takes in the prompt")
+    if steps.captured[rows].any():
+        hatched.append("a step that was captured in depth, in no statistic")
+    if hatched:
+        legend += element("p", f"Hatched: {', or '.join(hatched)}.", class_="muted")
     return legend
 
 

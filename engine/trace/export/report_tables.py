@@ -8,12 +8,12 @@ from engine.protocol import Family
 from engine.trace import units
 from engine.trace.effects import Effects, MeasuredEffect, effect_of_alternation
 from engine.trace.export.drawing import SERIES
-from engine.trace.export.excerpt import Excerpt
+from engine.trace.export.excerpt import Excerpt, PlacedMark
 from engine.trace.export.markup import element, joined, safe
 from engine.trace.phases import LABELS, Phase
 from engine.trace.pooling import configuration_numbers
 from engine.trace.statistics import Effect
-from engine.trace.store import AnyMark, GapMark, Mark
+from engine.trace.store import GapMark, Mark
 from engine.trace.wording import change_sentences, configuration_labels, formatted, gap_sentences
 
 MOST_CONFIGURATIONS = 6  # columns of a table that can be read
@@ -49,8 +49,13 @@ def metric_table(excerpt: Excerpt) -> str:
 
 
 def phase_table(excerpt: Excerpt) -> str:
-    """The total of each phase with its share, largest first; they sum to the wall time of the steps."""
-    totals = excerpt.trace.steps.phases_ns[excerpt.rows.start : excerpt.rows.stop].sum(axis=0)
+    """The total of each phase with its share, largest first; they sum to the wall time of the steps.
+
+    Steps that were captured in depth are left out.
+    """
+    rows_shown = slice(excerpt.rows.start, excerpt.rows.stop)
+    counted = ~excerpt.trace.steps.captured[rows_shown]
+    totals = excerpt.trace.steps.phases_ns[rows_shown][counted].sum(axis=0)
     wall = max(1, int(totals.sum()))
     order = sorted((phase for phase in Phase if totals[phase]), key=lambda phase: -int(totals[phase]))
     rows = []
@@ -136,7 +141,7 @@ def mark_table(excerpt: Excerpt) -> str:
     return table(("", "before step", "what"), rows, numbers=(0, 1)) + note
 
 
-def _mark_sentences(mark: AnyMark) -> list[str]:
+def _mark_sentences(mark: PlacedMark) -> list[str]:
     if isinstance(mark, Mark):
         return change_sentences(mark.event)
     if isinstance(mark, GapMark):

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from engine.protocol import SettingChange
-from engine.trace.export.excerpt import Excerpt
+from engine.trace.export.excerpt import Excerpt, PlacedMark
 from engine.trace.phases import PHASE_COUNT, Phase, Role
-from engine.trace.store import KINDS, NO_LATENCY, AnyMark, GapMark, JoinMark
+from engine.trace.store import KINDS, NO_LATENCY, GapMark, JoinMark
 
 CHUNK_ROWS = 8192
 WHOLE, TEXT = "whole", "text"  # kinds of columns: int64, or a string
@@ -52,6 +52,8 @@ _PLAIN = (
     *("generation", "configuration", "begin_ns", "wall_ns", "held_ns"),
     *("context_length", "cache_bytes", "batch", "prompt_tokens", "padding_tokens", "drafted", "accepted"),
 )
+#: Those that are empty where they are not known.
+_MAYBE = ("moved_bytes", "operations", "floor_ns")
 _PHASES = {phase: f"{phase.name.lower()}_ns" for phase in map(Phase, range(PHASE_COUNT))}
 
 
@@ -62,7 +64,12 @@ def _step_chunks(excerpt: Excerpt) -> Iterator[Chunk]:
         rows = slice(piece.start, piece.stop)
         chunk: Chunk = {"step": list(piece), "kind": [kinds[kind] for kind in steps.kind[rows].tolist()]}
         chunk |= {name: getattr(steps, name)[rows].tolist() for name in _PLAIN}
+        chunk |= {
+            name: [value if value > 0 else None for value in getattr(steps, name)[rows].tolist()]
+            for name in _MAYBE
+        }
         chunk["itl_ns"] = [None if gap == NO_LATENCY else gap for gap in steps.itl_ns[rows].tolist()]
+        chunk["captured"] = steps.captured[rows].astype(np.int64).tolist()
         chunk["tokens"] = steps.token_count[rows].tolist()
         phases = steps.phases_ns[rows]
         chunk |= {name: phases[:, phase].tolist() for phase, name in _PHASES.items()}
@@ -73,7 +80,8 @@ STEPS = Table(
     "steps",
     {"step": WHOLE, "kind": TEXT}
     | dict.fromkeys(_PLAIN, WHOLE)
-    | {"itl_ns": WHOLE, "tokens": WHOLE}
+    | dict.fromkeys(_MAYBE, WHOLE)
+    | {"itl_ns": WHOLE, "captured": WHOLE, "tokens": WHOLE}
     | dict.fromkeys(_PHASES.values(), WHOLE),
     _step_chunks,
     lambda excerpt: len(excerpt.rows),
@@ -156,7 +164,7 @@ def _mark_chunks(excerpt: Excerpt) -> Iterator[Chunk]:
         yield {name: [row.get(name) for row in part] for name in _MARKS}
 
 
-def _mark_rows(mark: AnyMark) -> list[dict[str, Any]]:
+def _mark_rows(mark: PlacedMark) -> list[dict[str, Any]]:
     """A row a setting that was changed, or one for a sequence that joined or an engine that was replaced."""
     text = visible(mark.text)
     if isinstance(mark, GapMark):

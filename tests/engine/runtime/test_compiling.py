@@ -325,3 +325,24 @@ def test_compiled_steps_are_those_of_eager_code_with_every_cache_and_detail(
     _, compiled = step_by_step(bench, changes)
     assert compiled == [0] * TOKENS
     assert len(bench.trace.marks) == 5
+
+
+def test_a_compiled_step_is_captured_as_a_region_with_our_marks_in_it(bench: Bench) -> None:
+    bench.workbench.change((("compile", "default"),))
+    under_way = bench.start(tokens=TOKENS)
+    for _ in range(4):
+        under_way.step(False)
+    before, tokens = graphs(), len(bench.trace.tokens)
+    under_way.capture_next()
+    bench.workbench.capture_again(3)
+    assert graphs() == before
+    assert len(bench.trace.tokens) == tokens + 1
+    assert len(bench.trace.marks) == 1  # nothing had to be compiled for it
+    for row in (4, 3):
+        capture = bench.trace.capture(row)
+        assert capture is not None
+        assert [note for note in capture.event.notes if "Compiled code shows as a region" in note]
+        assert "cyclograph::mark" in capture.event.names
+        inside = capture.phases_ns(False)
+        assert (inside[[Phase.ATTENTION, Phase.MLP, Phase.NORM, Phase.HEAD]] > 0).all()
+    under_way.end("stopped")

@@ -12,6 +12,8 @@ from engine.protocol import (
     Alternate,
     AlternationEnded,
     AlternationStarted,
+    Calibrate,
+    Calibrated,
     CancelLoad,
     Change,
     Command,
@@ -45,11 +47,14 @@ from engine.protocol import (
     TokensCounted,
     Turn,
 )
+from engine.runtime.calibration import CalibrationInterrupted, Machine
 from engine.runtime.session import run_session
+from engine.trace.calibration import Calibration
 from engine.trace.phases import StepKind
 from engine.trace.store import Trace
 from tests.engine.runtime import small_seq2seq
 from tests.engine.runtime.live_models import byte_tokenizer, family_checkpoint, save_checkpoint
+from tests.engine.trace.test_floor import calibration
 
 Answer = Callable[[Event, Callable[[Command], None]], None]
 
@@ -631,3 +636,93 @@ def test_a_join_that_the_end_of_the_generation_forestalls_is_told(llama: Path) -
     events = play([Load(str(llama), "cpu", chunks), Generate(Prompt("abcd"), 1, False)], answer)
     assert of(events, Failed)[0].command == "join"
     assert not of(events, SequenceJoined)
+
+
+# ---------------------------------------------------------------- calibration
+
+
+@pytest.fixture
+def quick_measure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Machine]:
+    """Measuring takes no time and nothing is remembered; the machines that were measured."""
+    measured: list[Machine] = []
+
+    def measure(machine: Machine, is_awaited: Callable[[], bool]) -> Calibration:
+        measured.append(machine)
+        if is_awaited():
+            raise CalibrationInterrupted
+        return calibration(processor=machine.processor, threads=machine.threads)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("engine.runtime.floors.measure", measure)
+    monkeypatch.setattr("engine.runtime.floors.is_busy", lambda threads: "")
+    monkeypatch.setattr("engine.runtime.session.CALIBRATE_IDLE_S", 0.05)
+    monkeypatch.setattr("engine.runtime.session.IDLE_S", 0.01)
+    return measured
+
+
+def test_calibration_on_request_comes_before_the_steps_that_stand_on_it(
+    llama: Path, quick_measure: list[Machine]
+) -> None:
+    def answer(event: Event, send: Callable[[Command], None]) -> None:
+        end_with_generation(event, send)
+        if isinstance(event, Calibrated):
+            send(Generate(Prompt("abc"), 3))
+
+    events = play([Load(str(llama), "cpu"), Calibrate()], answer)
+    (told,) = of(events, Calibrated)
+    assert (told.number, told.origin, told.reason) == (0, "measured", "")
+    assert [step.calibration for step in of(events, StepEnded)] == [0, 0, 0]
+    assert all(step.floor_ns > 0 for step in of(events, StepEnded))
+    assert len(quick_measure) == 1
+
+
+def test_an_idle_engine_calibrates_by_itself_after_a_generation_only(
+    llama: Path, quick_measure: list[Machine]
+) -> None:
+    def answer(event: Event, send: Callable[[Command], None]) -> None:
+        if isinstance(event, SettingsProbed):
+            assert not quick_measure
+            send(Generate(Prompt("abc"), 3))
+        if isinstance(event, Calibrated):
+            send(Shutdown())
+
+    events = play([Load(str(llama), "cpu")], answer)
+    (told,) = of(events, Calibrated)
+    assert (told.origin, told.reason) == ("measured", "nothing was known of this machine")
+    assert [step.floor_ns for step in of(events, StepEnded)] == [0, 0, 0]
+
+
+def test_a_busy_machine_is_left_alone_until_later(
+    llama: Path, quick_measure: list[Machine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = iter(["busy", ""])
+    monkeypatch.setattr("engine.runtime.floors.is_busy", lambda threads: next(busy))
+    monkeypatch.setattr("engine.runtime.floors._RETRY_NS", 20_000_000)
+
+    def answer(event: Event, send: Callable[[Command], None]) -> None:
+        if isinstance(event, Calibrated):
+            send(Shutdown())
+
+    events = play([Load(str(llama), "cpu"), Generate(Prompt("abc"), 3)], answer)
+    assert len(of(events, Calibrated)) == 1
+    assert len(quick_measure) == 1
+    assert next(busy, None) is None
+
+
+def test_calibration_is_refused_in_a_sentence(llama: Path, quick_measure: list[Machine]) -> None:
+    def answer(event: Event, send: Callable[[Command], None]) -> None:
+        if isinstance(event, StepEnded) and event.index == 1:
+            send(Calibrate())
+        if isinstance(event, Failed) and event.sentence.startswith("A generation"):
+            send(Stop())
+            send(Calibrate())
+            send(Shutdown())  # it waits while the machine is measured
+
+    events = play([Calibrate(), Load(str(llama), "cpu"), Generate(Prompt("abc"), 50)], answer)
+    assert [event.sentence for event in of(events, Failed)] == [
+        "What is measured depends on the model's precision: load one first.",
+        "A generation would disturb the calibration: stop it first.",
+        "The calibration was given up for another command: ask for it again.",
+    ]
+    assert {event.command for event in of(events, Failed)} == {"calibrate"}
+    assert not of(events, Calibrated)

@@ -10,6 +10,7 @@ from engine.protocol import (
     Family,
     GenerationEnded,
     GenerationStarted,
+    KernelsCaptured,
     LayoutDefined,
     ModelFacts,
     ModelLoaded,
@@ -94,6 +95,8 @@ def step(
     padding_tokens: int = 0,
     drafted: int = 0,
     accepted: int = 0,
+    captured: bool = False,
+    index: int = 0,
     sequences: Sequence[int] = (0,),
 ) -> StepEnded:
     """A step whose tokens arrive at the given wall clock times, for each sequence (index 0: nobody reads it)."""
@@ -104,7 +107,7 @@ def step(
     )
     row = np.array(stamps, np.int64).tobytes()
     return StepEnded(
-        0,
+        index,
         generation,
         kind,
         configuration,
@@ -119,6 +122,41 @@ def step(
         padding_tokens,
         drafted,
         accepted,
+        captured=captured,
+    )
+
+
+#: An entry of a capture: name, lane, begin (since the step's begin), duration, the entry that launched it.
+Entry = tuple[str, int, int, int, int]
+
+
+def kernels(
+    entries: Sequence[Entry],
+    step: int = 0,
+    stamps: Sequence[int] = (0, 1, 3, 3, 6, 6, 8, 10),
+    lanes: Sequence[str] = ("host",),
+    host_lanes: int = 1,
+    layout: int = 0,
+    again: bool = False,
+) -> KernelsCaptured:
+    """What a profiler might have seen of a step with these stamps. Entries are given in the order of their begin."""
+    names = tuple(dict.fromkeys(entry[0] for entry in entries))
+    columns = np.array([entry[1:] for entry in entries], np.int64).reshape(-1, 4).T
+    return KernelsCaptured(
+        at_ns=0,
+        step=step,
+        layout=layout,
+        stamps=np.array(stamps, np.int64).tobytes(),
+        begin_ns=(columns[1] + stamps[0]).tobytes(),
+        duration_ns=columns[2].tobytes(),
+        name=np.array([names.index(entry[0]) for entry in entries], np.uint32).tobytes(),
+        lane=columns[0].astype(np.uint32).tobytes(),
+        launched_by=columns[3].astype(np.int32).tobytes(),
+        names=names,
+        lanes=tuple(lanes),
+        host_lanes=host_lanes,
+        exact_ns=3,
+        again=again,
     )
 
 

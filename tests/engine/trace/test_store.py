@@ -2,22 +2,27 @@
 
 import copy
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from engine.protocol import (
+    Calibrated,
     EngineState,
     Family,
+    FloorBeaten,
     MemorySampled,
     Progress,
     SequenceResult,
     SequencesEncoded,
     SettingChange,
     SettingsChanged,
+    ShapeDefined,
     StateChanged,
 )
 from engine.trace.phases import Phase, StepKind
+from engine.trace.shapes import ModelShape
 from engine.trace.store import KINDS, NO_LATENCY, Column, Trace, mark_text
 from tests.engine.trace.building import (
     MS,
@@ -31,6 +36,7 @@ from tests.engine.trace.building import (
     step,
     trace_of,
 )
+from tests.engine.trace.test_floor import calibration
 
 
 def test_a_step_becomes_a_row_of_every_column() -> None:
@@ -233,3 +239,19 @@ def test_an_empty_trace_can_be_read() -> None:
     trace = Trace()
     assert (len(trace.steps), len(trace.tokens), trace.layer_count, trace.configuration) == (0, 0, 0, ())
     assert trace.steps.phases_ns.sum() == 0
+
+
+def test_floors_stand_in_the_steps_and_calibrations_are_found_by_number() -> None:
+    machine = calibration()
+    floored = replace(step([T0]), moved_bytes=100, operations=200, floor_ns=3, calibration=7)
+    shape = ModelShape(decoder=())
+    trace = trace_of(Calibrated(T0, 7, machine, "measured"), ShapeDefined(T0, 1, shape), step([T0]), floored)
+    assert trace.steps.moved_bytes.tolist() == [0, 100]
+    assert trace.steps.operations.tolist() == [0, 200]
+    assert trace.steps.floor_ns.tolist() == [0, 3]
+    assert trace.steps.calibration.tolist() == [-1, 7]
+    assert trace.calibrations[7].calibration == machine
+    assert trace.shape(1) == shape
+    assert trace.shape(0) is None
+    trace.append(FloorBeaten(T0, 1, 2, 3))
+    assert [event.step for event in trace.beaten_floors] == [1]

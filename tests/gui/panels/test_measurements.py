@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from PySide6.QtWidgets import QApplication
 
-from engine.protocol import Family
+from engine.protocol import Family, TelemetrySampled
 from engine.trace.metrics import METRICS
 from engine.trace.store import Trace
 from gui.panels.measurements import HEADLINES, NAMES, ROWS, MeasurementsPanel
@@ -47,6 +47,18 @@ def test_a_model_that_only_reads_is_measured_by_the_sequence(panel: Measurements
     assert shown(panel)["sequences"] == "3"
     assert "wall_s / B_s" in panel._headlines[1].toolTip()
     assert "ITL p95" not in shown(panel)
+
+
+def test_energy_is_shown_where_something_counts_it(panel: MeasurementsPanel) -> None:
+    trace = synthetic.trace(800, synthetic.Shape(layers=2))
+    panel.set_trace(trace)
+    assert "energy" not in shown(panel)
+    begin_ns = int(trace.steps.begin_ns[0])
+    for place in range(8):
+        trace.append(TelemetrySampled(begin_ns + place * 250_000_000, 1, 2, energy_j=10.0 * place))
+    panel.set_trace(trace)
+    assert shown(panel)["power"] == "40.0 W"
+    assert shown(panel)["energy"].endswith("mJ/tok")
 
 
 def test_another_kind_of_model_has_other_numbers(panel: MeasurementsPanel) -> None:

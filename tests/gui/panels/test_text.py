@@ -90,6 +90,21 @@ def test_a_selected_step_is_brought_into_view_and_kept(
     assert not panel.refresh() or bar.value() == bar.maximum()
 
 
+def test_what_is_written_behind_the_selected_step_is_not_selected(
+    panel: TextPanel, stream: Callable[[int], None]
+) -> None:
+    stream(60)
+    newest = len(panel._trace.steps) - 1
+    panel._navigation.trace_grew(newest + 1)
+    panel._navigation.select(newest)
+    (mark,) = panel.view.extraSelections()
+    chosen = mark.cursor.selectedText()  # type: ignore[attr-defined]
+    assert chosen
+    stream(30)
+    (mark,) = panel.view.extraSelections()
+    assert mark.cursor.selectedText() == chosen  # type: ignore[attr-defined]
+
+
 def together(panel: TextPanel, steps: int = 30, branch: int = 10) -> Trace:
     """A generation whose sequence 1 branches off at a step."""
     trace = Trace(synthetic.loaded(4))

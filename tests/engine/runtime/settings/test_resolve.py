@@ -45,6 +45,7 @@ KEYS = [
     "draft_length",
     "batch",
     "detail",
+    "auto_detail",
 ]
 
 

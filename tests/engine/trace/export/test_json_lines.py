@@ -1,10 +1,16 @@
 import json
+from dataclasses import replace
 
+from engine.protocol import Calibrated, FloorBeaten, ShapeDefined
 from engine.trace.export import excerpt_of
 from engine.trace.export.json_lines import records
+from engine.trace.phases import StepKind
 from engine.trace.records import step_record
+from engine.trace.shapes import ModelShape
 from engine.trace.store import Trace
+from tests.engine.trace import building
 from tests.engine.trace.export import sessions
+from tests.engine.trace.test_floor import calibration
 from tests.gui import readers
 
 
@@ -29,7 +35,7 @@ def test_everything_comes_in_order() -> None:
             "mark",
             "step",
         ),
-        *("end", "generation", "step", "summary"),
+        *("end", "generation", "step", "instrument", "summary"),
     ]
     steps = [record for record in told(trace) if record["event"] == "step"]
     assert steps == [step_record(trace, row) for row in range(6)]
@@ -61,3 +67,28 @@ def test_results_stand_behind_their_steps_also_where_a_trace_begins_late() -> No
     found = [record for record in told(late) if record["event"] == "sequences"]
     assert [record["step"] for record in found] == [0]  # row 0 of this trace is the engine's step 1
     assert found[0]["results"][0]["text"] == "[MASK] and [MASK]"
+
+
+def test_what_floors_stand_on_comes_before_the_steps_that_do() -> None:
+    first = sessions.step(0, StepKind.PREFILL, ("a",), prompt_tokens=3)
+    second = replace(
+        sessions.step(1, StepKind.DECODE, ("b",)), moved_bytes=5, operations=9, floor_ns=20_000, calibration=0
+    )
+    between = building.T0 + sessions.WALL + 100
+    trace = building.trace_of(
+        building.started(),
+        first,
+        Calibrated(between, 0, calibration(), "measured"),
+        ShapeDefined(between + 1, 0, ModelShape(decoder=())),
+        second,
+        FloorBeaten(between + 30_000, 1, sessions.WALL, 20_000),
+    )
+    kinds = ["model", "generation", "step", "calibrated", "shape", "step", "floor_beaten", "summary"]
+    assert [record["event"] for record in told(trace)] == kinds
+    late = told(trace, 1)
+    assert [record["event"] for record in late if record["event"] != "generation"] == [
+        *("model", "calibrated", "shape", "step", "floor_beaten", "summary")
+    ]
+    assert "calibrated" not in [record["event"] for record in told(trace, 0, 0)]
+    steps = [record for record in told(trace) if record["event"] == "step"]
+    assert [step["floor_ns"] for step in steps] == [None, 20_000]

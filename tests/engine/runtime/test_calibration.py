@@ -1,0 +1,189 @@
+"""Measuring this machine, for real and small, and with clocks and loads that misbehave."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.runtime import calibration as calibrating
+from engine.runtime.calibration import (
+    KINDS,
+    MIB,
+    CalibrationInterrupted,
+    CalibrationRefused,
+    HostTimer,
+    Machine,
+    busy_words,
+    last_level_cache,
+    measure,
+)
+from engine.runtime.calibration_records import directory, path_of, remember, remembered
+from engine.trace.calibration import checked
+from tests.engine.trace.test_floor import calibration
+
+CPU = torch.device("cpu")
+STEADY_NS = 10_000_000
+HERE = Machine("a processor", CPU, 1)
+
+
+class Fake:
+    """A timer of a machine whose times are chosen: what the n-th call takes, n from 1 on."""
+
+    def __init__(self, times: Callable[[int], int]) -> None:
+        self._times = times
+        self.calls = 0
+
+    def time_ns(self, work: Callable[[], object], times: int) -> int:
+        self.calls += 1
+        return self._times(self.calls) * times
+
+
+def test_a_small_working_set_for_real() -> None:
+    found = checked(measure(HERE, largest=8 * MIB))
+    assert [size for size, _ in found.rungs] == [MIB // 4, MIB, 4 * MIB, 8 * MIB]
+    assert all(1e8 < rate < 1e13 for _, rate in found.rungs)
+    assert [kind for kind, _ in found.rates] == sorted(KINDS)
+    assert all(1e7 < rate < 1e14 for _, rate in found.rates)
+    assert found.took_ns < 10e9
+    assert found.cache_bytes == last_level_cache(CPU)
+
+
+def test_products_that_a_device_does_not_have_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*matrices: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    monkeypatch.setattr(torch, "_int_mm", missing)
+    found = measure(HERE, timer=Fake(lambda call: STEADY_NS), largest=MIB)
+    assert [kind for kind, _ in found.rates] == ["bfloat16", "float16", "float32"]
+
+
+@pytest.mark.parametrize("times", [lambda call: 0, lambda call: -5], ids=["stands still", "runs back"])
+def test_a_clock_that_does_not_run_is_refused(times: Callable[[int], int]) -> None:
+    with pytest.raises(CalibrationRefused, match="clock of this machine stands still or jumps"):
+        measure(HERE, timer=Fake(times), largest=4 * MIB)
+
+
+def test_a_clock_that_jumps_back_now_and_then_is_passed_over() -> None:
+    steady = measure(HERE, timer=Fake(lambda call: STEADY_NS), largest=4 * MIB)
+    jumpy = measure(HERE, timer=Fake(lambda call: -7 if call % 3 == 0 else STEADY_NS), largest=4 * MIB)
+    assert jumpy.rungs == steady.rungs
+
+
+def test_times_that_no_machine_can_have_are_refused() -> None:
+    with pytest.raises(CalibrationRefused, match="makes no sense"):
+        measure(HERE, timer=Fake(lambda call: 10**19), largest=4 * MIB)
+
+
+def test_what_calls_cost_is_subtracted_up_to_half() -> None:
+    # every piece of work takes as long as an empty call: at most half of that can be calls
+    found = measure(HERE, timer=Fake(lambda call: STEADY_NS), largest=MIB)
+    size, rate = found.rungs[-1]
+    assert size == MIB
+    assert rate == pytest.approx(MIB * 1e9 / (STEADY_NS / 2))
+
+
+def test_repeatability_is_how_far_two_measurements_lie_apart() -> None:
+    assert measure(HERE, timer=Fake(lambda call: STEADY_NS), largest=4 * MIB).spread == 0
+    drifting = measure(HERE, timer=Fake(lambda call: STEADY_NS + STEADY_NS // 10 * call), largest=4 * MIB)
+    assert drifting.spread > 0.05
+    assert not drifting.is_repeatable
+
+
+def test_who_waits_is_not_kept_waiting() -> None:
+    asked = iter([False] * 5 + [True] * 1_000)
+    timer = Fake(lambda call: STEADY_NS)
+    with pytest.raises(CalibrationInterrupted):
+        measure(HERE, lambda: next(asked), timer, largest=64 * MIB)
+    assert timer.calls == 5
+
+
+def test_little_memory_is_refused_with_what_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Little:
+        available = 3 * MIB
+
+    monkeypatch.setattr(calibrating.psutil, "virtual_memory", Little)
+    with pytest.raises(CalibrationRefused, match="3 MiB are free: close other programs"):
+        measure(HERE)
+
+
+def test_a_working_set_that_memory_makes_small_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Some:
+        available = 256 * MIB
+
+    monkeypatch.setattr(calibrating.psutil, "virtual_memory", Some)
+    monkeypatch.setattr(calibrating, "last_level_cache", lambda device: 16 * MIB)
+    found = measure(HERE, timer=Fake(lambda call: STEADY_NS))
+    assert found.rungs[-1][0] == 64 * MIB
+    assert "only 4.0 × the last-level cache" in found.remark
+
+
+def test_large_caches_ask_for_large_working_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Plenty:
+        available = 2**40
+
+    monkeypatch.setattr(calibrating.psutil, "virtual_memory", Plenty)
+    sizes = [calibrating._largest(CPU, cache * MIB)[0] // MIB for cache in (0, 32, 128, 1024)]
+    assert sizes == [512, 512, 1024, 2048]
+
+
+def test_what_disturbs_is_told() -> None:
+    assert busy_words(cores=2, threads=1, others=0.1, stolen=0.0) == ""
+    assert busy_words(cores=2, threads=1, others=0.9, stolen=0.0) == (
+        "other programs used 0.9 of 2 cores meanwhile"
+    )
+    assert busy_words(cores=64, threads=8, others=3.0, stolen=0.0) == ""
+    assert busy_words(cores=64, threads=62, others=3.0, stolen=0.0) != ""
+    assert busy_words(cores=2, threads=1, others=0.0, stolen=0.1) == (
+        "10% of the processor's time went to other machines on this host"
+    )
+
+
+def test_the_host_timer_counts_all_times() -> None:
+    ticks = iter([100, 350])
+    done = []
+    assert HostTimer(CPU, lambda: next(ticks)).time_ns(lambda: done.append(1), 3) == 250
+    assert len(done) == 3
+
+
+# ---------------------------------------------------------------- records
+
+
+@pytest.fixture(autouse=True)
+def records(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+def test_a_record_is_found_again_by_its_machine_only() -> None:
+    assert remembered(HERE) is None
+    record = calibration()
+    assert remember(HERE, record) == ""
+    assert remembered(HERE) == record
+    assert remembered(replace(HERE, threads=2)) is None
+    assert remembered(replace(HERE, mode="tf32")) is None
+    newer = calibration(rates=(("float32", 3e12),))
+    assert remember(HERE, newer) == ""
+    assert remembered(HERE) == newer
+    assert len(list(directory().iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "3", "null", "[" * 100_000, json.dumps({"rungs": []}), "x" * 100_000]
+)
+def test_a_broken_file_is_measured_anew(text: str) -> None:
+    path = path_of(HERE)
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    assert remembered(HERE) is None
+
+
+def test_a_record_that_says_another_machine_is_none() -> None:
+    remember(HERE, calibration(threads=4))
+    assert remembered(HERE) is None
+
+
+def test_where_nothing_can_be_written_it_is_told(tmp_path: Path) -> None:
+    (tmp_path / "cyclograph").write_text("a file where a directory should be")
+    assert "could not be kept for the next time" in remember(HERE, calibration())
