@@ -17,6 +17,7 @@ from engine.front import Front
 from engine.prefill_walk import PrefillWalk
 from engine.prompt_files import prompt_text
 from engine.protocol import (
+    DEVICE_LOST,
     Alternate,
     Calibrate,
     Calibrated,
@@ -69,11 +70,17 @@ INTERRUPTED = 130
 
 
 class BadInput(Exception):
-    """What was asked for cannot be done; the message is one sentence for people."""
+    """What was asked for cannot be done; the message is one sentence for people. `code`: the exit code."""
+
+    def __init__(self, sentence: str, code: int = BAD_INPUT) -> None:
+        super().__init__(sentence)
+        self.code = code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0, 2 for bad input (after one sentence), 130 after Ctrl-C."""
+    """Run one command; returns its exit code: 0, 2 for bad input (after one sentence), 130 after Ctrl-C, 86 where the
+    device failed for good.
+    """
     options = parser().parse_args(arguments)
     try:
         return int(options.run(options))
@@ -81,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if getattr(options, "json", False):
             JsonReport(sys.stdout).problem(str(problem))
         print(problem, file=sys.stderr)
-        return BAD_INPUT
+        return problem.code if isinstance(problem, BadInput) else BAD_INPUT
     except BrokenPipeError:  # whoever read our output has enough
         sys.stderr.close()
         return 0
@@ -335,8 +342,12 @@ class Running(Front):
         if len(self.trace.steps):
             self._report.summary(self.trace)
         if self.problem:
-            raise BadInput(self.problem)
+            raise BadInput(self.problem, DEVICE_LOST if self.is_lost else BAD_INPUT)
         return INTERRUPTED if interrupted else 0
+
+    def awaits(self, step: int) -> bool:
+        """Whether a change, a training step or a sequence comes before this step."""
+        return step in self._script or step in self._probes or step in self._joins
 
     def take(self, event: Event) -> None:
         """Note the event, answer it, and note what sensors have said meanwhile."""

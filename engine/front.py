@@ -2,16 +2,21 @@
 
 import queue
 
+from engine.hosts import DeviceLost
 from engine.protocol import Command, Event, ModelLoaded, Shutdown
 from engine.trace.store import Trace
 
 
 class Front:
-    """Talks with an engine in this process, on the thread that runs it. `problem` says what went wrong, if anything."""
+    """Talks with an engine in this process, on the thread that runs it. `problem` says what went wrong, if anything.
+
+    `is_lost`: the engine ended since the device failed for good: nothing in this process can use it any more.
+    """
 
     def __init__(self) -> None:
         self.trace = Trace()
         self.problem = ""
+        self.is_lost = False
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
 
     def converse(self, command: Command) -> None:
@@ -19,7 +24,11 @@ class Front:
         from engine.runtime.session import run_session
 
         self.send(command)
-        run_session(self._commands, self.take, place="thread")
+        try:
+            run_session(self._commands, self.take, place="thread", awaits=self.awaits)
+        except DeviceLost as lost:
+            self.is_lost = True
+            self.problem = self.problem or f"{lost} Run the command again: a new process can use it."
 
     def send(self, command: Command) -> None:
         """Between two steps: the command comes before the next."""
@@ -31,6 +40,10 @@ class Front:
             self.trace = Trace(event, self.trace.engine)
         self.trace.append(event)
         self.answer(event)
+
+    def awaits(self, step: int) -> bool:
+        """Whether there is something to say before this step, once the one before it has been told."""
+        return False
 
     def answer(self, event: Event) -> None:
         """What to do about an event, which is in the trace already."""

@@ -21,10 +21,14 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import IO, Protocol
 
-from engine.protocol import Command, EngineEnded, Event, Failed, Shutdown
+from engine.protocol import DEVICE_LOST, Command, EngineEnded, Event, Failed, Shutdown
 
 LENGTH = struct.Struct("<Q")  # a frame: its length, then that many bytes of pickle
 REPORT_BYTES = 64 * 1024  # how much of what a dying engine printed is kept
+
+
+class DeviceLost(Exception):
+    """An engine ends since its process cannot use the device any more. Its text: what happened, a sentence."""
 
 
 class Host(Protocol):
@@ -210,19 +214,26 @@ class ThreadHost:
         self.stop()
 
     def _run(self) -> None:
-        sentence, report = "", ""
+        sentence, report, code = "", "", None
         try:
             # By name: this module must not know torch.
             runtime = importlib.import_module("engine.runtime.session")
             runtime.run_session(self._commands, self._events.append, place=self.place)
+        except DeviceLost as lost:
+            sentence, code = f"{lost} What was measured is kept.", DEVICE_LOST
         except Exception as error:
             sentence, report = f"The engine failed: {error}. Restart it to go on.", repr(error)
             self._events.append(Failed(perf_counter_ns(), sentence, report))
-        self._events.append(EngineEnded(perf_counter_ns(), sentence, None, report))
+        self._events.append(EngineEnded(perf_counter_ns(), sentence, code, report))
 
 
 def ending_sentence(code: int) -> str:
     """Why an engine process that nobody asked to end is gone, in words, from its exit code."""
+    if code == DEVICE_LOST:
+        return (
+            "The device failed and took its engine process with it; what was measured is kept. Restart the engine to"
+            " use the device again."
+        )
     if code == -signal.SIGTERM:
         return "The engine process was terminated from outside; what was measured is kept. Restart the engine to go on."
     if os.name == "posix" and code == -signal.SIGKILL:

@@ -15,6 +15,9 @@ from engine.trace.shapes import ModelShape
 
 PROTOCOL_VERSION = 3
 
+#: With this code an engine process ends whose device failed for good: a new process can use it again.
+DEVICE_LOST = 86
+
 SettingValue = str | int | float | bool
 #: In place of a step's index: the one that comes next.
 NEXT_STEP = -1
@@ -608,6 +611,8 @@ class SequenceJoined:
 class StepEnded:
     """A step, as it was stamped. `stamps`: int64 wall_ns in native byte order, as many as the layout says.
 
+    `device_stamps`: when the device came to the same places, int64 device_ns on the host's axis, one a stamp and
+    NO_TIME (see engine.trace.device_ledger) where only the host has one; empty where the device has no clock.
     `held_ns`: time since the step before in which the user held the engine (pause, switches): in no latency.
     `context_length`: tokens that the next step will find (prompt so far and generated), per sequence.
     `moved_bytes`, `operations`: what it had to move and to compute, at least (see engine.trace.floor); 0 where that is
@@ -636,6 +641,7 @@ class StepEnded:
     floor_ns: int = 0
     calibration: int = -1
     captured: bool = False
+    device_stamps: bytes = b""
 
     def __reduce__(self) -> tuple[type["StepEnded"], tuple[object, ...]]:
         """As one call of its class (see Token): there are thousands a second."""
@@ -660,6 +666,7 @@ class StepEnded:
             self.floor_ns,
             self.calibration,
             self.captured,
+            self.device_stamps,
         )
 
 
@@ -960,6 +967,34 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Noticed:
+    """Something that people should know of what is measured, and that nothing failed by: one sentence.
+
+    `about`: what it is about; a later one about the same takes its place.
+    """
+
+    at_ns: int
+    sentence: str
+    about: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReplaced:
+    """Before step `step` the engine was lost and another took its place, said by whoever replaced it.
+
+    `reason`: how it was lost, one sentence. `gap_ns`: from its last word until the model was loaded again.
+    `configuration`, `effective`: what is in force from here on.
+    """
+
+    at_ns: int
+    step: int
+    reason: str
+    gap_ns: int
+    configuration: int
+    effective: Configuration
+
+
+@dataclass(frozen=True, slots=True)
 class EngineEnded:
     """The engine is gone. `sentence` is empty when it was asked to go."""
 
@@ -1002,6 +1037,8 @@ Event = (
     | RecordingReport
     | PartCompared
     | Failed
+    | Noticed
+    | EngineReplaced
     | EngineEnded
 )
 

@@ -21,6 +21,7 @@ from engine.protocol import (
     KernelsCaptured,
     ModelFacts,
     ModelLoaded,
+    Noticed,
     Progress,
     SequenceJoined,
     SequencesEncoded,
@@ -77,8 +78,8 @@ class Report(Protocol):
 
 class JsonReport:
     """One JSON object a line: model, generation, joined, step, kernels, sequences, beams, mark, memory, telemetry,
-    warning, observer, turns, shape, calibrated, floor_beaten, and end; cycle_model, instrument and summary are the
-    last.
+    warning, observer, turns, shape, calibrated, floor_beaten, notice, gap, and end; cycle_model, instrument and summary
+    are the last.
     """
 
     def __init__(self, out: TextIO) -> None:
@@ -161,6 +162,8 @@ class TextReport:
                 self._note("\n" + capture_text(trace, event.step - trace.first_index))
             case SequenceJoined():
                 self._note(f"\n[step {event.step}: sequence {event.sequence} {trace.joins[-1].text}]")
+            case Noticed():
+                self._note(f"\n[{event.sentence}]")
             case Calibrated():
                 self._note(calibration_line(event))
             case FloorBeaten():

@@ -22,6 +22,7 @@ from engine.protocol import (
     LoadCancelled,
     LookedUp,
     ModelLoaded,
+    Noticed,
     Progress,
     SettingsChanged,
 )
@@ -177,6 +178,7 @@ class Conductor(QObject):
         engine.catalogue.connect(self._catalogue)
         engine.looked_up.connect(self._looked_up)
         engine.noted.connect(self._noted)
+        engine.noticed.connect(self._noticed)
         engine.kernels_captured.connect(self._kernels_captured)
         engine.tokens_counted.connect(self.window.prompt.show_count)
 
@@ -361,6 +363,10 @@ class Conductor(QObject):
     def _looked_up(self, answer: LookedUp) -> None:
         if self._picker is not None:
             self._picker.show_answer(answer)
+
+    @Slot(object)
+    def _noticed(self, notice: Noticed) -> None:
+        self.window.messages.show_message(Kind.INFO, notice.sentence, about=notice.about)
 
     @Slot(str)
     def _noted(self, sentence: str) -> None:

@@ -14,6 +14,7 @@ from PySide6.QtCore import QObject, Signal
 
 from engine.hosts import Host, open_host
 from engine.protocol import (
+    DEVICE_LOST,
     NEXT_STEP,
     Alternate,
     CancelLoad,
@@ -40,6 +41,7 @@ from engine.protocol import (
     LookUp,
     MeasureSameness,
     ModelLoaded,
+    Noticed,
     ObserverReport,
     Pause,
     ProbeTraining,
@@ -55,6 +57,7 @@ from engine.protocol import (
     StopAlternating,
     TokensCounted,
 )
+from engine.trace.continuation import Continuation, is_same_model
 from engine.trace.store import Trace
 from gui.load_watch import LoadWatch
 
@@ -89,6 +92,7 @@ class EngineThread(QObject):
     looked_up = Signal(object)  # LookedUp
     tokens_counted = Signal(object)  # TokensCounted
     load_cancelled = Signal(object)  # LoadCancelled, of a load that no other one follows
+    noticed = Signal(object)  # Noticed
     noted = Signal(str)  # a sentence about what was done here
 
     def __init__(
@@ -119,6 +123,9 @@ class EngineThread(QObject):
         self._generations: dict[int, Generate] = {}  # by the number that the engine gave them
         self._generate_again = False
         self._moved_at_ns: int | None = None
+        self._lost: EngineEnded | None = None  # an engine whose device failed, until another goes on
+        self._lost_at_step = -1  # where that was last, in the trace
+        self._continuation: Continuation | None = None
         self.place = host.place
         self.state: EngineState | None = EngineState.STARTING
         self.started: EngineStarted | None = None
@@ -359,6 +366,8 @@ class EngineThread(QObject):
         if isinstance(event, ModelLoaded):
             self._begin_trace(event)
             return
+        if self._continuation is not None:
+            event = self._continuation(event)
         try:
             self.trace.append(event)
         except (KeyError, ValueError) as error:
@@ -409,6 +418,8 @@ class EngineThread(QObject):
                 self._watch.answered()
                 if not self._watch.is_under_way:
                     self._load_given_up(event)
+            case Noticed():
+                self.noticed.emit(event)
             case EngineEnded():
                 self._engine_ended(event)
             case _:
@@ -437,7 +448,12 @@ class EngineThread(QObject):
         self.loaded = loaded
         too_late = self._watch.is_cancelled
         self._watch.answered()
-        self._replace_trace(Trace(loaded, self.started))
+        lost, self._lost = self._lost, None
+        if lost is not None and is_same_model(self.trace, loaded):
+            self._go_on(loaded, lost)
+        else:
+            self._continuation, self._lost_at_step = None, -1
+            self._replace_trace(Trace(loaded, self.started))
         self.model_loaded.emit(loaded)
         if too_late:
             self.noted.emit(f"{loaded.model.name} was ready before its load could be given up.")
@@ -447,6 +463,19 @@ class EngineThread(QObject):
         if self._generate_again and self._generate is not None:
             self._generate_again = False
             self._ask_for(self._generate)
+
+    def _go_on(self, loaded: ModelLoaded, lost: EngineEnded) -> None:
+        """The engine is another one, the trace the same: it has a gap here."""
+        self._continuation = None
+        continuation = Continuation(self.trace, loaded, lost.sentence, lost.at_ns)
+        self._take(continuation.replaced)
+        self._continuation = continuation
+        self.trace.model = loaded.model
+        gap_s = continuation.replaced.gap_ns / 1e9
+        self.noted.emit(
+            f"The device failed and its engine was replaced within {gap_s:.1f} s: {loaded.model.name} is loaded again"
+            " with the same settings, and what was measured before is kept. Start a generation to go on."
+        )
 
     def _settings_probed(self, loaded: ModelLoaded, event: SettingsProbed) -> None:
         """Tell only of what is new: mostly everything was possible that was offered before it was tried."""
@@ -476,8 +505,15 @@ class EngineThread(QObject):
             self._load = None
         self._watch.forget()
         self._enter(None)
-        if event.sentence:
+        if event.exit_code == DEVICE_LOST and self._load is not None and self._has_worked():
+            self._lost, self._lost_at_step = event, len(self.trace.steps)
+            self.restart("process")  # a device that failed stays failed for the process that has it
+        elif event.sentence:
             self.engine_ended.emit(event)
+
+    def _has_worked(self) -> bool:
+        """Whether there were steps since a device failed last: else it would only fail again."""
+        return len(self.trace.steps) > max(0, self._lost_at_step)
 
     def _enter(self, state: EngineState | None) -> None:
         if state is not self.state:
@@ -518,7 +554,9 @@ class EngineThread(QObject):
             return
         self._closing = None
         (place, load), self._next = self._next, None
-        self._sent, self._generations = [], {}
+        self._sent = []
+        if self._lost is None:  # else the trace goes on, and what is in it is asked about
+            self._generations = {}
         self._host = self._opener(place)
         self.place = place
         self._host.start()

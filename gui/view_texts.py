@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 from engine.trace.agreement import agreement, agreement_sentences
 from engine.trace.kernels import Capture
+from engine.trace.lanes import Verdict
 from engine.trace.ledger import Span
 from engine.trace.phases import GROUPS, LABELS, Phase, StepKind
-from engine.trace.store import KINDS, NO_LATENCY, AnyMark, CaptureMark, Mark, Trace, WarningMark
+from engine.trace.store import KINDS, NO_LATENCY, AnyMark, CaptureMark, GapMark, Mark, Trace, WarningMark
 from engine.trace.wording import change_sentences as change_sentences
 from engine.trace.wording import configuration_labels as configuration_labels
+from engine.trace.wording import gap_sentences
 from gui import units
 from gui.view_state import lengths, only_reads
 
@@ -67,6 +69,19 @@ def step_sentence(trace: Trace, step: int) -> str:
     return " · ".join(parts)
 
 
+def clock_words(trace: Trace, step: int) -> str:
+    """By which clock the phases of a step are told, as the end of a line; "" where there is only one."""
+    if trace.device_stamps(step) is not None:
+        return " · by the device's clock"
+    on_cpu = trace.model is None or trace.model.device == "cpu"
+    return "" if on_cpu else " · by the host's clock: when it was launched"
+
+
+def verdict_sentence(verdict: Verdict) -> str:
+    """What limits a step, and why: "launch-bound: of the 8.42 ms …"."""
+    return f"{verdict.bound.value}: {verdict.reason[0].lower()}{verdict.reason[1:]}"
+
+
 def waits(trace: Trace, step: int) -> bool:
     """Whether each token is waited for; else a step behind the end is surplus, and taken back."""
     settings = trace.configurations[int(trace.steps.configuration[step])] if trace.configurations else ()
@@ -115,6 +130,8 @@ def mark_sentences(mark: AnyMark) -> list[str]:
         return [mark.warning.sentence, mark.warning.remedy]
     if isinstance(mark, Mark):
         return change_sentences(mark.event)
+    if isinstance(mark, GapMark):
+        return gap_sentences(mark.event)
     if isinstance(mark, CaptureMark):
         again = ", its work done again" if mark.event.again else ""
         return [f"step {mark.step} was captured in depth{again}; its operations are in the step timeline"]

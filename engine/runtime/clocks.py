@@ -1,11 +1,12 @@
-"""Clocks, and the recorder that stamps where phases begin and end. The only place that may synchronize a device.
+"""The host's clock, and the recorder that stamps where phases begin and end. What waits for a device does it here.
 
 The host clock is `time.perf_counter_ns`: one clock for everything that shares an axis. On an accelerator its stamps
-say when work was *launched*; the time in which the device runs it shows where the host waits for it (TRANSFER).
+say when work was *launched*; when the device ran it is told by events (see `device_clock`).
 """
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import perf_counter_ns
 
 import torch
@@ -54,6 +55,11 @@ class StampRecorder:
         """Drop all spans that began behind a place; they must have ended."""
         del self.codes[place:]
         del self.times[place + 1 :]  # one stamp more: the begin of the step
+
+    @contextmanager
+    def muted(self) -> Iterator[None]:
+        """Inside, stamps are no part of a step, and no event of a device goes with them."""
+        yield
 
     def begin_step(self) -> None:
         """Forget what was recorded and stamp the begin of a step."""

@@ -1,5 +1,8 @@
 """Stamps from inside of compiled code and of captured graphs.
 
+On an accelerator a stamp also records an event (see `device_clock`), so what compiled code launched is told apart there
+as well as what eager code did.
+
 Reading the host's clock would break a compiled graph in two. An operator of our own does not: it says that it changes
 the tensor that it is given, so that the compiler keeps it between what makes that tensor and what uses it, and what
 it does is stamp. Eager code of the same model (a prefill) keeps the cheaper wrappers.
@@ -56,7 +59,14 @@ def _mark(place: torch.Tensor, code: int) -> None:
         recorder.times.append(recorder.clock())
 
 
+def _mark_on_cuda(place: torch.Tensor, code: int) -> None:
+    """On a device whose work may be captured by others (torch's own graphs): a replay of theirs would not stamp."""
+    if _Target.capture is not None or not torch.cuda.is_current_stream_capturing():
+        _mark(place, code)
+
+
 _LIBRARY.impl("mark", _mark, "CompositeExplicitAutograd")
+_LIBRARY.impl("mark", _mark_on_cuda, "CUDA")
 torch.library.register_fake("cyclograph::mark", lambda place, code: None, lib=_LIBRARY)
 
 

@@ -132,10 +132,12 @@ class LiveModel:
     `grad_mode`: "inference", "no_grad" or "grad", how the forward pass runs (see `forward_mode`). `compiled`: the
     decode step as compiled code, None while it runs as it is; `compilations`: what has been compiled in each mode, to
     be switched on again at once. `replayed`: the decode step as a captured graph, None while there is none.
-    `tell`: says what goes on while a switch takes long; `new_report`: makes what hears of a load that one waits for.
+    `tell`: says what goes on while a switch takes long; `notice`: a sentence about what is measured, and what it is
+    about; `new_report`: makes what hears of a load that one waits for.
     `own_decoding`: as the checkpoint's own configuration would have it, the default of `decoding`.
     `untried`: settings some of whose choices have not been tried yet, since that takes long.
     `draft_name`: the model that is to propose tokens ("": none); `draft`: that model, loaded when it is first needed.
+    `no_device_clock`: why an accelerator keeps no time that can be read, "" where it does (or there is none).
     `context`: the running generation's, None between generations. `weights`: what the parameters hold, and held.
     """
 
@@ -157,6 +159,7 @@ class LiveModel:
     compilations: dict[str, CompiledStep] = field(default_factory=dict)
     replayed: ReplayedStep | None = None
     tell: Callable[[str], None] = lambda activity: None
+    notice: Callable[[str, str], None] = lambda sentence, about: None
     new_report: Callable[[], LoadReport] = LoadReport
     attention: str = "sdpa"
     prefill_chunk: int = 512
@@ -165,6 +168,7 @@ class LiveModel:
     loop: Loop = field(default_factory=Loop)
     draft: Draft | None = None
     draft_name: str = ""
+    no_device_clock: str = ""
     context: Context | None = None
     untried: set[str] = field(default_factory=set)
     weights: WeightState = field(default_factory=WeightState)

@@ -1,12 +1,18 @@
 """The decode step as one launch: captured as a CUDA graph on a static cache, replayed for every token.
 
 A replay runs no Python inside of the step, so nothing can be stamped on the host. Instead each mark records an event
-that becomes a node of the graph (an "external" one). Every replay records the same events anew: they are read before
-the next one, and placed on the host's clock backwards from the moment at which the last of them is known to be over.
+that becomes a node of the graph (an "external" one); the device's clock reads it like those that are recorded at stamps
+(see `device_clock`). Every replay records the same events anew, so the step is captured twice, and the two graphs take
+turns: the events of one are read while the other runs. On the host all marks of a replay were launched at once.
+
+Where events cannot be captured (old drivers), or the device keeps no time, the step is captured without them: then it
+is told that nothing inside of a replayed step is told apart.
 """
 
 import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +21,23 @@ from transformers import Cache, EncoderDecoderCache
 from transformers.cache_utils import StaticLayer
 
 from engine.runtime import graph_marks
+from engine.runtime.clocks import StampRecorder
+from engine.runtime.device_clock import DeviceRecorder
+from engine.runtime.faults import is_lost
+from engine.runtime.models.errors import first_line
 
 if TYPE_CHECKING:
     from engine.runtime.live import LiveModel
 
 _WARM_UPS = 3  # libraries choose kernels and take workspace in the first calls, which a capture may not
-NS_PER_MS = 1_000_000
+_TURNS = 2  # graphs of the same step
 
 
 class CudaCapture:
-    """What a replayed step needs of the device: events that graphs keep, and a graph of a function."""
+    """What a replayed step needs of the device: events that graphs keep, and graphs of a function."""
+
+    def __init__(self) -> None:
+        self._pool: Any = None
 
     def event(self) -> Any:
         """An event that is recorded now, on the stream or in the graph that is being captured."""
@@ -32,15 +45,11 @@ class CudaCapture:
         event.record()
         return event
 
-    def end(self) -> Any:
-        """An event behind everything that was launched, waited for."""
-        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        event.record()
-        event.synchronize()
-        return event
-
     def warm_up(self, function: Callable[[], Any]) -> None:
-        """Call the function on a stream of its own, as capturing wants it."""
+        """Call the function on a stream of its own, as capturing wants it. What is captured next has memory of its own:
+        that of graphs that are gone cannot be asked for again.
+        """
+        self._pool = None
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -49,10 +58,13 @@ class CudaCapture:
         torch.cuda.current_stream().wait_stream(stream)
 
     def graph(self, function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
-        """How to replay the function, and its output, which every replay overwrites."""
+        """How to replay the function, and its output, which every replay overwrites: also those of the other graphs,
+        which share its memory since only one of them runs at a time.
+        """
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, pool=self._pool):
             output = function()
+        self._pool = graph.pool()
         return graph.replay, output
 
 
@@ -63,11 +75,13 @@ NEW_EACH_STEP = ("input_ids", "position_ids")
 class ReplayedStep:
     """A model's forward that replays decode steps. Made by `put_in`, ended by `take_out`.
 
-    `missed`: the arguments of a decode step for which there was no graph, or None.
+    `missed`: the arguments of a decode step for which there was no graph, or None. `blind`: why nothing inside of a
+    replayed step is told apart, "" where it is (or nobody asked for it).
     """
 
     def __init__(self, live: "LiveModel", device: CudaCapture | None = None) -> None:
         self.missed: dict[str, Any] | None = None
+        self.blind = ""
         self._live = live
         self._device = device or CudaCapture()
         self._plain: Callable[..., Any] = live.model.forward
@@ -122,39 +136,70 @@ class ReplayedStep:
             restore()  # each call finds the same room, however little is left
             return self._live.model(**fixed)
 
+        def capture(with_marks: bool) -> _Graph:
+            restore()
+            return self._graph(lambda: self._live.model(**fixed), with_marks)
+
         self._capturing = True
         try:
-            self._device.warm_up(function)
-            restore()
-            marks: list[tuple[int, Any]] = []
-            with graph_marks.captured(lambda code: marks.append((code, self._device.event()))):
-                replay, output = self._device.graph(lambda: self._live.model(**fixed))
+            with self._live.recorder.muted():
+                self._device.warm_up(function)
+                graphs = self._graphs(capture)
         finally:
             self._capturing = False
             restore()
-        self._captured = _Captured(self._device, fixed, weakref.ref(cache), replay, output, marks)
+        self._captured = _Captured(graphs, fixed, weakref.ref(cache))
         self.missed = None
+
+    def _graphs(self, capture: Callable[[bool], "_Graph"]) -> list["_Graph"]:
+        """The step captured with its marks, as often as graphs take turns; without them, once, where that fails."""
+        self.blind = ""
+        if not isinstance(self._live.recorder, DeviceRecorder):
+            self.blind = self._live.no_device_clock or "the device's clock is not read here"
+            return [capture(False)]
+        try:
+            graphs = [capture(True)]
+            if graphs[0].events:
+                graphs += [capture(True) for _ in range(_TURNS - 1)]
+            return graphs
+        except (RuntimeError, TypeError) as error:
+            if is_lost(error):
+                raise
+            graphs = [capture(False)]  # where this fails too, it was not the marks
+            self.blind = f"its events cannot be captured ({first_line(error)})"
+            return graphs
+
+    def _graph(self, function: Callable[[], Any], with_marks: bool) -> "_Graph":
+        marks: list[tuple[int, Any]] = []
+
+        def take(code: int) -> None:
+            if with_marks:
+                marks.append((code, self._device.event()))
+
+        with graph_marks.captured(take):
+            replay, output = self._device.graph(function)
+        return _Graph(replay, output, [code for code, _ in marks], [event for _, event in marks])
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """A captured step. `codes`, `events`: of its marks; every replay records the events anew."""
+
+    replay: Callable[[], None]
+    output: Any
+    codes: list[int]
+    events: list[Any]
 
 
 class _Captured:
-    """A graph, and what it was captured with."""
+    """Graphs of one step that take turns, and what they were captured with."""
 
     def __init__(
-        self,
-        device: CudaCapture,
-        arguments: dict[str, Any],
-        cache: "weakref.ref[Cache]",
-        replay: Callable[[], None],
-        output: Any,
-        marks: Sequence[tuple[int, Any]],
+        self, graphs: Sequence[_Graph], arguments: dict[str, Any], cache: "weakref.ref[Cache]"
     ) -> None:
-        self._device = device
+        self.graphs = deque(graphs)
         self._arguments = arguments
         self._cache = cache
-        self._replay = replay
-        self._output = output
-        self._codes = [code for code, _ in marks]
-        self._events = [event for _, event in marks]
 
     def fits(self, arguments: dict[str, Any], cache_argument: str) -> bool:
         """Whether a step with these arguments is the captured one, but for the token and its place."""
@@ -165,31 +210,17 @@ class _Captured:
             and arguments.keys() == self._arguments.keys()
         )
 
-    def replay(self, arguments: dict[str, Any], recorder: Any) -> Any:
-        """Run the step; its marks are recorded as if they had been stamped."""
+    def replay(self, arguments: dict[str, Any], recorder: StampRecorder) -> Any:
+        """Run the step; its marks are recorded as launched at once."""
         for name in NEW_EACH_STEP:
             if name in arguments:
                 self._arguments[name].copy_(arguments[name])
-        launch_ns = recorder.clock()
-        self._replay()
-        end = self._device.end()
-        end_ns = recorder.clock()
-        before_end_ms = [event.elapsed_time(end) for event in self._events]
-        recorder.codes.extend(self._codes)
-        recorder.times.extend(placed(before_end_ms, launch_ns, end_ns))
-        return self._output
-
-
-def placed(before_end_ms: Sequence[float], launch_ns: int, end_ns: int) -> list[int]:
-    """Times of events on the host's clock (ns), from how long before the end they were, in order and not before launch.
-
-    (Two clocks never agree to the last digit: what would lie before the launch, or before its forerunner, is moved.)
-    """
-    times, last = [], launch_ns
-    for before in before_end_ms:
-        last = min(max(last, end_ns - round(before * NS_PER_MS)), end_ns)
-        times.append(last)
-    return times
+        graph = self.graphs[0]
+        self.graphs.rotate()
+        if isinstance(recorder, DeviceRecorder):
+            recorder.launched(graph.codes, graph.events, recorder.now())
+        graph.replay()
+        return graph.output
 
 
 def why_not_cache(cache: Any) -> str:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from time import perf_counter_ns
 from typing import IO
 
-from engine.hosts import batch, read_frame, write_frame
-from engine.protocol import BeamsRanked, Command, Event, Shutdown, StepEnded
+from engine.hosts import DeviceLost, batch, read_frame, write_frame
+from engine.protocol import DEVICE_LOST, BeamsRanked, Command, Event, Shutdown, StepEnded
 
 FLUSH_EVERY_NS = 30_000_000  # once a frame of the window: what is sent sooner is not seen sooner
 
@@ -80,7 +80,12 @@ def serve() -> None:
     outbox = Outbox(events)
     from engine.runtime.session import run_session
 
-    run_session(commands, outbox.emit, outbox.flush, place="process")
+    try:
+        run_session(commands, outbox.emit, outbox.flush, place="process")
+    except DeviceLost as lost:
+        print(lost, file=sys.stderr, flush=True)
+        outbox.close()
+        os._exit(DEVICE_LOST)  # taking down what is left of a device that failed may hang, or abort
     outbox.close()
 
 

@@ -8,12 +8,13 @@ torch and transformers are imported when the session runs, so that a front end h
 import gc
 import queue
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
+from engine.hosts import DeviceLost
 from engine.protocol import (
     NEXT_STEP,
     Alternate,
@@ -59,35 +60,49 @@ CALIBRATE_IDLE_S = 2.0
 
 
 def run_session(
-    commands: "queue.SimpleQueue[Command]", emit: Emit, flush: Flush = lambda: None, place: str = "process"
+    commands: "queue.SimpleQueue[Command]",
+    emit: Emit,
+    flush: Flush = lambda: None,
+    place: str = "process",
+    awaits: Callable[[int], bool] = lambda step: False,
 ) -> None:
     """Run an engine until it is told to shut down: commands in, events out, on the calling thread.
 
     `emit` hears answers to LookUp from other threads. `flush` is called when the engine is about to wait: whoever
     batches events sends them then. `place`: where this
-    engine lives, to be reported as a setting.
+    engine lives, to be reported as a setting. `awaits`: whether a front end on this thread wants to hear all that was
+    measured before a step begins, since it has something to say about it.
     """
-    Session(commands, emit, flush, place).run()
+    Session(commands, emit, flush, place, awaits).run()
 
 
 class Session:
     """Takes commands, emits events, runs the model between them."""
 
-    def __init__(self, commands: "queue.SimpleQueue[Command]", emit: Emit, flush: Flush, place: str) -> None:
+    def __init__(
+        self,
+        commands: "queue.SimpleQueue[Command]",
+        emit: Emit,
+        flush: Flush,
+        place: str,
+        awaits: Callable[[int], bool] = lambda step: False,
+    ) -> None:
         self._lookups = Lookups(emit, self._loaded)
         self._inbox = Inbox(commands, self._lookups.ask)
         self._emit = emit
         self._flush = flush
         self._place = place
+        self._awaits = awaits
         self._state = EngineState.STARTING
         self._workbench: Workbench | None = None
         self._run: Run | None = None
         self._alive = True
+        self._lost = ""  # how the device failed for good
         self._held = False  # a command or a pause came between the last step and the next
         self._has_generated = False
 
     def run(self) -> None:
-        """Work until shut down."""
+        """Work until shut down. Raises DeviceLost, with the model still loaded, when the device has failed for good."""
         self._start()
         while self._alive:
             if self._run is not None and self._state is EngineState.RUNNING:
@@ -99,12 +114,17 @@ class Session:
                 self._held = True  # reading another prompt is work, and everything else is the user's time
             self._take(command)
         self._lookups.close()
+        if self._lost:
+            self._flush()
+            raise DeviceLost(self._lost)
         self._unload()
         self._flush()
 
     def _is_awaited(self) -> bool:
         """Whether something is to be done as soon as the step under way has ended."""
-        return self._state is not EngineState.RUNNING or self._inbox.has_orders
+        if self._state is not EngineState.RUNNING or self._inbox.has_orders:
+            return True
+        return self._workbench is not None and self._awaits(self._workbench.step_index + 1)
 
     @property
     def _is_ahead(self) -> bool:
@@ -158,6 +178,8 @@ class Session:
         self._enter(EngineState.EMPTY)
 
     def _enter(self, state: EngineState) -> None:
+        if self._workbench is not None and state is not EngineState.RUNNING:
+            self._workbench.settle()
         self._state = state
         self._emit(StateChanged(perf_counter_ns(), state))
 
@@ -238,7 +260,7 @@ class Session:
         except ModelError as error:
             return Failed(perf_counter_ns(), error.sentence, error.details, "load")
         except Exception as error:
-            sentence = (
+            sentence = self._end_with(error) or (
                 f"The model '{command.model}' could not be made ready: {first_line(error)}. Choose another."
             )
             return Failed(perf_counter_ns(), sentence, traceback.format_exc(), "load")
@@ -379,7 +401,7 @@ class Session:
             self._fail(str(refusal), command="generate")
             return
         except Exception as error:
-            self._fail(step_sentence(error), traceback.format_exc(), "generate")
+            self._fail(self._end_with(error) or step_sentence(error), traceback.format_exc(), "generate")
             return
         self._held = False
         self._has_generated = True
@@ -408,15 +430,29 @@ class Session:
         except Exception as error:  # whatever a model may raise: what was measured stays, the engine goes on
             if captures and _is_refusal(error):
                 raise
-            self._fail(step_sentence(error), traceback.format_exc(), "generate")
+            details = traceback.format_exc()
+            if self._workbench is not None:
+                self._workbench.settle()
+            self._fail(self._end_with(error) or step_sentence(error), details, "generate")
             ended = "failed"
         self._held = False
         if ended:
             self._end_run(ended)
 
+    def _end_with(self, error: Exception) -> str:
+        """What to say of an error that this process cannot go on after; "" for any other one."""
+        from engine.runtime.faults import is_lost, lost_sentence
+
+        if not is_lost(error):
+            return ""
+        self._alive, self._lost = False, lost_sentence(error)
+        return f"{self._lost} The generation ended and what was measured is kept."
+
     def _end_run(self, reason: str) -> None:
         if self._run is None:
             return
+        if self._lost:
+            self._run.alternation = None  # to end it is to switch, which nothing can any more
         self._run.end(reason)
         self._run = None
         self._enter(EngineState.READY)
@@ -468,8 +504,6 @@ def step_sentence(error: Exception) -> str:
             "Memory ran out in the middle of a step; the generation ended and what was measured is kept."
             " Use a shorter context, a smaller precision or a smaller model."
         )
-    if "CUDA error" in text or "device-side assert" in text:
-        return f"The device failed ({text}); what was measured is kept. Restart the engine to use the device again."
     return (
         f"The step failed ({text}); the generation ended and what was measured is kept."
         " Change the setting and run again."

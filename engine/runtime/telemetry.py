@@ -189,6 +189,7 @@ def measure_mark_cost_ns(recorder: StampRecorder) -> float:
     append_code, append_time, clock = recorder.codes.append, recorder.times.append, recorder.clock
     best = float("inf")
     for _ in range(5):
+        recorder.begin_step()
         begin_ns = perf_counter_ns()
         for _ in range(TRIAL_MARKS):
             append_code(code)

@@ -28,6 +28,7 @@ from engine.protocol import (
     LayoutDefined,
     Load,
     ModelLoaded,
+    Noticed,
     ProbeTraining,
     Progress,
     SamenessMeasured,
@@ -48,9 +49,12 @@ from engine.runtime.caches import cache_bytes, new_cache
 from engine.runtime.capturing import Capture, do_again, why_not_again
 from engine.runtime.clocks import StampRecorder
 from engine.runtime.detail_choice import DetailChoice
+from engine.runtime.device_clock import DeviceRecorder
+from engine.runtime.device_events import open_events
 from engine.runtime.encoding import Encoding, encode_inputs
 from engine.runtime.floors import Before, Floors
 from engine.runtime.generation import Generation, Limits, Stepped
+from engine.runtime.holding import HeldBack
 from engine.runtime.joining import JoinRefused, Newcomer, why_never
 from engine.runtime.live import LiveModel
 from engine.runtime.models.errors import LoadGivenUp
@@ -102,7 +106,7 @@ class Workbench:
         is_awaited: Callable[[], bool] = lambda: True,
     ) -> None:
         """`is_awaited`: whether somebody waits for the end of the step under way, to do something between two."""
-        self.emit = emit
+        self._tell_now = emit
         self.is_awaited = is_awaited
         self.flush = flush
         self._place = place
@@ -112,6 +116,9 @@ class Workbench:
         self.live.tell = lambda activity: self._tell(Progress(perf_counter_ns(), activity, None))
         self.live.new_report = lambda: LoadReport(self._tell, is_given_up)
         self.recorder = self.live.recorder
+        self._held = HeldBack(emit, self.recorder) if isinstance(self.recorder, DeviceRecorder) else None
+        self.emit = self._held.emit if self._held is not None else emit
+        self.live.notice = lambda sentence, about: self.emit(Noticed(perf_counter_ns(), sentence, about))
         self.facts = self._probe(report)
         self.live.facts = replace(
             self.live.facts, load_ns=perf_counter_ns() - begin_ns, load_stages_ns=report.stages_ns
@@ -149,7 +156,9 @@ class Workbench:
         loaded = load_model(command.model, command.device, str(precision) if precision else None, report)
         anatomy = find_anatomy(loaded.model)
         parameters = inspect.signature(loaded.model.forward).parameters
-        recorder, facts = StampRecorder(), loaded.facts(anatomy)
+        facts = loaded.facts(anatomy)
+        events, no_clock = open_events(loaded.device, bool(facts.placement))
+        recorder = DeviceRecorder(events) if events is not None else StampRecorder()
         if facts.placement:
             time_crossings(loaded.model, recorder)
         return LiveModel(
@@ -162,6 +171,7 @@ class Workbench:
             cache_argument=next((name for name in CACHE_ARGUMENTS if name in parameters), ""),
             keeps_logits="logits_to_keep" in parameters,
             own_decoding=own_decoding(getattr(loaded.model, "generation_config", None)),
+            no_device_clock=no_clock,
         )
 
     def _probe(self, report: LoadReport) -> tuple[SettingFacts, ...]:
@@ -199,7 +209,7 @@ class Workbench:
         self.emit(SettingsProbed(perf_counter_ns(), self.facts))
 
     def _tell(self, progress: Progress) -> None:
-        self.emit(progress)
+        self._tell_now(progress)
         self.flush()
 
     def tell_comparing(self, share: float) -> None:
@@ -388,6 +398,8 @@ class Workbench:
 
     def _started(self, work: Generation | Encoding, started: GenerationStarted) -> "Run":
         self._generation_count += 1
+        if isinstance(self.recorder, DeviceRecorder):
+            self.recorder.begin_generation()
         self.emit(started)
         return Run(self, work, started.generation)
 
@@ -405,6 +417,23 @@ class Workbench:
             known = self._layouts[codes] = len(self._layouts)
             self.emit(LayoutDefined(known, self.recorder.names, tuple(array("H", codes))))
         return known
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether steps wait for the device's clock before they are told."""
+        return self._held is not None
+
+    def take_reading_ns(self) -> int:
+        """Time that reading the device's clock took since the last call."""
+        if not isinstance(self.recorder, DeviceRecorder):
+            return 0
+        took_ns, self.recorder.reading_ns = self.recorder.reading_ns, 0
+        return took_ns
+
+    def settle(self) -> None:
+        """Say all that has been measured: nothing waits any more for the device's clock."""
+        if self._held is not None:
+            self._held.settle()
 
     def note_settings(self) -> int:
         """The number of the configuration in force, of which the settings are remembered."""
@@ -507,10 +536,12 @@ class Run:
             bench.emit(SequencesEncoded(bench.step_index, self._number, stepped.results))
         if stepped.beams:
             bench.emit(BeamsRanked(bench.step_index, self._number, stepped.beams))
+        if bench.holds_back and self._is_awaited():
+            bench.settle()
         bench.step_index += 1
         bench.memory.after_step(bench.emit, end_ns)
         marks = len(stepped.codes) // 2 + 2
-        bench.observer.after_step(bench.emit, marks, handing_ns)
+        bench.observer.after_step(bench.emit, marks, handing_ns - bench.take_reading_ns())
         wall_ns = _wall_ns(stepped.stamps)
         resting = self.alternation is not None or self._capture is not None
         bench.detail_choice.after_step(stepped.kind, wall_ns, marks, resting)
@@ -613,6 +644,7 @@ class Run:
         # in mixed precision it multiplies in a way of its own, which was not calibrated
         fed = None if command.mixed else bench.floors.fed(self._before(), stepped)
         bench.emit(self._event(stepped, 0, fed))
+        bench.settle()
         bench.floors.after_step()
         bench.step_index += 1
 
@@ -666,6 +698,7 @@ class Run:
     def end(self, reason: str) -> None:
         """Emit the end of the generation and let its context go."""
         bench = self._workbench
+        bench.settle()
         self.end_alternation()
         bench.emit(GenerationEnded(self._number, perf_counter_ns(), reason, self._work.tail()))
         bench.live.context = None

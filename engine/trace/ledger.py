@@ -72,12 +72,22 @@ class Layout:
         return tuple(owners)
 
     @cached_property
+    def phase_columns(self) -> Int64:
+        """For each gap the column of the phase that its time belongs to."""
+        return np.array([o.phase if o else Phase.UNATTRIBUTED for o in self.gap_owners], np.int64)
+
+    @cached_property
+    def layer_columns(self) -> Int64:
+        """For each gap the column of its layer's role, -1 for none."""
+        return np.array([_layer_column(o) for o in self.gap_owners], np.int64)
+
+    @cached_property
     def _phase_sum(self) -> "_GroupSum":
-        return _GroupSum([o.phase if o else Phase.UNATTRIBUTED for o in self.gap_owners], PHASE_COUNT)
+        return _GroupSum(self.phase_columns, PHASE_COUNT)
 
     @cached_property
     def _layer_sum(self) -> "_GroupSum":
-        return _GroupSum([_layer_column(o) for o in self.gap_owners], self.layer_count * len(Role))
+        return _GroupSum(self.layer_columns, self.layer_count * len(Role))
 
     @cached_property
     def layer_count(self) -> int:
@@ -117,8 +127,7 @@ def _layer_column(owner: SpanName | None) -> int:
 class _GroupSum:
     """Sums columns that belong to one group, exactly, in int64: (n, columns) to (n, groups). Group -1 is left out."""
 
-    def __init__(self, groups: list[int], group_count: int) -> None:
-        keys = np.asarray(groups)
+    def __init__(self, keys: Int64, group_count: int) -> None:
         order = np.argsort(keys, kind="stable")
         self._order = order[keys[order] >= 0]
         sorted_keys = keys[self._order]

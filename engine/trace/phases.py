@@ -43,6 +43,9 @@ GROUPS: dict[str, tuple[Phase, ...]] = {
     "decode": (Phase.DRAFT, Phase.SAMPLE, Phase.TRANSFER, Phase.DETOKENIZE, Phase.STOP),
 }
 
+#: Phases of the host alone: an accelerator runs nothing in them that is measured.
+HOST_PHASES = frozenset((Phase.TRANSFER, Phase.DETOKENIZE, Phase.STOP))
+
 #: How a phase is called on screen.
 LABELS: dict[Phase, str] = {
     Phase.FORWARD: "forward (whole)",

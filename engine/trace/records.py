@@ -9,6 +9,7 @@ from engine.protocol import (
     AlternationStarted,
     BeamsRanked,
     Calibrated,
+    EngineReplaced,
     Event,
     FloorBeaten,
     GenerationEnded,
@@ -16,6 +17,7 @@ from engine.protocol import (
     MemorySampled,
     ModelFacts,
     ModelLoaded,
+    Noticed,
     ObserverReport,
     SequenceJoined,
     SequencesEncoded,
@@ -26,6 +28,7 @@ from engine.protocol import (
 )
 from engine.trace.cycle_model import decode_models, prefill_models
 from engine.trace.effects import trust
+from engine.trace.lanes import lanes, verdict_of
 from engine.trace.metrics import Measured, as_json
 from engine.trace.observer import instrument_cost, marks_compared
 from engine.trace.phases import PHASE_COUNT, Phase, Role
@@ -58,13 +61,15 @@ def event_record(event: Event) -> Record | None:
         case GenerationEnded():
             told = {"generation": event.generation, "reason": event.reason, "tail": event.tail}
             return {"event": "end", **told}
+        case EngineReplaced():
+            return {"event": "gap", **asdict(event), "effective": dict(event.effective)}
         case AlternationStarted() | AlternationEnded():
             return {"event": "turns", "ended": isinstance(event, AlternationEnded), **asdict(event)}
         case TelemetryEnded():
             return {"event": "note", "sentence": event.sentence}
         case SequencesEncoded() | BeamsRanked() | MemorySampled() | ObserverReport() | TelemetrySampled():
             return {"event": _NAMES[type(event)], **asdict(event)}
-        case ShapeDefined() | Calibrated() | FloorBeaten():
+        case ShapeDefined() | Calibrated() | FloorBeaten() | Noticed():
             return {"event": _NAMES[type(event)], **asdict(event)}
     return None
 
@@ -74,6 +79,7 @@ _NAMES: dict[type, str] = {
     BeamsRanked: "beams",
     MemorySampled: "memory",
     ObserverReport: "observer",
+    Noticed: "notice",
     ShapeDefined: "shape",
     Calibrated: "calibrated",
     FloorBeaten: "floor_beaten",
@@ -132,7 +138,10 @@ def model_record(model: ModelFacts) -> Record:
 
 
 def step_record(trace: Trace, row: int) -> Record:
-    """One step as plain values. `phases_ns` sums to `wall_ns`; `layers_ns` is empty where layers are not told apart."""
+    """One step as plain values. `phases_ns` sums to `wall_ns`; `layers_ns` is empty where layers are not told apart.
+
+    `clock`: the one that phases and layers are told by, "device" or "host"; with the device's also its lanes.
+    """
     steps = trace.steps
     itl_ns = int(steps.itl_ns[row])
     layout = trace.layouts[int(steps.layout[row])]
@@ -153,6 +162,8 @@ def step_record(trace: Trace, row: int) -> Record:
             if phase in present
         },
         "layers_ns": _layers(trace, row) if layout.layer_count else {},
+        "clock": "host" if int(steps.device_offset[row]) < 0 else "device",
+        **_device(trace, row),
         "context_length": int(steps.context_length[row]),
         "cache_bytes": int(steps.cache_bytes[row]),
         "prompt_tokens": int(steps.prompt_tokens[row]),
@@ -174,6 +185,20 @@ def step_record(trace: Trace, row: int) -> Record:
             }
             for i in trace.tokens_of(row)
         ],
+    }
+
+
+def _device(trace: Trace, row: int) -> Record:
+    """What the device's clock says of a step beside its phases; nothing where it says nothing."""
+    both = lanes(trace, row)
+    if both is None:
+        return {}
+    return {
+        "device_ns": both.device_ns,
+        "starved_ns": both.starved_ns,
+        "waiting_ns": both.waiting_ns,
+        "launching_ns": both.launching_ns,
+        "bound": verdict_of(trace, row, both).bound.value,
     }
 
 

@@ -18,6 +18,7 @@ from engine.protocol import (
     Calibrated,
     Configuration,
     DisplayReport,
+    EngineReplaced,
     EngineStarted,
     Event,
     FloorBeaten,
@@ -40,7 +41,9 @@ from engine.protocol import (
     TelemetryEnded,
     TelemetrySampled,
 )
+from engine.trace import device_ledger
 from engine.trace.columns import Column as Column
+from engine.trace.device_ledger import DeviceGaps
 from engine.trace.kernels import Capture
 from engine.trace.ledger import Int64, Layout, Span
 from engine.trace.phases import PHASE_COUNT, Role, StepKind
@@ -57,8 +60,10 @@ class Steps:
     """The columns of all steps; row i is step i of the trace.
 
     wall_ns (n): begin to end. phases_ns (n, PHASE_COUNT): sums to wall_ns. layers_ns (n, layers, 3): attention, MLP,
-    rest; zeros where the detail did not tell layers apart. itl_ns (n): gap between this step's last arrival of text
-    and the one before in its generation without the time held by the user, NO_LATENCY where there is none. held_ns (n):
+    rest; zeros where the detail did not tell layers apart. Both are times of the device where there are any
+    (`device_offset` (n): where they lie, -1 for a step of the host's clock alone). itl_ns (n): gap between this step's
+    last arrival of text and the one before in its generation without the time held by the user, NO_LATENCY where there
+    is none. held_ns (n):
     time before the step that the user held the engine. first_token, token_count (n): its rows in `Trace.tokens`.
     batch, prompt_tokens, padding_tokens (n): its rows, the tokens it read, the positions it computed for nothing.
     drafted, accepted (n): tokens that were proposed to it, and those of them that it found right. moved_bytes,
@@ -94,11 +99,13 @@ class Steps:
                 "calibration": np.int32,
                 "captured": np.bool_,
                 "stamp_offset": np.int64,
+                "device_offset": np.int64,
             }.items()
         }
         self._columns["phases_ns"] = Column(np.int64, (PHASE_COUNT,))
         self._columns["layers_ns"] = Column(np.int64, (layers, len(Role)))
         self.stamps = Column(np.int64)
+        self.device_stamps = Column(np.int64)
 
     def __len__(self) -> int:
         return len(self._columns["wall_ns"])
@@ -182,6 +189,19 @@ class JoinMark:
 
 
 @dataclass(frozen=True, slots=True)
+class GapMark:
+    """Where the engine was lost and another one goes on: before step `step` of the trace."""
+
+    step: int
+    event: EngineReplaced
+
+    @property
+    def text(self) -> str:
+        """What it says on the trace."""
+        return "engine replaced"
+
+
+@dataclass(frozen=True, slots=True)
 class CaptureMark:
     """A step that was captured in depth, by its row."""
 
@@ -204,7 +224,7 @@ class WarningMark:
         return str(self.warning.trouble)
 
 
-AnyMark = Mark | JoinMark | CaptureMark | WarningMark
+AnyMark = Mark | JoinMark | GapMark | CaptureMark | WarningMark
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +268,7 @@ class Trace:
         self.beams: list[BeamsRanked] = []
         self.marks: list[Mark] = []
         self.joins: list[JoinMark] = []
+        self.gaps: list[GapMark] = []
         self.alternations: list[AlternationRecord] = []
         self.sameness: list[SamenessMeasured] = []
         self.generations: list[GenerationRecord] = []
@@ -267,6 +288,7 @@ class Trace:
         self._watchman = Watchman()
         self._in_force = 0
         self._layer_count = len(loaded.model.layer_names) if loaded else 0
+        self._device_ahead: DeviceGaps = device_ledger.NOTHING  # what ran on beyond the end of the last step
         self._last_arrival_ns: int | None = None
         self._held_since_arrival_ns = 0
         self._newcomers: set[int] = set()  # sequences that have joined and have no token yet
@@ -327,6 +349,8 @@ class Trace:
                 self.beams.append(event)
             case SettingsChanged():
                 self._append_mark(event)
+            case EngineReplaced():
+                self._append_gap(event)
             case AlternationStarted():
                 self._begin_alternation(event)
             case AlternationEnded():
@@ -408,6 +432,21 @@ class Trace:
         stamps: Int64 = self.steps.stamps.values[offset : offset + layout.stamp_count]
         return stamps
 
+    def device_stamps(self, step: int) -> Int64 | None:
+        """When the device came to the same places, (stamps,) device_ns on the host's axis, NO_TIME where only the host
+        has a stamp; None for a step of the host's clock alone.
+        """
+        layout = self.layouts[int(self.steps.layout[step])]
+        offset = int(self.steps.device_offset[step])
+        if offset < 0:
+            return None
+        stamps: Int64 = self.steps.device_stamps.values[offset : offset + layout.stamp_count]
+        return stamps
+
+    def layout(self, step: int) -> Layout:
+        """The order of a step's stamps."""
+        return self.layouts[int(self.steps.layout[step])]
+
     def capture(self, step: int) -> Capture | None:
         """What a step was made of, where it was captured in depth."""
         event = self.captures.get(step)
@@ -450,6 +489,8 @@ class Trace:
         stamps = np.frombuffer(event.stamps, np.int64)
         if len(stamps) != layout.stamp_count:
             raise ValueError(f"step {event.index} has {len(stamps)} stamps, its layout {layout.stamp_count}")
+        device_stamps = device_ledger.checked(layout, event.device_stamps)
+        phases, layers = self._ledger(layout, stamps, device_stamps)
         row = len(self.steps)
         if not row:
             self.first_index = event.index
@@ -477,10 +518,13 @@ class Trace:
             calibration=event.calibration,
             captured=event.captured,
             stamp_offset=len(self.steps.stamps),
-            phases_ns=layout.phases_ns(stamps[None])[0],
-            layers_ns=self._layers(layout, stamps),
+            device_offset=-1 if device_stamps is None else len(self.steps.device_stamps),
+            phases_ns=phases,
+            layers_ns=self._layers(layers),
         )
         self.steps.stamps.extend(stamps)
+        if device_stamps is not None:
+            self.steps.device_stamps.extend(device_stamps)
         for token in event.tokens:
             self.tokens.append(token.id, token.arrival_ns, row, token.text, token.sequence)
         if self.generations:
@@ -488,17 +532,32 @@ class Trace:
         if self.alternations and self.alternations[-1].ended is None:
             self.alternations[-1] = replace(self.alternations[-1], end_step=row + 1)
 
+    def _ledger(self, layout: Layout, stamps: Int64, device_stamps: Int64 | None) -> tuple[Int64, Int64]:
+        """Times of the phases (PHASE_COUNT,) and of the layers that the layout knows (layers, 3): the device's, where
+        there are any.
+        """
+        own = device_ledger.NOTHING
+        if device_stamps is not None:
+            own = device_ledger.device_gaps(layout, stamps, device_stamps)
+            layers = device_ledger.layers_ns(layout, own)
+        else:
+            layers = layout.layers_ns(stamps[None])[0]
+            if not len(self._device_ahead.end_ns):
+                return layout.phases_ns(stamps[None])[0], layers
+        ran = device_ledger.joined(self._device_ahead, own)
+        self._device_ahead = device_ledger.after(ran, int(stamps[-1]))
+        return device_ledger.phases_ns(layout, stamps, ran), layers
+
     def _append_capture(self, event: KernelsCaptured) -> None:
         row = event.step - self.first_index
         if 0 <= row < len(self.steps):  # else the trace has been emptied since
             Capture(event, self.layouts[event.layout])  # raises where it does not fit
             self.captures[row] = event
 
-    def _layers(self, layout: Layout, stamps: Int64) -> Int64:
+    def _layers(self, told_apart: Int64) -> Int64:
         layers = np.zeros((self._layer_count, len(Role)), np.int64)
-        known = min(layout.layer_count, self._layer_count)
-        if known:
-            layers[:known] = layout.layers_ns(stamps[None])[0, :known]
+        known = min(len(told_apart), self._layer_count)
+        layers[:known] = told_apart[:known]
         return layers
 
     def _inter_token_ns(self, event: StepEnded) -> int:
@@ -557,6 +616,14 @@ class Trace:
         if self.alternations:
             self.alternations[-1] = replace(self.alternations[-1], ended=event)
         self._in_force = event.configuration
+
+    def _append_gap(self, event: EngineReplaced) -> None:
+        self._configure(event.configuration, event.effective)
+        self._in_force, self._device_ahead = event.configuration, device_ledger.NOTHING
+        if self.alternations and self.alternations[-1].ended is None:
+            ended = AlternationEnded(event.at_ns, event.step, event.configuration, event.reason)
+            self.alternations[-1] = replace(self.alternations[-1], ended=ended)
+        self.gaps.append(GapMark(len(self.steps), event))
 
     def _append_mark(self, event: SettingsChanged) -> None:
         self._configure(event.configuration, event.effective)

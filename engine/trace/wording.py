@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from engine.protocol import Configuration, SequenceResult, SettingsChanged
+from engine.protocol import Configuration, EngineReplaced, SequenceResult, SettingsChanged
 from engine.trace import units
 from engine.trace.metrics import Measured
 
@@ -20,6 +20,11 @@ def change_sentences(event: SettingsChanged) -> list[str]:
     if event.cause:
         lines.append(f"chosen by itself, since {event.cause}")
     return [*lines, f"the switch took {units.duration(event.switch_ns)}"]
+
+
+def gap_sentences(event: EngineReplaced) -> list[str]:
+    """How an engine was lost, and that another one took its place."""
+    return [event.reason, f"another engine went on after {units.duration(event.gap_ns)}"]
 
 
 def configuration_labels(configurations: Sequence[Configuration]) -> list[str]:

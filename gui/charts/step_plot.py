@@ -11,7 +11,7 @@ from typing import TypeVar
 from PySide6.QtCore import QEvent, QPoint, QRect, Qt
 from PySide6.QtGui import QColor, QMouseEvent, QPainter, QPen, QWheelEvent
 
-from engine.trace.store import AnyMark, CaptureMark, JoinMark, Mark, WarningMark
+from engine.trace.store import AnyMark, CaptureMark, GapMark, JoinMark, Mark, WarningMark
 from gui import theme as themes
 from gui import units
 from gui.charts.chart import Chart
@@ -25,7 +25,7 @@ MARK_ROW = 16
 CLICK_DISTANCE = 4
 
 
-Stored = TypeVar("Stored", Mark, JoinMark, WarningMark)
+Stored = TypeVar("Stored", Mark, JoinMark, GapMark, WarningMark)
 
 
 class StepPlot(Chart):
@@ -108,7 +108,7 @@ class StepPlot(Chart):
         navigation = self._navigation
         trace = self._trace
         counts = (
-            *(len(trace.marks), len(trace.joins), len(trace.captures), len(trace.warnings)),
+            *(len(trace.marks), len(trace.joins), len(trace.gaps), len(trace.captures), len(trace.warnings)),
             len(trace.generations),
         )
         return navigation.first, navigation.last, self._ceiling, *counts
@@ -216,6 +216,7 @@ class StepPlot(Chart):
         found: list[AnyMark] = [
             *_between(self._trace.marks, first, last),
             *_between(self._trace.joins, first, last),
+            *_between(self._trace.gaps, first, last),
             *(CaptureMark(*each) for each in self._trace.captures.items() if first <= each[0] <= last),
             *_between(self._trace.warnings, first, last),
         ]

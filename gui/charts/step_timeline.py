@@ -1,5 +1,5 @@
 """The step timeline: one step with every span that was stamped, nested, and the ledger that sums to its
-wall time.
+wall time. On a device it has two lanes: what the host launched, and what the device ran.
 """
 
 import time
@@ -11,18 +11,28 @@ from PySide6.QtGui import QColor, QMouseEvent, QPainter, QWheelEvent
 from PySide6.QtWidgets import QWidget
 
 from engine.protocol import KernelsCaptured
+from engine.trace.lanes import lanes, verdict_of
 from engine.trace.ledger import Span
 from engine.trace.phases import LABELS, Phase
 from gui import theme as themes
 from gui import units
 from gui.charts.chart import EMPTY, Chart
+from gui.charts.device_lane import DeviceLane, LanePlace
 from gui.charts.kernel_lanes import KernelLanes, Place
 from gui.charts.painting import Int32, draw_text, fill_rects, text_width, translucent
 from gui.charts.step_plot import LEFT, RIGHT
 from gui.charts.tips import entry_tip, span_tip
 from gui.navigation import Navigation
 from gui.view_state import ticks
-from gui.view_texts import fitting_ledger, group_spans, is_frame, ledger, span_labels, step_sentence
+from gui.view_texts import (
+    clock_words,
+    fitting_ledger,
+    group_spans,
+    is_frame,
+    ledger,
+    span_labels,
+    step_sentence,
+)
 
 SENTENCE, LEDGER, BOTTOM = 26, 26, 22
 ROW_MOST, ROW_LEAST, GROUP_ROW = 48, 14, 18
@@ -31,6 +41,7 @@ LIVE_INTERVAL_NS = 200_000_000  # the newest step changes at most five times a s
 CLOSEST_NS = 500.0
 LANES_GAP = 3  # pixels between spans and the lanes of a capture
 NARROWEST = 14  # pixels in which a label can be
+LEAST_HEIGHT = 120
 GAP_FROM = 4  # spans this wide (pixels) leave one pixel between them
 
 
@@ -57,7 +68,6 @@ class StepTimeline(Chart):
         self._pressed: tuple[int, float, int] | None = (
             None  # x, what of the step was on screen, y in the rows
         )
-        self.setMinimumHeight(120)
 
     # ------------------------------------------------------------ state
 
@@ -67,11 +77,13 @@ class StepTimeline(Chart):
         return self._step
 
     def _reset(self) -> None:
+        self.setMinimumHeight(LEAST_HEIGHT)
         self._step: int | None = None
         self._spans: list[Span] = []
         self._rows = 1  # how deep spans nest
         self._places = np.zeros((0, 3))  # begin, end (ns) and depth of each span
         self._wall_ns = 1
+        self._device: DeviceLane | None = None
         self._begin, self._end = 0.0, 1.0  # what of the step is on screen, ns from its begin
         self._event: KernelsCaptured | None = None
         self._lanes: KernelLanes | None = None
@@ -105,6 +117,9 @@ class StepTimeline(Chart):
         places = [(s.begin_ns, s.begin_ns + s.duration_ns, s.depth) for s in self._spans]
         self._places = np.array(places, np.float64).reshape(-1, 3)
         self._wall_ns = max(1, capture.wall_ns if capture else int(self._trace.steps.wall_ns[step]))
+        both = lanes(self._trace, step) if capture is None else None
+        self._device = DeviceLane(both, verdict_of(self._trace, step, both)) if both is not None else None
+        self.setMinimumHeight(max(self.minimumHeight(), self._least_height()))
         self._scroll_to(self._lowered)
         if not zoomed or self._begin >= self._wall_ns:
             self._begin, self._end = 0.0, float(self._wall_ns)
@@ -169,11 +184,30 @@ class StepTimeline(Chart):
         return self._begin + (x - lane.left()) / lane.width() * (self._end - self._begin)
 
     def _row_height(self) -> int:
-        room = self.lane_rect().height() - GROUP_ROW
-        if self._lanes is None:
-            return min(ROW_MOST, max(ROW_LEAST, room // self._rows))
-        rows = self._rows + self._lanes.rows
-        return min(CAPTURED_MOST, max(CAPTURED_LEAST, (room - LANES_GAP) // rows))
+        room, rows = self.lane_rect().height() - GROUP_ROW, self._rows
+        if self._lanes is not None:
+            rows += self._lanes.rows
+            return min(CAPTURED_MOST, max(CAPTURED_LEAST, (room - LANES_GAP) // rows))
+        if self._device is not None:
+            room, rows = room - self._device.height(0), rows + self._device.rows
+        return min(ROW_MOST, max(ROW_LEAST, room // rows))
+
+    def _least_height(self) -> int:
+        """The height that all rows need, so that no lane is out of sight."""
+        if self._device is None:
+            return LEAST_HEIGHT
+        rows = GROUP_ROW + self._rows * ROW_LEAST + self._device.height(ROW_LEAST)
+        return SENTENCE + LEDGER + rows + BOTTOM
+
+    def _device_place(self) -> LanePlace:
+        """Where the device's lane is: below the host's."""
+        lane, row = self.lane_rect(), self._row_height()
+        top = self._top() + self._rows * row
+        return LanePlace(lane.left(), lane.right() + 1, top, row, self._far_x)
+
+    def _far_x(self, ns: float) -> int:
+        """As `_x`; far outside of the lane it does not matter where."""
+        return min(max(self._x(ns), -10_000), 30_000)
 
     def _scroll_to(self, pixels: float) -> None:
         """Move the rows up by so much, as far as they do not fit."""
@@ -205,6 +239,8 @@ class StepTimeline(Chart):
         self._draw_spans(painter)
         if self._lanes is not None:
             self._lanes.draw(painter, self._place(), self._theme)
+        if self._device is not None:
+            self._device.draw(painter, self._device_place(), self._theme)
         painter.setClipping(False)
 
     def _sentence(self) -> str:
@@ -220,6 +256,8 @@ class StepTimeline(Chart):
         labels = [(lane.top() - self._lowered, "host")]
         if self._lanes is not None:
             labels += [(place.top + line * place.row, text) for line, text in self._lanes.labels]
+        if self._device is not None:
+            labels.append((self._device_place().top, "device"))
         for top, text in labels:
             height = min(20, lane.height()) if self._lanes is None else place.row
             draw_text(painter, QRect(0, top, LEFT - 8, height), text, self._theme.muted, font, right)
@@ -238,7 +276,8 @@ class StepTimeline(Chart):
             painter.fillRect(bar, self._theme.color(entry.phase))
             left = right
         x = area.x()
-        total = f"= {units.duration(self._wall_ns)}"
+        clock = clock_words(self._trace, self._step) if self._lanes is None else ""
+        total = f"= {units.duration(self._wall_ns)}{clock}"
         room = area.width() - text_width(total, 11, numbers=True) - 10
         for label, phase, width in fitting_ledger(entries, room, lambda t: text_width(t, 11)):
             color = self._theme.phases[phase] if phase is not None else self._theme.faint
@@ -368,10 +407,13 @@ class StepTimeline(Chart):
 
     def _tip(self, at: QPoint) -> str:
         if self._hovered is not None:
-            return span_tip(self._hovered, self._wall_ns)
+            how = "as the host launched it" if self._device is not None else ""
+            return span_tip(self._hovered, self._wall_ns, how)
         if self._entry is not None and self._lanes is not None:
             return entry_tip(self._lanes.capture, self._entry)
         lane = self.lane_rect()
+        if self._device is not None and lane.contains(at) and at.y() >= self._device_place().top:
+            return self._device.tip(at, self._device_place())
         inside = lane.contains(at) and GROUP_ROW <= at.y() - lane.top() < GROUP_ROW + self._row_height()
         return LABELS[Phase.UNATTRIBUTED] if inside and 0 <= self._ns_at(at.x()) <= self._wall_ns else ""
 

@@ -11,7 +11,15 @@ from gui import theme as themes
 from gui import units
 from gui.telemetry_view import sample_sentences
 from gui.theme import Theme
-from gui.view_texts import entry_lines, latency_sentence, ledger, mark_sentences, phase_label, step_sentence
+from gui.view_texts import (
+    clock_words,
+    entry_lines,
+    latency_sentence,
+    ledger,
+    mark_sentences,
+    phase_label,
+    step_sentence,
+)
 
 LONGEST_NAME = 120  # characters: names of kernels can fill a screen
 
@@ -27,7 +35,8 @@ def step_tip(trace: Trace, step: int, theme: Theme) -> str:
         f"&nbsp;&nbsp;{units.share(e.share)}</td></tr>"
         for e in reversed(ledger(trace, step))
     )
-    return f"{heading(step_sentence(trace, step))}<table cellspacing='0'>{rows}</table>"
+    clock = f'<span style="color:{theme.muted}">{clock_words(trace, step).removeprefix(" · ")}</span>'
+    return f"{heading(step_sentence(trace, step))}<table cellspacing='0'>{rows}</table>{clock}"
 
 
 def latency_tip(trace: Trace, step: int) -> str:
@@ -50,14 +59,15 @@ def cell_tip(trace: Trace, step: int, layer: int, role: Role, theme: Theme) -> s
     return f"{head}{name}<table cellspacing='0'>{rows}</table>"
 
 
-def span_tip(span: Span, wall_ns: int) -> str:
-    """A span of the timeline with exact times."""
+def span_tip(span: Span, wall_ns: int, how: str = "") -> str:
+    """A span of the timeline with exact times. `how`: by which clock, where there are two."""
     layer = f"layer {span.name.layer} · " if span.name.layer >= 0 else ""
     lines = [
         escape(span.name.name),
         f"begin {units.microseconds(span.begin_ns)}",
         f"duration {units.microseconds(span.duration_ns)}",
         f"{units.share(span.duration_ns / wall_ns)} of the step",
+        *filter(None, (how,)),
     ]
     return heading(layer + phase_label(span.name.phase)) + "<br>".join(lines)
 

@@ -1,7 +1,7 @@
 """Traces made of real events with invented times, for charts to draw: no engine, no model, no clock."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,8 +18,9 @@ from engine.protocol import (
     StepEnded,
     Token,
 )
-from engine.trace.ledger import END
-from engine.trace.phases import Phase, SpanName, StepKind
+from engine.trace.device_ledger import NO_TIME
+from engine.trace.ledger import END, Layout
+from engine.trace.phases import HOST_PHASES, Phase, SpanName, StepKind
 from engine.trace.store import Trace
 
 WORDS = [
@@ -151,6 +152,35 @@ def events(steps: int, shape: Shape | None = None) -> Iterator[Event]:
             index, index // shape.generation_steps, StepKind.PREFILL if prefill else StepKind.DECODE, configuration, 1,
             stamps.tobytes(), 0, context, context * 1024, tokens, 256 if prefill else 0,
         )  # fmt: skip
+
+
+def on_device(steps: int, launch_bound: bool = False, layers: int = 4) -> Trace:
+    """A trace of a device: the host launches its work in a tenth of the time that it takes, or in ten times that."""
+    facts, plan = loaded(layers), layout(layers)
+    made = Trace(replace(facts, model=replace(facts.model, device="cuda:0")))
+    made.extend([plan, GenerationStarted(0, 0, 50_000, "a prompt", (1, 2, 3), 4096)])
+    gaps = _gaps_ns(layers).astype(np.int64)
+    owners = Layout(plan.names, plan.codes).gap_owners
+    alone = np.array([owner is not None and owner.phase in HOST_PHASES for owner in owners])
+    launches = np.where(alone | launch_bound, gaps, gaps // 10)
+    works = np.where(alone, 0, gaps // 10 if launch_bound else gaps)
+    of_host = np.append(alone, True) | np.insert(alone, 0, False)
+    wait = len(gaps) - 6  # the gap in which the host waits for the token
+    now = 1_000_000_000
+    for index in range(steps):
+        host = now + np.insert(np.cumsum(launches), 0, 0)
+        device = [now + 6_000]
+        for launched, work in zip(host[1:].tolist(), works.tolist(), strict=True):
+            device.append(max(device[-1] + work, launched + 6_000))
+        told = np.where(of_host, NO_TIME, device)
+        host[wait + 1 :] += max(0, int(told.max()) + 15_000 - int(host[wait + 1]))
+        now = int(host[-1]) + 5_000
+        tokens = (Token(index, "word ", int(host[-4])),)
+        made.append(
+            StepEnded(index, 0, StepKind.DECODE, 0, 1, host.tobytes(), 0, index, 1024, tokens,
+                      device_stamps=told.astype(np.int64).tobytes())
+        )  # fmt: skip
+    return made
 
 
 def trace(steps: int, shape: Shape | None = None) -> Trace:

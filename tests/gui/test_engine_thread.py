@@ -6,6 +6,7 @@ import pytest
 from PySide6.QtWidgets import QApplication
 
 from engine.protocol import (
+    DEVICE_LOST,
     CancelLoad,
     Change,
     Choice,
@@ -377,3 +378,93 @@ def test_the_length_of_a_prompt_is_asked_and_told(engine: EngineThread, hosts: H
     assert told == [answer]
     hear(engine, hosts.opened[0], EngineEnded(0, "gone"))
     engine.count_tokens(question)  # nobody is there to answer, and nobody complains
+
+
+LOST = EngineEnded(
+    30_000_000_000, "The device failed.", DEVICE_LOST, "CUDA error: device-side assert triggered"
+)
+
+
+def later(steps: int = 5) -> list[Event]:
+    """What another engine says of the same model: it counts anew."""
+    loaded = synthetic.loaded(4)
+    return [
+        replace(loaded, at_ns=33_200_000_000),
+        *synthetic.events(steps, synthetic.Shape(layers=4, seed=8)),
+    ]
+
+
+def test_an_engine_whose_device_failed_is_replaced_and_the_trace_has_a_gap(
+    engine: EngineThread, hosts: Hosts
+) -> None:
+    notes: list[str] = []
+    ended: list[EngineEnded] = []
+    engine.noted.connect(notes.append)
+    engine.engine_ended.connect(ended.append)
+    engine.load("some-model", "cuda:0", (("precision", "bfloat16"),))
+    engine.change((("attention", "eager"),))
+    hear(engine, hosts.opened[0], *loaded_events(), LOST)
+    wanted = (("attention", "eager"), ("precision", "bfloat16"))
+    assert hosts.opened[1].sent == [Load("some-model", "cuda:0", wanted)]
+    trace = engine.trace
+    spans = trace.spans(19)
+    hear(engine, hosts.opened[1], *later(), SettingsChanged(0, 5, (), 1, 1, (("attention", "sdpa"),)))
+    assert engine.trace is trace
+    assert len(trace.steps) == 25
+    (gap,) = trace.gaps
+    assert (gap.step, gap.event.reason, gap.event.gap_ns) == (20, "The device failed.", 3_200_000_000)
+    assert trace.spans(19) == spans, "layouts of the lost engine are still known"
+    assert [record.started.generation for record in trace.generations] == [0, 1]
+    assert (trace.generations[0].first_step, trace.generations[1].first_step) == (0, 20)
+    assert trace.steps.configuration[19] == 0
+    assert trace.steps.configuration[20] == gap.event.configuration == 1
+    assert trace.configuration == (("attention", "sdpa"),)
+    assert trace.marks[-1].event.step == 25
+    assert "what was measured before is kept" in notes[0]
+    assert not ended
+
+
+def test_a_device_that_fails_again_at_once_is_not_tried_for_ever(engine: EngineThread, hosts: Hosts) -> None:
+    ended: list[EngineEnded] = []
+    engine.engine_ended.connect(ended.append)
+    engine.load("some-model", "cuda:0")
+    hear(engine, hosts.opened[0], *loaded_events(), LOST)
+    hear(engine, hosts.opened[1], replace(synthetic.loaded(4), at_ns=33_200_000_000), LOST)
+    assert len(hosts.opened) == 2
+    assert ended == [LOST]
+    assert engine.state is None
+    engine.restart()  # the user's wish is another matter
+    hear(engine, hosts.opened[2], *later(), LOST)
+    assert len(hosts.opened) == 4
+
+
+def test_a_device_that_fails_while_a_model_is_loaded_is_told(engine: EngineThread, hosts: Hosts) -> None:
+    ended: list[EngineEnded] = []
+    engine.engine_ended.connect(ended.append)
+    engine.load("some-model", "cuda:0")
+    hear(engine, hosts.opened[0], LOADING, Failed(0, "The device failed.", command="load"), LOST)
+    assert ended == [LOST]
+    assert len(hosts.opened) == 1
+
+
+def test_an_engine_in_this_process_whose_device_failed_goes_on_in_another(
+    qapp: QApplication, hosts: Hosts, clock: Clock
+) -> None:
+    engine = EngineThread(hosts("thread"), hosts, clock=clock)
+    engine.load("some-model", "cuda:0")
+    hear(engine, hosts.opened[0], *loaded_events(), LOST)
+    assert [host.place for host in hosts.opened] == ["thread", "process"]
+    hear(engine, hosts.opened[1], *later())
+    assert len(engine.trace.gaps) == 1
+    assert engine.trace.marks[-1].event.step == 20
+    assert engine.place == "process"
+
+
+def test_another_model_than_the_lost_one_begins_a_trace(engine: EngineThread, hosts: Hosts) -> None:
+    engine.load("some-model", "cuda:0")
+    hear(engine, hosts.opened[0], *loaded_events(), LOST)
+    other = synthetic.loaded(6)
+    hear(engine, hosts.opened[1], other)
+    assert engine.trace.model == other.model
+    assert len(engine.trace.steps) == 0
+    assert engine.trace.gaps == []

@@ -4,8 +4,11 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.runtime.models.errors import ModelError
+from engine.runtime.models.errors import ModelError, first_line
 from engine.runtime.models.memory import SPLIT, accelerators
+
+#: What torch says where there is simply no such device.
+_NO_DEVICE = ("no NVIDIA driver", "No CUDA GPUs", "No HIP GPUs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,5 +41,29 @@ def pick_device(request: str) -> torch.device:
         return torch.device(here[0])
     wanted = f"{request}:0" if f"{request}:0" in here else request
     if wanted not in here:
-        raise ModelError(f"There is no device '{request}' here: choose auto or one of {', '.join(here)}.")
+        why = f" ({why_no_cuda()})" if request.startswith("cuda") and "cuda:0" not in here else ""
+        raise ModelError(
+            f"There is no device '{request}' here{why}: choose auto or one of {', '.join(here)}."
+        )
     return torch.device(wanted)
+
+
+def why_no_cuda() -> str:
+    """Why torch finds no CUDA (or ROCm) device here, as it says it itself, without a full stop."""
+    if torch.version.cuda is None and torch.version.hip is None:
+        return "this torch is built without CUDA"
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # says what the question for their number keeps to itself
+    except (RuntimeError, AssertionError) as error:
+        return first_line(error).partition(". ")[0]
+    return "torch finds none"
+
+
+def unused_gpu() -> str:
+    """A sentence on a device that is here but that torch cannot use, so that "auto" means the CPU; "" without one."""
+    if accelerators() or (torch.version.cuda is None and torch.version.hip is None):
+        return ""
+    reason = why_no_cuda()
+    if any(words in reason for words in _NO_DEVICE):
+        return ""
+    return f"The GPU is not used ({reason}): update its driver, or install a torch that is built for it."

@@ -20,7 +20,7 @@ from engine.runtime.models import hub
 from engine.runtime.models.building import build_preset
 from engine.runtime.models.checkpoint import meta_model, read_config, read_model
 from engine.runtime.models.demo import DEMOS, demo_dtype
-from engine.runtime.models.devices import Place, pick_device, pick_place
+from engine.runtime.models.devices import Place, pick_device, pick_place, unused_gpu
 from engine.runtime.models.errors import ModelError, first_line
 from engine.runtime.models.kinds import CAUSAL, Kind, kind_of
 from engine.runtime.models.memory import check_fits
@@ -115,6 +115,8 @@ def load_model(request: str, device: str, dtype: str | None, progress: LoadRepor
         loaded = replace(
             loaded, warnings=(*loaded.warnings, "The model fits one device, so nothing was split.")
         )
+    if device == "auto" and (unused := unused_gpu()):
+        loaded = replace(loaded, warnings=(*loaded.warnings, unused))
     loaded.model.train(False)
     loaded.model.requires_grad_(False)
     return loaded

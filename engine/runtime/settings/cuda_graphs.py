@@ -8,6 +8,7 @@ from engine.runtime.settings.base import SettingRefused
 from engine.runtime.settings.instrumentation import without_probes
 from engine.runtime.settings.kv_cache import why_not as why_no_cache
 from engine.runtime.settings.trial import made_or_undone
+from engine.trace.phases import Detail
 
 _VALUES = ("off", "on")
 
@@ -30,7 +31,8 @@ class CudaGraphs:
                 Choice("off", "Off", "", "Python launches each kernel of each step."),
                 Choice("on", "On", reason, "One launch a step: wins where the device waits for Python."),
             ),
-            expected="Takes launch time out of a decode step; the host waits at the end of each to read the clock.",
+            expected="Takes launch time out of a decode step. It is captured twice: the clock of one graph is read"
+            " while the other runs.",
         )
 
     def current(self, live: LiveModel) -> SettingValue:
@@ -70,6 +72,8 @@ def capture_now(live: LiveModel) -> None:
     live.tell("capturing the decode step")
     with live.forward_mode():
         step.capture_for(step.missed or next_step(live, live.context))
+    if step.blind and live.detail is not Detail.STEP:
+        live.notice(f"Nothing inside of a replayed step is told apart: {step.blind}.", "cuda_graphs")
 
 
 def captured_or_off(live: LiveModel, what: str) -> str:

@@ -38,7 +38,8 @@ class DetailLevel:
             kind="choice",
             default=str(Detail.STEP if reasons[Detail.LAYER] else Detail.LAYER),
             choices=tuple(Choice(str(d), _LABELS[d], reasons[d], _EXPECTED[d]) for d in Detail),
-            expected="Deeper levels stamp more places of a step; the observer meter shows what that costs.",
+            expected="Deeper levels stamp more places of a step; the observer meter shows what that costs."
+            + _no_device_clock(live),
         )
 
     def current(self, live: LiveModel) -> SettingValue:
@@ -126,6 +127,12 @@ def without_probes(live: LiveModel) -> Iterator[None]:
     finally:
         if were_there:
             _install(live, live.detail)
+
+
+def _no_device_clock(live: LiveModel) -> str:
+    if not live.no_device_clock:
+        return ""
+    return f" Phases are told by when the host launched them: {live.no_device_clock}"
 
 
 def _reason(live: LiveModel, detail: Detail) -> str:

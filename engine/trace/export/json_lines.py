@@ -66,6 +66,9 @@ def _others(excerpt: Excerpt) -> list[_Placed]:
     for join in excerpt.joins:
         event = replace(join.event, step=join.step)
         placed.append((join.step, BEFORE, event.at_ns, event_record(event)))
+    for gap in excerpt.gaps:
+        replaced = replace(gap.event, step=gap.step)
+        placed.append((gap.step, BEFORE, replaced.at_ns, event_record(replaced)))
     placed += [
         (mark.step, BEFORE, mark.at_ns, warning_record(mark))
         for mark in trace.warnings

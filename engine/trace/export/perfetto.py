@@ -16,11 +16,12 @@ from itertools import chain
 from typing import Any, BinaryIO
 
 from engine import __version__
-from engine.trace.export.excerpt import Excerpt
+from engine.trace.device_ledger import NO_TIME
+from engine.trace.export.excerpt import Excerpt, PlacedMark
 from engine.trace.export.progress import Tick
 from engine.trace.ledger import END, Int64, Layout
 from engine.trace.phases import LABELS, Phase
-from engine.trace.store import KINDS, NO_LATENCY, JoinMark, Mark, Trace
+from engine.trace.store import KINDS, NO_LATENCY, Trace
 from engine.trace.wording import change_sentences
 
 PID = 1
@@ -33,14 +34,17 @@ PIECE = 1 << 16  # characters written at once
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """A track on which steps lie. `stamps`: their time stamps (stamps,), ns, by trace and step; None: none there."""
+    """A track on which steps lie. `stamps`: their time stamps (stamps,), ns, by trace and step, NO_TIME where the track
+    has none; None: no step there.
+    """
 
     tid: int
     name: str
     stamps: Callable[[Trace, int], Int64 | None]
 
 
-LANES = (Lane(1, "host: steps", Trace.stamps),)
+DEVICE = 2
+LANES = (Lane(1, "host: steps", Trace.stamps), Lane(DEVICE, "device: steps", Trace.device_stamps))
 GENERATIONS, SETTINGS, TOKENS = 11, 12, 13
 TRACKS = {
     **{lane.tid: lane.name for lane in LANES},
@@ -110,7 +114,7 @@ def _about(excerpt: Excerpt) -> dict[str, str]:
 def events(excerpt: Excerpt, tick: Tick = lambda _: None) -> Iterator[str]:
     """Every event as a JSON object. On each track they come in order of time, and what is nested is inside."""
     origin = _origin(excerpt)
-    yield from map(_json, _metadata(excerpt.trace))
+    yield from map(_json, _metadata(excerpt))
     kinds = (_generations, _switches, _instants, _tokens)
     yield from map(_json, chain.from_iterable(kind(excerpt, origin) for kind in kinds))
     for counter in COUNTERS:
@@ -130,7 +134,8 @@ def _origin(excerpt: Excerpt) -> int:
     moments = [int(excerpt.trace.steps.begin_ns[excerpt.rows[0]])]
     moments += [g.started.submitted_ns for g in excerpt.generations]
     moments += [m.at_ns - max(0, m.event.switch_ns) for m in excerpt.marks]
-    moments += [j.event.at_ns for j in excerpt.joins] + [m.at_ns for m in excerpt.memory]
+    moments += [j.event.at_ns for j in excerpt.joins] + [g.event.at_ns for g in excerpt.gaps]
+    moments += [m.at_ns for m in excerpt.memory]
     return min(moments)
 
 
@@ -153,12 +158,17 @@ def _json(event: dict[str, Any]) -> str:
 # ---------------------------------------------------------------- tracks
 
 
-def _metadata(trace: Trace) -> Iterator[dict[str, Any]]:
+def _metadata(excerpt: Excerpt) -> Iterator[dict[str, Any]]:
+    trace, rows = excerpt.trace, slice(excerpt.rows.start, excerpt.rows.stop)
+    has_device = bool((trace.steps.device_offset[rows] >= 0).any())
+
     def told(tid: int, what: str, **args: object) -> dict[str, Any]:
         return {"ph": "M", "pid": PID, "tid": tid, "cat": "__metadata", "name": what, "args": args, "ts": 0}
 
     yield told(0, "process_name", name=f"Cyclograph: {trace.model.name}" if trace.model else "Cyclograph")
     for place, (tid, track) in enumerate(TRACKS.items()):
+        if tid == DEVICE and not has_device:
+            continue
         yield told(tid, "thread_name", name=track)
         yield told(tid, "thread_sort_index", sort_index=place)
 
@@ -213,7 +223,7 @@ def _instants(excerpt: Excerpt, origin: int) -> Iterator[dict[str, Any]]:
         }
 
 
-def _moment(mark: Mark | JoinMark) -> int:
+def _moment(mark: PlacedMark) -> int:
     return mark.event.at_ns
 
 
@@ -259,12 +269,13 @@ class _StepWriter:
             stamps = lane.stamps(trace, row)
             if stamps is None:
                 continue
-            first, *inner, last = (stamps - origin).tolist()
-            common = f'"pid":{PID},"tid":{lane.tid},"ts":'
+            first, *inner, _ = (stamps - origin).tolist()
+            common, nowhere = f'"pid":{PID},"tid":{lane.tid},"ts":', NO_TIME - origin
             yield f'{{"ph":"B",{head},{common}{_ts(first)}}}'
             for begin, moment in zip(self._heads[lane.tid], inner, strict=True):
-                yield f"{begin}{_ts(moment)}}}"
-            yield f'{{"ph":"E",{common}{_ts(last)}}}'
+                if moment != nowhere:
+                    yield f"{begin}{_ts(moment)}}}"
+            yield f'{{"ph":"E",{common}{_ts(int(stamps.max()) - origin)}}}'
 
 
 def _head(layout: Layout, code: int, tid: int) -> str:

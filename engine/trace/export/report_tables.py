@@ -8,13 +8,13 @@ from engine.protocol import Family
 from engine.trace import units
 from engine.trace.effects import Effects, MeasuredEffect, effect_of_alternation
 from engine.trace.export.drawing import SERIES
-from engine.trace.export.excerpt import Excerpt
+from engine.trace.export.excerpt import Excerpt, PlacedMark
 from engine.trace.export.markup import element, joined, safe
 from engine.trace.phases import LABELS, Phase
 from engine.trace.pooling import configuration_numbers
 from engine.trace.statistics import Effect
-from engine.trace.store import JoinMark, Mark
-from engine.trace.wording import change_sentences, configuration_labels, formatted
+from engine.trace.store import GapMark, Mark
+from engine.trace.wording import change_sentences, configuration_labels, formatted, gap_sentences
 
 MOST_CONFIGURATIONS = 6  # columns of a table that can be read
 MOST_MARKS = 1000
@@ -134,15 +134,19 @@ def mark_table(excerpt: Excerpt) -> str:
     found = excerpt.all_marks
     rows = []
     for number, mark in enumerate(found[:MOST_MARKS], start=1):
-        lines = change_sentences(mark.event) if isinstance(mark, Mark) else [_join_sentence(mark)]
+        lines = _mark_sentences(mark)
         rows.append((f"{number:,}", f"{mark.step:,}", "<br>".join(map(safe, lines))))
     more = len(found) - MOST_MARKS
     note = element("p", f"{more:,} more marks are not shown.", class_="muted") if more > 0 else ""
     return table(("", "before step", "what"), rows, numbers=(0, 1)) + note
 
 
-def _join_sentence(mark: JoinMark) -> str:
-    return f"sequence {mark.event.sequence} {mark.text}"
+def _mark_sentences(mark: PlacedMark) -> list[str]:
+    if isinstance(mark, Mark):
+        return change_sentences(mark.event)
+    if isinstance(mark, GapMark):
+        return gap_sentences(mark.event)
+    return [f"sequence {mark.event.sequence} {mark.text}"]
 
 
 def environment_tables(excerpt: Excerpt) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from engine.protocol import SettingChange
-from engine.trace.export.excerpt import Excerpt
+from engine.trace.export.excerpt import Excerpt, PlacedMark
 from engine.trace.phases import PHASE_COUNT, Phase, Role
-from engine.trace.store import KINDS, NO_LATENCY, JoinMark, Mark
+from engine.trace.store import KINDS, NO_LATENCY, GapMark, JoinMark
 
 CHUNK_ROWS = 8192
 WHOLE, TEXT = "whole", "text"  # kinds of columns: int64, or a string
@@ -164,9 +164,17 @@ def _mark_chunks(excerpt: Excerpt) -> Iterator[Chunk]:
         yield {name: [row.get(name) for row in part] for name in _MARKS}
 
 
-def _mark_rows(mark: Mark | JoinMark) -> list[dict[str, Any]]:
-    """A row a setting that was changed, or one for a sequence that joined."""
+def _mark_rows(mark: PlacedMark) -> list[dict[str, Any]]:
+    """A row a setting that was changed, or one for a sequence that joined or an engine that was replaced."""
     text = visible(mark.text)
+    if isinstance(mark, GapMark):
+        told = {
+            "step": mark.step,
+            "at_ns": mark.event.at_ns,
+            "kind": "gap",
+            "reason": visible(mark.event.reason),
+        }
+        return [told | {"configuration": mark.event.configuration, "text": text}]
     if isinstance(mark, JoinMark):
         event = mark.event
         told = {"step": mark.step, "at_ns": event.at_ns, "kind": "joined", "sequence": event.sequence}
@@ -181,7 +189,7 @@ def _change_row(change: SettingChange) -> dict[str, str]:
     return {name: visible(str(value)) for name, value in (values | {"reason": change.reason}).items()}
 
 
-MARKS = Table("marks", _MARKS, _mark_chunks, lambda excerpt: len(excerpt.marks) + len(excerpt.joins))
+MARKS = Table("marks", _MARKS, _mark_chunks, lambda excerpt: len(excerpt.all_marks))
 
 
 # ---------------------------------------------------------------- configurations

@@ -1,72 +1,90 @@
 """Replayed steps, on a stand-in for the device: a graph that runs again what it captured, and a clock of its own."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 
 from engine.runtime.graph_marks import captured
 from engine.runtime.live import LiveModel
-from engine.runtime.replaying import CudaCapture, ReplayedStep, placed, why_not_cache
+from engine.runtime.replaying import CudaCapture, ReplayedStep, why_not_cache
 from engine.runtime.sampling import Chooser
 from engine.runtime.settings import adapting, cuda_graphs
 from engine.runtime.settings.base import SettingRefused
 from engine.runtime.settings.resolve import resolve
-from engine.trace.ledger import Layout
+from engine.trace.device_ledger import NO_TIME, checked, device_gaps, phases_ns
+from engine.trace.ledger import Int64, Layout
+from engine.trace.phases import Phase
+from tests.engine.runtime.fake_device import FakeDevice, FakeEvent, FakeRecorder
 from tests.engine.runtime.settings.small_live import begin, generate, setting, small_live, step
 
 TOKENS = 12
 
 
-class Event:
-    def __init__(self, at_ms: float) -> None:
-        self.at_ms = at_ms
-
-    def elapsed_time(self, later: "Event") -> float:
-        return later.at_ms - self.at_ms
-
-
 class Device(CudaCapture):
-    """Captures by running, replays by running again into the same output and the same events, without a stamp.
+    """Captures by running, replays by running again into the same output, recording the same events anew.
 
-    Its clock ticks a microsecond an event.
+    `fake`: the device that all of it runs on, as far as clocks are concerned. `cannot`: why events are not captured.
     """
 
     step: ReplayedStep
 
     def __init__(self) -> None:
-        self.ticks = 0
+        self.fake = FakeDevice(work_ns=100_000)
+        self.depth = 0
+        self.cannot = ""
         self.graphs = 0
-        self.replays = 0
+        self.replays: list[int] = []
 
-    def event(self) -> Event:
-        self.ticks += 1
-        return Event(self.ticks / 1000)
-
-    def end(self) -> Event:
-        return self.event()
+    def event(self) -> FakeEvent:
+        if self.cannot:
+            raise RuntimeError(self.cannot)
+        return self.fake.make()
 
     def warm_up(self, function: Callable[[], Any]) -> None:
         for _ in range(3):
             function()
 
     def graph(self, function: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
-        self.graphs += 1
+        number = self.graphs
         output = function()
+        self.graphs += 1
 
         def replay() -> None:
-            self.replays += 1
-            events = iter(self.step._captured._events)  # type: ignore[union-attr]
-            recorder = self.step._live.recorder
-            stamped = len(recorder.codes)
+            self.replays.append(number)
+            recorder, captured_graphs = self.step._live.recorder, self.step._captured
+            assert captured_graphs is not None
+            events = iter(captured_graphs.graphs[-1].events)  # it has just had its turn
+            stamped = recorder.place()
+            marks: list[Any] = []
+            if isinstance(recorder, FakeRecorder):
+                marks = list(recorder._current.marks)
             self.step._capturing = True
-            with captured(lambda _: setattr(next(events), "at_ms", self.event().at_ms)):
+            self.depth = sum(1 if code else -1 for code in recorder.codes)
+            with captured(lambda code: self._run(code, next(events, None))), recorder.muted():
                 output.logits = function().logits
             self.step._capturing = False
             del recorder.codes[stamped:], recorder.times[stamped + 1 :]
+            if isinstance(recorder, FakeRecorder):
+                recorder._current.marks[:] = marks
             assert next(events, None) is None
 
         return replay, output
+
+    def _run(self, code: int, event: FakeEvent | None) -> None:
+        if self.depth > 0:  # between two layers there is nothing to do
+            self.fake.launch(self.fake.work_ns)
+        self.depth += 1 if code else -1
+        if event is not None:
+            event.record()
+
+
+def on_device(device: Device, family: str = "llama") -> LiveModel:
+    live = small_live(family)
+    live.recorder = FakeRecorder(device.fake)
+    return live
 
 
 @pytest.fixture
@@ -88,34 +106,87 @@ def test_replayed_steps_give_the_same_tokens_and_whole_ledgers(
     device: Device, detail: str, capacity: int
 ) -> None:
     expected = generate(small_live("llama"), TOKENS)
-    live = small_live("llama")
+    live = on_device(device)
     setting("detail").apply(live, detail)
     setting("kv_cache").apply(live, "static")
     setting("cuda_graphs").apply(live, "on")
     begin(live, capacity)
     chooser, tokens, layouts = Chooser(live.decoding, live.device), [], []
-    for _ in range(TOKENS):
+    before = np.zeros(0, np.int64)
+    recorder = live.recorder
+    assert isinstance(recorder, FakeRecorder)
+    for number in range(TOKENS):
         if adapting.has_missed(live):
             assert [change.effective for change in adapting.made_for_missed(live)] == ["on"]
-        live.recorder.begin_step()
+        recorder.begin_step()
         tokens.append(step(live, chooser))
-        live.recorder.end_step()
-        times = live.recorder.times.tolist()
-        assert times == sorted(times)
-        layouts.append(Layout(live.recorder.names, tuple(live.recorder.codes)).codes)
+        device.fake.wait_until(device.fake.busy_until_ns)  # as whoever reads the token does
+        codes, stamps = recorder.end_step()
+        host = np.frombuffer(stamps, np.int64)
+        assert (np.diff(host) >= 0).all()
+        layouts.append(Layout(recorder.names, tuple(np.frombuffer(codes, np.uint16).tolist())))
+        if number:  # a step later, when its graph may have run again
+            check_ledger(recorder, number - 1, layouts[number - 1], before)
+        before = host
     assert tokens == expected
-    assert (device.graphs, device.replays) == (
-        1,
-        TOKENS - 2,
-    )  # after the prefill, and a step that found no graph
-    assert len(set(layouts[1:])) == 1  # replayed or not, a step has the same spans
+    # after the prefill, and a step that found no graph; two graphs take turns where there is something to read
+    assert len(device.replays) == TOKENS - 2
+    assert device.graphs == (1 if detail == "step" else 2)
+    assert set(device.replays) == set(range(device.graphs))
+    assert all(a != b or detail == "step" for a, b in pairwise(device.replays))
+    assert len({layout.codes for layout in layouts[1:]}) == 1  # replayed or not, a step has the same spans
+    assert device.fake.synchronizations == device.fake.pauses == 0
+    assert live.replayed is not None
+    assert live.replayed.blind == ""
     setting("cuda_graphs").apply(live, "off")
     setting("detail").apply(live, "step")
     assert "forward" not in vars(live.model)
 
 
+def check_ledger(recorder: FakeRecorder, number: int, layout: Layout, host: Int64) -> None:
+    """All of a step's times are there, in order, not before their launch; what the device ran fills most of it."""
+    recorder.collect()
+    told = recorder.take(number)
+    assert told is not None
+    times = checked(layout, told)
+    assert times is not None
+    there = times != NO_TIME
+    assert (times[there] >= host[there]).all()
+    gaps = device_gaps(layout, host, times)
+    ledger = phases_ns(layout, host, gaps)
+    assert ledger.sum() == host[-1] - host[0]
+    assert ledger[Phase.UNATTRIBUTED] <= 0.05 * ledger.sum()
+
+
+@pytest.mark.parametrize("cannot", ["operation not supported", ""], ids=["no events in graphs", "no clock"])
+def test_without_events_in_graphs_steps_are_replayed_and_it_is_told_what_is_not(
+    device: Device, cannot: str
+) -> None:
+    device.cannot = cannot
+    live = on_device(device) if cannot else small_live("llama")
+    told: list[str] = []
+    live.notice = lambda sentence, about: told.append(sentence)
+    setting("detail").apply(live, "layer")
+    setting("kv_cache").apply(live, "static")
+    setting("cuda_graphs").apply(live, "on")
+    begin(live)
+    chooser, tokens = Chooser(live.decoding, live.device), []
+    for _ in range(6):
+        adapting.made_for_missed(live)
+        live.recorder.begin_step()
+        tokens.append(step(live, chooser))
+        codes, _ = live.recorder.end_step()
+    assert len(device.replays) == 4
+    assert tokens == generate(small_live("llama"), 6)
+    assert len(codes) // 2 <= 4  # what surrounds the replay
+    assert len(told) == 1
+    assert "Nothing inside of a replayed step is told apart" in told[0]
+    assert cannot in told[0]
+
+
 def test_another_generation_is_captured_anew(device: Device) -> None:
-    live = small_live("llama")
+    live = on_device(device)
+    setting("detail").apply(live, "layer")
     setting("kv_cache").apply(live, "static")
     setting("cuda_graphs").apply(live, "on")
     for generation in (1, 2):
@@ -124,7 +195,7 @@ def test_another_generation_is_captured_anew(device: Device) -> None:
         for _ in range(4):
             adapting.made_for_missed(live)
             step(live, chooser)
-        assert device.graphs == generation
+        assert device.graphs == 2 * generation
 
 
 def test_what_cannot_be_captured_switches_graphs_off_with_the_reason(
@@ -145,12 +216,6 @@ def test_what_cannot_be_captured_switches_graphs_off_with_the_reason(
     assert live.context is not None
     assert live.context.cache is not None
     assert int(live.context.cache.get_seq_length()) == len(live.context.ids) - 1  # warming up left no trace
-
-
-def test_events_are_placed_backwards_from_the_end_in_order_and_never_before_the_launch() -> None:
-    assert placed([0.003, 0.002, 0.0], 1_000, 10_000) == [7_000, 8_000, 10_000]
-    assert placed([0.02, 0.002, 0.0021], 5_000, 10_000) == [5_000, 8_000, 8_000]
-    assert placed([-0.001], 5_000, 10_000) == [10_000]
 
 
 def test_on_the_cpu_graphs_are_refused_with_the_reason() -> None:

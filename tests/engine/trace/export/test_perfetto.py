@@ -78,17 +78,17 @@ def test_another_lane_is_a_row_of_a_table(monkeypatch: pytest.MonkeyPatch) -> No
     def later(trace: Trace, step: int) -> np.ndarray | None:
         return trace.stamps(step) + 7 if step % 2 else None
 
-    monkeypatch.setattr(perfetto, "LANES", (*perfetto.LANES, perfetto.Lane(2, "device: steps", later)))
-    monkeypatch.setitem(perfetto.TRACKS, 2, "device: steps")
+    monkeypatch.setattr(perfetto, "LANES", (*perfetto.LANES, perfetto.Lane(3, "later: steps", later)))
+    monkeypatch.setitem(perfetto.TRACKS, 3, "later: steps")
     slices = written(sessions.trace()).slices
-    assert [each.name for each in slices[2] if not each.depth] == [
+    assert [each.name for each in slices[3] if not each.depth] == [
         "decode step 1",
         "decode step 3",
         "prefill step 5",
     ]
-    assert [each.begin_ns for each in slices[2]] == [each.begin_ns + 7 for each in slices[HOST] if each.begin_ns in
-                                                     {other.begin_ns - 7 for other in slices[2]}]  # fmt: skip
-    assert len(slices[HOST]) == 2 * len(slices[2])
+    assert [each.begin_ns for each in slices[3]] == [each.begin_ns + 7 for each in slices[HOST] if each.begin_ns in
+                                                     {other.begin_ns - 7 for other in slices[3]}]  # fmt: skip
+    assert len(slices[HOST]) == 2 * len(slices[3])
 
 
 def test_a_selection_keeps_its_numbers() -> None:

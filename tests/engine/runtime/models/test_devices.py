@@ -1,0 +1,55 @@
+"""A device that torch cannot use says why: where it was asked for, and where "auto" goes without it."""
+
+import pytest
+import torch
+
+from engine.runtime.models import devices
+from engine.runtime.models.devices import pick_device, unused_gpu
+from engine.runtime.models.errors import ModelError
+
+NO_DRIVER = (
+    "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU and installed a driver from"
+    " http://www.nvidia.com/Download/index.aspx"
+)
+TOO_OLD = (
+    "The NVIDIA driver on your system is too old (found version 11040). Please update your GPU driver by downloading"
+    " and installing a new version"
+)
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """A torch that is built for CUDA, on a machine where it does not start."""
+
+    def init() -> None:
+        raise RuntimeError(request.param)
+
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "init", init)
+    monkeypatch.setattr(devices, "accelerators", lambda: ())
+
+
+@pytest.mark.parametrize("broken", [NO_DRIVER], indirect=True)
+def test_without_a_driver_the_cpu_is_meant_and_whoever_asks_for_more_hears_why(broken: None) -> None:
+    assert unused_gpu() == ""
+    assert pick_device("auto").type == "cpu"
+    with pytest.raises(ModelError, match="Found no NVIDIA driver on your system") as refused:
+        pick_device("cuda:0")
+    assert refused.value.sentence.endswith("choose auto or one of cpu.")
+
+
+@pytest.mark.parametrize("broken", [TOO_OLD], indirect=True)
+def test_a_driver_that_is_too_old_is_told_even_if_nobody_asked(broken: None) -> None:
+    assert "too old (found version 11040)" in unused_gpu()
+    assert "update its driver" in unused_gpu()
+    with pytest.raises(ModelError, match="too old"):
+        pick_device("cuda")
+
+
+def test_a_torch_for_the_cpu_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(devices, "accelerators", lambda: ())
+    assert unused_gpu() == ""
+    with pytest.raises(ModelError, match="built without CUDA"):
+        pick_device("cuda:1")
