@@ -13,6 +13,8 @@ _NUMBERED = {
     "generation": "generations",
     "layout": "layouts",
     "configuration": "configurations",
+    "calibration": "calibrations",
+    "number": "calibrations",
 }
 
 
@@ -39,6 +41,7 @@ class Continuation:
             "generations": 1 + max(numbers, default=-1),
             "layouts": 1 + max(trace.layouts, default=-1),
             "configurations": len(trace.configurations),
+            "calibrations": 1 + max(trace.calibrations, default=-1),
         }
         self.replaced = EngineReplaced(
             loaded.at_ns,
@@ -54,9 +57,14 @@ class Continuation:
         changed: dict[str, Any] = {
             each.name: getattr(event, each.name) + self._offsets[_NUMBERED[each.name]]
             for each in fields(event)
-            if each.name in _NUMBERED
+            if each.name in _NUMBERED and _is_number(getattr(event, each.name))
         }
         both = getattr(event, "configurations", None)
         if both is not None:
             changed["configurations"] = tuple(number + self._offsets["configurations"] for number in both)
         return replace(event, **changed) if changed else event
+
+
+def _is_number(value: object) -> bool:
+    """Whether a field refers to something: -1 stands for nothing, and what a calibration found is no number."""
+    return isinstance(value, int) and value >= 0

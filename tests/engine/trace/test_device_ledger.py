@@ -1,13 +1,17 @@
 """The ledger of two clocks, by hand arithmetic: what the device ran, what only the host did, and nothing twice."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.protocol import EngineReplaced, StepEnded
+from engine.protocol import Calibrated, EngineReplaced, EngineState, StateChanged, StepEnded
+from engine.trace.calibration import Calibration
+from engine.trace.continuation import Continuation
 from engine.trace.device_ledger import LATENCY_MOST_NS, NO_TIME, checked, device_gaps, device_spans, phases_ns
-from engine.trace.lanes import Bound, Lanes, Verdict, lanes, verdict
+from engine.trace.lanes import Bound, Lanes, Verdict, lanes, least_ns, verdict, verdict_of
 from engine.trace.ledger import END, Layout
 from engine.trace.phases import PHASE_COUNT, Phase, Role, SpanName, StepKind
 from engine.trace.store import Trace
@@ -181,3 +185,44 @@ def test_a_lost_engine_leaves_a_mark_and_closes_what_was_open() -> None:
     assert trace.configuration == now
     assert trace.alternations[0].ended is not None
     assert trace.steps.layers_ns[0, 0, Role.ATTENTION] == 40_000
+
+
+def test_what_bytes_and_operations_take_is_of_the_calibration_that_the_floor_stands_on() -> None:
+    # 100 GB/s and 1 TFLOP/s: 5 MB take 50 µs, 10 MFLOP take 10 µs
+    found = Calibration("p", "cuda:0", 1, "", 0.0, ((1 << 30, 1e11),), (("bfloat16", 1e12),), 0.0)
+    event = replace(
+        step(HOST, DEVICE), moved_bytes=5_000_000, operations=10_000_000, floor_ns=50_000, calibration=3
+    )
+    trace = trace_of()
+    trace.append(Calibrated(0, 3, found, "measured"))
+    trace.append(event)
+    assert least_ns(trace, 0) == (pytest.approx(50_000), pytest.approx(10_000))
+    both = lanes(trace, 0)
+    assert both is not None
+    assert verdict_of(trace, 0, both).bound is Bound.MEMORY
+    # 80 MFLOP at the precision's own rate, which is half of the fastest: the floor says so
+    trace.append(replace(event, index=1, operations=80_000_000, floor_ns=160_000))
+    assert least_ns(trace, 1) == (pytest.approx(50_000), pytest.approx(160_000))
+    assert verdict_of(trace, 1, both).bound is Bound.COMPUTE
+    trace.append(replace(event, index=2, calibration=-1, floor_ns=0))
+    assert least_ns(trace, 2) == (None, None)
+
+
+def test_another_engine_counts_anew_and_the_trace_goes_on() -> None:
+    trace = trace_of(step(HOST, DEVICE), step(HOST + 200_000, None, 1))
+    found = Calibration("p", "cuda:0", 1, "", 0.0, ((1 << 30, 1e11),), (("bfloat16", 1e12),), 0.0)
+    trace.append(Calibrated(0, 0, found, "measured"))
+    again = Continuation(trace, loaded(), "The device failed.", 0)
+    assert again.replaced.step == 2
+    told = again(Calibrated(0, 0, found, "measured"))
+    assert isinstance(told, Calibrated)
+    assert told.number == 1
+    moved = again(replace(step(HOST, None), calibration=0))
+    assert isinstance(moved, StepEnded)
+    assert (moved.index, moved.generation, moved.layout, moved.configuration) == (2, 1, 1, 1)
+    assert moved.calibration == 1
+    without = again(step(HOST, None))
+    assert isinstance(without, StepEnded)
+    assert without.calibration == -1  # none stays none
+    state = StateChanged(0, EngineState.READY)
+    assert again(state) is state
