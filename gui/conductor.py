@@ -10,12 +10,14 @@ from PySide6.QtCore import QObject, Qt, QTimer, Slot
 from PySide6.QtWidgets import QFileDialog
 
 from engine.protocol import (
+    Calibrated,
     CatalogueListed,
     Configuration,
     EngineEnded,
     EngineState,
     Failed,
     Family,
+    FloorBeaten,
     Generate,
     GenerationEnded,
     GenerationStarted,
@@ -30,6 +32,7 @@ from engine.telemetry.process import Telemetry
 from engine.trace.chrome_trace import write_chrome_trace
 from engine.trace.phases import Role
 from gui.engine_thread import EngineThread
+from gui.floor_texts import beaten_sentence, doubts, measured_sentence
 from gui.frame_meter import FrameMeter
 from gui.instrument_trial import InstrumentTrial, Stage
 from gui.main_window import MainWindow
@@ -124,6 +127,8 @@ class Conductor(QObject):
         changed = window.measurements.refresh()
         if changed:
             window.switchboard.refresh_effects()
+        changed |= window.roofline.refresh() | window.cycle_model.refresh()
+        window.roofline.show_measuring(engine.is_calibrating)
         cost = self.meter.cost()
         window.meter.show_costs(engine.trace, engine.last_observer, cost, self._trial_progress())
         window.meter.show_warnings(self._surroundings.look(cost))
@@ -175,6 +180,8 @@ class Conductor(QObject):
         engine.generation_started.connect(self._generation_started)
         engine.generation_ended.connect(self._generation_ended)
         engine.engine_ended.connect(self._engine_ended)
+        engine.calibrated.connect(self._calibrated)
+        engine.floor_beaten.connect(self._floor_beaten)
         engine.catalogue.connect(self._catalogue)
         engine.looked_up.connect(self._looked_up)
         engine.noted.connect(self._noted)
@@ -355,6 +362,22 @@ class Conductor(QObject):
         self.window.messages.show_message(Kind.ERROR, event.sentence, event.report, again, about="engine")
 
     @Slot(object)
+    def _calibrated(self, event: Calibrated) -> None:
+        """A first measurement that nobody asked for is only shown where calibrations are."""
+        messages = self.window.messages
+        messages.withdraw("calibrate")
+        if event.origin == "measured":
+            messages.withdraw("floor")
+            if not event.reason or self.engine.trace.beaten_floors:
+                kind = Kind.WARNING if doubts(event.calibration) else Kind.INFO
+                messages.show_message(kind, measured_sentence(event), about="calibrate")
+
+    @Slot(object)
+    def _floor_beaten(self, event: FloorBeaten) -> None:
+        action = ("Measure again", self.calibrate)
+        self.window.messages.show_message(Kind.WARNING, beaten_sentence(event), action=action, about="floor")
+
+    @Slot(object)
     def _catalogue(self, listed: CatalogueListed) -> None:
         if self._picker is not None:
             self._picker.show_catalogue(listed)
@@ -392,6 +415,7 @@ class Conductor(QObject):
         window.switchboard.sameness_requested.connect(self.engine.measure_sameness)
         window.progress.cancelled.connect(self._cancel)
         window.kernels.export_requested.connect(self.save_capture)
+        window.roofline.calibrate_requested.connect(self.calibrate)
         window.navigation.follow_changed.connect(window.actions_["follow"].setChecked)
         window.actions_["follow"].setChecked(window.navigation.follow)
 
@@ -417,6 +441,9 @@ class Conductor(QObject):
             "deselect": self.deselect,
             "role": lambda: navigation.set_role(Role((navigation.role + 1) % len(Role))),
             "axis": self._switch_axis,
+            "calibrate": self.calibrate,
+            "roofline": lambda: self.window.show_dock("roofline"),
+            "cycle_model": lambda: self.window.show_dock("cycle_model"),
             "alternate": lambda: self._about_last_change(self.window.switchboard.alternate),
             "instrument": self.measure_instrument,
             "compare": lambda: self._about_last_change(self.window.switchboard.compare),
@@ -539,6 +566,13 @@ class Conductor(QObject):
             self.window.navigation.select(None)
         else:
             self.window.messages.dismiss_latest()
+
+    @Slot()
+    def calibrate(self) -> None:
+        """Measure what this machine achieves."""
+        self.window.messages.withdraw("calibrate")
+        self.engine.calibrate()
+        self.window.roofline.show_measuring(self.engine.is_calibrating)
 
     def _about_last_change(self, do: Callable[[str], None]) -> None:
         """Try something about the setting that was changed last."""

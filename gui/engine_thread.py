@@ -17,6 +17,8 @@ from engine.protocol import (
     DEVICE_LOST,
     NEXT_STEP,
     Alternate,
+    Calibrate,
+    Calibrated,
     CancelLoad,
     CaptureStep,
     CatalogueListed,
@@ -29,6 +31,7 @@ from engine.protocol import (
     EngineState,
     Event,
     Failed,
+    FloorBeaten,
     Generate,
     GenerationEnded,
     GenerationStarted,
@@ -93,6 +96,8 @@ class EngineThread(QObject):
     tokens_counted = Signal(object)  # TokensCounted
     load_cancelled = Signal(object)  # LoadCancelled, of a load that no other one follows
     noticed = Signal(object)  # Noticed
+    calibrated = Signal(object)  # Calibrated
+    floor_beaten = Signal(object)  # FloorBeaten
     noted = Signal(str)  # a sentence about what was done here
 
     def __init__(
@@ -122,6 +127,7 @@ class EngineThread(QObject):
         self._sent: list[Generate] = []  # those of which nothing has been heard
         self._generations: dict[int, Generate] = {}  # by the number that the engine gave them
         self._generate_again = False
+        self._calibrates = False
         self._moved_at_ns: int | None = None
         self._lost: EngineEnded | None = None  # an engine whose device failed, until another goes on
         self._lost_at_step = -1  # where that was last, in the trace
@@ -309,6 +315,16 @@ class EngineThread(QObject):
         """Look into a step of the trace, whose work is done again, or into the next one."""
         self._send(CaptureStep(NEXT_STEP if row is None else row + self.trace.first_index))
 
+    def calibrate(self) -> None:
+        """Measure what this machine achieves; `calibrated` answers, or `failed` with the command "calibrate"."""
+        self._calibrates = self._host is not None
+        self._send(Calibrate())
+
+    @property
+    def is_calibrating(self) -> bool:
+        """Whether a measurement of this machine that was asked for has not been answered yet."""
+        return self._calibrates
+
     def restart(self, place: str | None = None) -> None:
         """End the engine, and start another one there (or where it was), with the same model and settings."""
         place = place or self.place
@@ -390,6 +406,7 @@ class EngineThread(QObject):
             case Failed():
                 if event.command == "load":
                     self._watch.answered()
+                self._calibrates = self._calibrates and event.command != "calibrate"
                 self.failed.emit(event)
             case SettingsChanged():
                 self.settings_changed.emit(event)
@@ -414,6 +431,11 @@ class EngineThread(QObject):
                 self.looked_up.emit(event)
             case TokensCounted():
                 self.tokens_counted.emit(event)
+            case Calibrated():
+                self._calibrates = self._calibrates and event.origin != "measured"
+                self.calibrated.emit(event)
+            case FloorBeaten():
+                self.floor_beaten.emit(event)
             case LoadCancelled():
                 self._watch.answered()
                 if not self._watch.is_under_way:
@@ -501,6 +523,7 @@ class EngineThread(QObject):
         if host is not None:
             host.stop()  # the engine is gone: this only tidies up after it
         self.started = None
+        self._calibrates = False
         if self._watch.is_cancelled:
             self._load = None
         self._watch.forget()
@@ -538,6 +561,7 @@ class EngineThread(QObject):
         """End the host without keeping the window waiting: a process at once, a thread when it can."""
         host, self._host = self._host, None
         self._work = None
+        self._calibrates = False
         self._waiting.clear()
         self._watch.forget()
         if host is None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from PySide6.QtCore import QSize, Qt, Signal
+from PySide6.QtCore import QByteArray, QSize, Qt, Signal
 from PySide6.QtGui import QActionGroup, QCloseEvent, QGuiApplication
 from PySide6.QtWidgets import (
     QApplication,
@@ -12,6 +12,8 @@ from PySide6.QtWidgets import (
     QMenu,
     QSizePolicy,
     QSplitter,
+    QTabBar,
+    QTabWidget,
     QToolBar,
     QVBoxLayout,
     QWidget,
@@ -29,6 +31,7 @@ from gui.charts.telemetry import TelemetryChart
 from gui.charts.token_strip import TokenStrip
 from gui.icons import application_icon, icon
 from gui.navigation import Navigation
+from gui.panels.cycle_model import CycleModelPanel
 from gui.panels.dock_title import DockTitle
 from gui.panels.heading import Heading
 from gui.panels.kernels import KernelsPanel
@@ -37,6 +40,7 @@ from gui.panels.message_bar import MessageBar
 from gui.panels.model import ModelPanel
 from gui.panels.progress_strip import ProgressStrip
 from gui.panels.prompt import PromptPanel
+from gui.panels.roofline import RooflinePanel
 from gui.panels.status import ObserverMeter
 from gui.panels.switchboard import Switchboard
 from gui.panels.text import TextPanel
@@ -44,6 +48,7 @@ from gui.settings_store import THEMES, VERSION, SettingsStore
 from gui.theme import Theme
 
 DEFAULT_SIZE = QSize(1440, 900)
+PLOT_SHARE = 0.42  # of the window's height, for a plot that is looked at by itself
 LEFT, RIGHT, BOTTOM = (
     Qt.DockWidgetArea.LeftDockWidgetArea,
     Qt.DockWidgetArea.RightDockWidgetArea,
@@ -97,9 +102,11 @@ class MainWindow(QMainWindow):
         self.timeline = StepTimeline(navigation)
         self.legend = PhaseLegend(navigation)
         self.telemetry = TelemetryChart(navigation)
+        self.roofline = RooflinePanel(navigation)
+        self.cycle_model = CycleModelPanel(navigation)
         self.charts: Sequence[Chart] = (
             *(self.legend, self.strip, self.latency, self.layer_map),
-            *(self.timeline, self.telemetry),
+            *(self.timeline, self.telemetry, self.roofline.chart, self.cycle_model.chart),
         )
         self.kernels = KernelsPanel(navigation)
         for chart in self.charts[1:]:
@@ -144,10 +151,14 @@ class MainWindow(QMainWindow):
             "timeline": self._dock("Step timeline", self.timeline, BOTTOM),
             "kernels": self._dock("Kernels", self.kernels, BOTTOM),
             "telemetry": self._dock("Telemetry", self.telemetry, BOTTOM),
+            "roofline": self._dock("Roofline", self.roofline, BOTTOM),
+            "cycle_model": self._dock("Cycle model", self.cycle_model, BOTTOM),
         }
         self.splitDockWidget(self.docks["timeline"], self.docks["kernels"], Qt.Orientation.Horizontal)
         self.docks["kernels"].hide()  # until a step is captured
-        self.tabifyDockWidget(self.docks["timeline"], self.docks["telemetry"])
+        self.setTabPosition(BOTTOM, QTabWidget.TabPosition.North)
+        for name in ("telemetry", "roofline", "cycle_model"):
+            self.tabifyDockWidget(self.docks["timeline"], self.docks[name])
         self.docks["timeline"].raise_()
 
     def _dock(self, title: str, widget: QWidget, area: Qt.DockWidgetArea) -> QDockWidget:
@@ -189,11 +200,12 @@ class MainWindow(QMainWindow):
             "&Session": ("pick", "prompt", "find", "", "export", "command", "picture", "", "restart", "quit"),
             "&Run": (
                 *("run", "step", "stop", "generate", "join", "", "capture", "save_capture", ""),
-                *("instrument", "", "clear"),
+                *("instrument", "calibrate", "", "clear"),
             ),
             "&Charts": (
                 *("follow", "show_all", "zoom_in", "zoom_out", "pan_left", "pan_right", ""),
                 *("previous", "next", "slowest", "deselect", "", "role", "axis"),
+                *("", "roofline", "cycle_model"),
             ),
         }
         for title, names in menus.items():
@@ -282,6 +294,7 @@ class MainWindow(QMainWindow):
             self.measurements,
             self.switchboard,
             self.kernels,
+            self.roofline,
         ]
         for part in parts:
             part.set_trace(trace)
@@ -292,10 +305,19 @@ class MainWindow(QMainWindow):
         self.docks["switchboard"].raise_()
         self.switchboard.focus_search()
 
+    def show_dock(self, name: str) -> None:
+        """Bring a panel to the front, with as much room as a plot needs."""
+        dock = self.docks[name]
+        dock.show()
+        dock.raise_()
+        wanted = round(PLOT_SHARE * self.height())
+        if not dock.isFloating() and dock.height() < wanted:
+            self.resizeDocks([dock], [wanted], Qt.Orientation.Vertical)
+
     def reset_layout(self) -> None:
         """Arrange everything as at first."""
         self._store.forget_layout()
-        self.restoreState(self._first_state, VERSION)
+        self._restore_docks(self._first_state)
         for dock in self.docks.values():
             dock.setFloating(False)
             dock.setVisible(dock is not self.docks["kernels"])
@@ -308,6 +330,7 @@ class MainWindow(QMainWindow):
         """Give a captured step room: its lanes, and the table of its kernels beside them."""
         timeline, kernels = self.docks["timeline"], self.docks["kernels"]
         timeline.show()
+        timeline.raise_()
         if not kernels.isVisible():
             kernels.show()
             self.resizeDocks([timeline, kernels], [4, 3], Qt.Orientation.Horizontal)
@@ -332,8 +355,24 @@ class MainWindow(QMainWindow):
         if geometry is None or not self.restoreGeometry(geometry):
             self.resize(self._size_that_fits())
         self.arrange()
-        if layout is not None and self.restoreState(layout, VERSION) and splitter is not None:
+        if layout is not None and self._restore_docks(layout) and splitter is not None:
             self._splitter.restoreState(splitter)
+
+    def _restore_docks(self, state: QByteArray) -> bool:
+        """Arrange docks as they were; whether that could be done.
+
+        Qt makes tabs anew and leaves those of the arrangement before lying over them.
+        """
+        before = self.tab_bars()
+        restored = self.restoreState(state, VERSION)
+        if restored:
+            for bar in before:
+                bar.hide()
+        return restored
+
+    def tab_bars(self) -> list[QTabBar]:
+        """The tabs of docks that share a place, where there are such docks."""
+        return self.findChildren(QTabBar, options=Qt.FindChildOption.FindDirectChildrenOnly)
 
     def _size_that_fits(self) -> QSize:
         screen = QGuiApplication.primaryScreen()

@@ -9,7 +9,7 @@ from PySide6.QtCore import QByteArray, QSettings
 
 from engine.protocol import Prompt, Turn
 
-VERSION = 2  # of the layout of docks: a saved layout of another version is not restored
+VERSION = 3  # of the layout of docks: a saved layout of another version is not restored
 RECENT = 8
 LONGEST_PROMPT = 20_000  # characters; a longer one is not remembered
 OWN = 50  # prompts of the user

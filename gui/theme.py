@@ -22,8 +22,9 @@ class Theme:
     """Every colour of the window, as "#rrggbb".
 
     `surface` is what panels and charts lie on, `raised` what lies on those (buttons, chips, tooltips).
-    `plot` is the ground of the charts, `crosshair` what is drawn over a colour map. `series` colours
-    configurations, in order. `map` names a colour map of gui.charts.colormap.
+    `plot` is the ground of the charts, `crosshair` what is drawn over a colour map. `floor` stands out from all
+    phases by its lightness, with a line of `plot` on either side. `series` colours configurations, in order.
+    `map` names a colour map of gui.charts.colormap.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Theme:
     good: str
     mark: str
     crosshair: str
+    floor: str
     phases: dict[Phase, str]
     series: tuple[str, ...]
     map: str
@@ -74,6 +76,7 @@ DARK = Theme(
     good="#4fd18b",
     mark=palettes.DARK.mark,
     crosshair="#ffffff",
+    floor="#ffffff",
     phases=palettes.DARK.phases,
     series=palettes.DARK.series,
     map="viridis",
@@ -99,6 +102,7 @@ LIGHT = Theme(
     good="#197d49",
     mark=palettes.LIGHT.mark,
     crosshair="#ffffff",
+    floor="#101418",
     phases=palettes.LIGHT.phases,
     series=palettes.LIGHT.series,
     map="viridis",

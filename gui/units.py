@@ -9,6 +9,7 @@ from engine.trace.units import frequency as frequency
 from engine.trace.units import microseconds as microseconds
 from engine.trace.units import milliseconds as milliseconds
 from engine.trace.units import number as number
+from engine.trace.units import per_second as per_second
 from engine.trace.units import power as power
 from engine.trace.units import rate as rate
 from engine.trace.units import ratio as ratio

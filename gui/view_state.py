@@ -108,7 +108,7 @@ class StripColumns:
 
     prefill (c): whether it is of another kind than what is compared: it takes in a prompt, or was captured in depth.
     edges_ns (c, PHASE_COUNT + 1): from 0 over the tops of the phases, in the order of STACK, to the step's
-    wall time.
+    wall time. floor_ns (c): the floor of that same step, 0 where it is not known.
     """
 
     begin: Int64
@@ -116,6 +116,7 @@ class StripColumns:
     step: Int64
     edges_ns: Int64
     prefill: Bool
+    floor_ns: Int64
 
 
 def strip_columns(trace: Trace, size: int, buckets: range) -> StripColumns:
@@ -127,7 +128,8 @@ def strip_columns(trace: Trace, size: int, buckets: range) -> StripColumns:
     edges = np.zeros((len(step), PHASE_COUNT + 1), np.int64)
     np.cumsum(steps.phases_ns[step], axis=1, out=edges[:, 1:])
     prefill = is_preparation(trace, steps.kind[step]) | steps.captured[step]
-    return StripColumns(begin, np.minimum(begin + size, max(count, 1)), step, edges, prefill)
+    ends = np.minimum(begin + size, max(count, 1))
+    return StripColumns(begin, ends, step, edges, prefill, steps.floor_ns[step])
 
 
 # ---------------------------------------------------------------- layer map
@@ -162,6 +164,16 @@ def map_ceiling_ns(trace: Trace, role: Role, rows: slice) -> float:
 # ---------------------------------------------------------------- latency
 
 
+def latency_floor_ns(trace: Trace, rows: Int64 | slice) -> Int64:
+    """The least that the latency of steps (n) could be, 0 where that is not known: a gap holds at least its step.
+
+    Of a model that only reads it is divided by the sequences, as its latency is.
+    """
+    steps = trace.steps
+    floor: Int64 = steps.floor_ns[rows] // steps.batch[rows] if only_reads(trace) else steps.floor_ns[rows]
+    return floor
+
+
 def lengths(trace: Trace, rows: Int64 | slice) -> Int64:
     """What latency grows with (n): the context of a step, or how long its sequences are with their padding."""
     work = work_of(trace, rows)
@@ -173,7 +185,7 @@ class LatencyColumns:
     """Latency of buckets that hold an arrival. begin, end (c): steps. low, high, median, p95 (c): ns.
 
     configuration (c): the number of the configuration of the bucket's last step (see
-    `configuration_numbers`).
+    `configuration_numbers`). floor (c): ns, of that same step; 0 where it is not known.
     """
 
     begin: Int64
@@ -183,6 +195,7 @@ class LatencyColumns:
     median: Float
     p95: Float
     configuration: Int64
+    floor: Int64
 
 
 class ArrivalSeries:
@@ -243,7 +256,7 @@ class ArrivalSeries:
         starts, last = places[:-1][held], places[1:][held] - 1
         if not len(starts):
             nothing, none = np.zeros(0, np.int64), np.zeros(0)
-            return LatencyColumns(nothing, nothing, nothing, nothing, none, none, nothing)
+            return LatencyColumns(nothing, nothing, nothing, nothing, none, none, nothing, nothing)
         values = latency_ns(trace, arrivals[starts[0] : last[-1] + 1])
         begins = starts - starts[0]
         return LatencyColumns(
@@ -254,4 +267,5 @@ class ArrivalSeries:
             self.rolling[last, 0],
             self.rolling[last, 1],
             numbers[trace.steps.configuration[arrivals[last]]],
+            latency_floor_ns(trace, arrivals[last]),
         )

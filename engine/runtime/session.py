@@ -165,6 +165,7 @@ class Session:
 
         with suppress(CalibrationInterrupted):
             self._workbench.floors.calibrate_idle(lambda: self._inbox.has_orders)
+        self._emit(StateChanged(perf_counter_ns(), self._state))  # its progress is over, whatever came of it
 
     def _start(self) -> None:
         self._emit(StateChanged(perf_counter_ns(), EngineState.STARTING))

@@ -100,7 +100,13 @@ class PrefillModel:
 
     def prompt_ns(self, tokens: int) -> float:
         """What it says of a prompt in one piece."""
-        return (self.constant_ns or 0.0) + self.token_ns * tokens + self.pair_ns * attended_pairs(0, tokens)
+        return self.step_ns(tokens, 0)
+
+    def step_ns(self, tokens: int, past: int) -> float:
+        """What it says of a chunk of so many tokens, behind others."""
+        return (
+            (self.constant_ns or 0.0) + self.token_ns * tokens + self.pair_ns * attended_pairs(past, tokens)
+        )
 
 
 def decode_models(trace: Trace, rows: range | None = None) -> list[DecodeModel]:
@@ -110,13 +116,23 @@ def decode_models(trace: Trace, rows: range | None = None) -> list[DecodeModel]:
     """
     steps = trace.steps
     decode = _among(trace, rows) & (steps.kind == KINDS.index(StepKind.DECODE))
-    models = []
-    for configuration in _configurations(trace, decode):
-        mine = np.flatnonzero(decode & (steps.configuration == configuration))
-        batch = np.bincount(steps.batch[mine]).argmax()  # sequences that joined made others
-        model = _decode_model(trace, configuration, mine[steps.batch[mine] == batch])
-        models += [model] if model is not None else []
-    return models
+    found = (decode_model(trace, number, rows) for number in _configurations(trace, decode))
+    return [model for model in found if model is not None]
+
+
+def decode_model(trace: Trace, configuration: int, rows: range | None = None) -> DecodeModel | None:
+    """The model of one configuration; None where it has not enough decode steps at different contexts."""
+    return _decode_model(trace, configuration, decode_rows(trace, configuration, rows))
+
+
+def decode_rows(trace: Trace, configuration: int, rows: range | None = None) -> Int64:
+    """The decode steps that stand for a configuration: those of its usual batch, since sequences that joined made
+    others.
+    """
+    steps = trace.steps
+    which = _among(trace, rows) & (steps.kind == KINDS.index(StepKind.DECODE))
+    mine: Int64 = np.flatnonzero(which & (steps.configuration == configuration))
+    return mine[steps.batch[mine] == np.bincount(steps.batch[mine]).argmax()] if len(mine) else mine
 
 
 def _among(trace: Trace, rows: range | None) -> npt.NDArray[np.bool_]:
@@ -174,29 +190,43 @@ def _term(name: str, context: Int64, spent: Int64, wall: Int64) -> TermFit | Non
 def prefill_models(trace: Trace, rows: range | None = None) -> list[PrefillModel]:
     """The model of each configuration that has enough prefill steps of different lengths, in their order.
 
-    `rows`: of these steps only. Steps with padding, of batches, and of generations that others joined are left out.
+    `rows`: of these steps only.
+    """
+    found = prefill_rows(trace, rows)
+    models = []
+    for configuration in np.unique(trace.steps.configuration[found]).tolist():
+        mine = found[trace.steps.configuration[found] == configuration]
+        model = _prefill_model(trace, configuration, mine)
+        models += [model] if model is not None else []
+    return models
+
+
+def prefill_rows(trace: Trace, rows: range | None = None) -> Int64:
+    """The prefill steps of one sequence: those with padding, of batches, and of generations that others joined are
+    left out.
     """
     steps = trace.steps
     which = _among(trace, rows) & (steps.kind == KINDS.index(StepKind.PREFILL))
     which &= (steps.batch == 1) & (steps.padding_tokens == 0) & (steps.wall_ns > 0)
     joined = sorted({join.event.generation for join in trace.joins})
     which &= ~np.isin(steps.generation, joined)
-    models = []
-    for configuration in _configurations(trace, which):
-        mine = np.flatnonzero(which & (steps.configuration == configuration))
-        model = _prefill_model(trace, configuration, mine)
-        models += [model] if model is not None else []
-    return models
+    found = np.flatnonzero(which)
+    tokens, past = prefill_lengths(trace, found)
+    known: Int64 = found[(past >= 0) & (tokens > 0)]
+    return known
 
 
-def _prefill_model(trace: Trace, configuration: int, rows: Int64) -> PrefillModel | None:
+def prefill_lengths(trace: Trace, rows: Int64) -> tuple[Int64, Int64]:
+    """How many tokens each of some prefill steps (n,) read, and how many had been read before."""
     steps = trace.steps
     tokens = steps.prompt_tokens[rows].astype(np.int64)
     # the step that chose a token counts it in its context
-    past = steps.context_length[rows] - (steps.token_count[rows] > 0) - tokens
-    some = (past >= 0) & (tokens > 0)
-    tokens, past = tokens[some], past[some]
-    wall = steps.wall_ns[rows][some].astype(np.float64)
+    return tokens, steps.context_length[rows] - (steps.token_count[rows] > 0) - tokens
+
+
+def _prefill_model(trace: Trace, configuration: int, rows: Int64) -> PrefillModel | None:
+    tokens, past = prefill_lengths(trace, rows)
+    wall = trace.steps.wall_ns[rows].astype(np.float64)
     if len(wall) < PREFILL_SAMPLES:
         return None
     pairs = np.array(

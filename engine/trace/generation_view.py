@@ -62,7 +62,8 @@ class GenerationView:
     in depth before its first token. step_begin, step_end, token_begin, token_end (g,): its rows in the arrays
     below. wall_ns, held_ns, prompt_tokens, kinds, batch, padding_tokens, drafted, accepted, context_length,
     floor_ns (s,), phases_ns (s, PHASE_COUNT): as in `Steps`.
-    utilization (s,): MBU, NaN where it has no value. tokens_per_step (s,): by how
+    utilization (s,): MBU, NaN where it has no value. intensity (s,): operations for each byte that had to move, NaN
+    where they are not known. tokens_per_step (s,): by how
     many tokens each sequence grew (see `growth`). generation (s,): row of its
     generation here. configuration (s,): the first configuration of the trace with the same settings, so that
     coming back to one is no new one. counted (s,): False for steps under another configuration than the one
@@ -93,6 +94,7 @@ class GenerationView:
     context_length: Int64
     floor_ns: Int64
     utilization: npt.NDArray[np.float64]
+    intensity: npt.NDArray[np.float64]
     phases_ns: Int64
     generation: Int64
     configuration: Int64
@@ -228,6 +230,7 @@ def view_generations(
         context_length=steps.context_length[rows],
         floor_ns=steps.floor_ns[rows],
         utilization=utilization(trace, rows),
+        intensity=intensity(trace, rows),
         phases_ns=steps.phases_ns[rows],
         generation=generation,
         configuration=settings,
@@ -281,6 +284,14 @@ def utilization(trace: Trace, rows: Rows) -> npt.NDArray[np.float64]:
     bandwidth[~known] = np.nan
     share: npt.NDArray[np.float64] = moved * 1e9 / np.maximum(wall, 1) / bandwidth
     return share
+
+
+def intensity(trace: Trace, rows: Rows) -> npt.NDArray[np.float64]:
+    """Arithmetic intensity of some steps (n,): operations for each byte that had to move; NaN where not known."""
+    moved = trace.steps.moved_bytes[rows].astype(np.float64)
+    moved[moved <= 0] = np.nan
+    ratio: npt.NDArray[np.float64] = trace.steps.operations[rows] / moved
+    return ratio
 
 
 def growth(trace: Trace, rows: Rows) -> Int64:

@@ -342,6 +342,17 @@ _ALL = (
         HIGHER,
     ),
     Metric(
+        "intensity",
+        "arithmetic intensity",
+        "intensity",
+        "FLOP/byte",
+        "median of operations that have to be done / bytes that have to move",
+        "prefill, and steps of an encoder that feeds a decoder",
+        "a model whose shape is known, and a step",
+        "",
+        clock="none: it follows from the model's shape and the context",
+    ),
+    Metric(
         "unattributed",
         "unattributed share",
         "unattributed",

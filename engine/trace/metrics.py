@@ -385,6 +385,12 @@ def mbu(view: GenerationView) -> Measured:
     return Measured(METRICS["mbu"], _middle(shares), len(shares))
 
 
+def intensity(view: GenerationView) -> Measured:
+    """Median of the arithmetic intensity over the same steps."""
+    known = view.intensity[_floored(view) & np.isfinite(view.intensity)]
+    return Measured(METRICS["intensity"], _middle(known), len(known))
+
+
 def _floored(view: GenerationView) -> Bool:
     writes: Bool = (view.kinds == DECODE) | (view.kinds == VERIFY)
     return view.counted & (writes | _encodes_only(view))
@@ -503,6 +509,7 @@ _PLAIN: tuple[Callable[[GenerationView], Measured], ...] = (
     padding_share,
     floor_share,
     mbu,
+    intensity,
     unattributed,
     steps,
     tokens,

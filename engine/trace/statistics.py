@@ -167,15 +167,22 @@ def fit_context(context: Samples, wall_ns: Samples) -> ContextFit | None:
     if len(x) < FIT_SAMPLES:
         return None
     order = np.argsort(x, kind="stable")
-    bins = np.array_split(order, min(FIT_BINS, len(x) // 4))
-    bin_x = np.array([np.median(x[b]) for b in bins])
-    bin_y = np.array([np.median(y[b]) for b in bins])
-    first, second = np.triu_indices(len(bins), 1)
+    bins = min(FIT_BINS, len(x) // 4)
+    bin_x, bin_y = _medians_of_bins(x[order], bins), _medians_of_bins(y[order], bins)
+    first, second = np.triu_indices(bins, 1)
     run = bin_x[second] - bin_x[first]
     if not (run > 0).any():
         return None
     slope = float(np.median((bin_y[second] - bin_y[first])[run > 0] / run[run > 0]))
     return ContextFit(float(np.median(bin_y - slope * bin_x)), slope, len(x))
+
+
+def _medians_of_bins(values: Float, bins: int) -> Float:
+    """The median of each of some bins of neighbours (n,), the first of which hold one more where n does not divide."""
+    each, longer = divmod(len(values), bins)
+    split = longer * (each + 1)
+    parts = (values[:split].reshape(longer, each + 1), values[split:].reshape(bins - longer, each))
+    return np.concatenate([np.median(part, axis=1) for part in parts if len(part)])
 
 
 class Verdict(StrEnum):

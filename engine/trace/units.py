@@ -71,6 +71,16 @@ def rate(per_second: float | None, what: str = "tok") -> str:
     return ABSENT if per_second is None or not math.isfinite(per_second) else f"{number(per_second)} {what}/s"
 
 
+def per_second(value: float | None, what: str) -> str:
+    """A rate with an SI prefix: "12.3 GB/s", "48.1 GFLOP/s"."""
+    return ABSENT if value is None or not math.isfinite(value) else f"{_prefixed(value)}{what}/s"
+
+
+def _prefixed(value: float) -> str:
+    text = count(value)
+    return text if text[-1].isalpha() else f"{text} "
+
+
 def share(fraction: float | None) -> str:
     """A fraction of one as a percentage: "12.5 %"; small ones keep a figure: "0.04 %"."""
     if fraction is None or not math.isfinite(fraction):

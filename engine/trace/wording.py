@@ -56,6 +56,8 @@ def formatted(measured: Measured) -> str:
             return units.ABSENT if value is None else f"{units.energy(value)}/tok"
         case "W":
             return units.power(value)
+        case "FLOP/byte":
+            return units.ABSENT if value is None else f"{units.number(value)} FLOP/B"
     return units.ABSENT if value is None else f"{value:,.0f}"
 
 

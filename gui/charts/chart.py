@@ -11,6 +11,7 @@ from gui.copying import copy_menu
 from gui.navigation import Navigation
 from gui.theme import Theme
 from gui.view_texts import ledger_text
+from gui.visibility import is_seen
 
 EMPTY = "Nothing measured yet: press Space to run."
 
@@ -58,7 +59,7 @@ class Chart(QWidget):
         """Bring the picture up to date and ask for a paint where it changed; whether there was anything to
         do.
         """
-        if not self.isVisible() or self.size().isEmpty():
+        if not is_seen(self):
             return False
         changed = self._bring_up_to_date()
         overlay = self._overlay_state()

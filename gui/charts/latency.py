@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QWidget
 from engine.trace.store import Trace
 from gui import theme as themes
 from gui.charts.context_scatter import ContextScatter
-from gui.charts.painting import Int32, draw_text, fill_rects, text_width, translucent
+from gui.charts.painting import Int32, draw_text, fill_floor, fill_rects, text_width, translucent
 from gui.charts.segments import Segments
 from gui.charts.step_plot import HEADER, RIGHT, StepPlot
 from gui.charts.tips import latency_tip
@@ -28,8 +28,8 @@ from gui.view_state import (
 )
 from gui.view_texts import configuration_labels, shared_widths
 
-WRITES = "Inter-token latency of each arrival, with rolling median and 95th percentile."
-READS = "Time a sequence of each step, with rolling median and 95th percentile."
+WRITES = "Inter-token latency of each arrival, with rolling median, 95th percentile, and the floor."
+READS = "Time a sequence of each step, with rolling median, 95th percentile, and the floor."
 SECOND_TOKEN = "The first latency comes with the second token."
 DOTS_FROM = 5  # steps this wide (pixels) are drawn as dots
 CAP = 3
@@ -98,6 +98,10 @@ class LatencyChart(StepPlot):
         if self._by_context:
             self._scatter.fit(self._trace, self._device_plot(), self._ceiling)
 
+    @property
+    def _has_floor(self) -> bool:
+        return bool(self._trace.steps.floor_ns.any())
+
     def _needed_ceiling(self) -> float:
         steps, arrivals = self._trace.steps, self._series.steps
         if not self._by_context:
@@ -109,7 +113,7 @@ class LatencyChart(StepPlot):
     def _frame_state(self) -> tuple[object, ...]:
         if self._by_context:
             return LatencyAxis.CONTEXT, self._ceiling, self._scatter.context_end, len(self._numbers)
-        return LatencyAxis.STEP, len(self._numbers), *super()._frame_state()
+        return LatencyAxis.STEP, len(self._numbers), self._has_floor, *super()._frame_state()
 
     def _empty_sentence(self) -> str:
         if super()._empty_sentence():
@@ -138,7 +142,7 @@ class LatencyChart(StepPlot):
         reads = only_reads(self._trace)
         what = "time a sequence" if reads else "ITL"
         over = "length of the inputs, padding included" if reads else "context length"
-        lines = "thick: median of 64 · thin: p95 of 64"
+        lines = "thick: median of 64 · thin: p95 of 64" + (" · level: floor" if self._has_floor else "")
         words = f"{what} by {over}" if self._by_context else f"{what} · {lines}"
         rest = QRect(x, 0, end - x, HEADER)
         if rest.width() > text_width(words, 11):
@@ -184,9 +188,17 @@ class LatencyChart(StepPlot):
         right = np.maximum(right, left + 1)
         self._draw_arrivals(painter, plot, columns, left, right)
         thin = max(1, round(self.devicePixelRatioF()))
+        self._draw_floor(painter, columns, left, right, 2 * thin)
         self._draw_line_of(painter, columns, columns.p95, left, right, thin)
         self._draw_line_of(painter, columns, columns.median, left, right, 2 * thin)
         painter.restore()
+
+    def _draw_floor(
+        self, painter: QPainter, columns: LatencyColumns, left: Int32, right: Int32, width: int
+    ) -> None:
+        known = (columns.floor > 0) & (columns.floor <= self._ceiling)
+        y = self._y(columns.floor[known])  # type: ignore[arg-type]
+        fill_floor(painter, left[known], right[known], y, width, self._theme)
 
     def _y(self, values: Float) -> Int32:
         plot = self._device_plot()

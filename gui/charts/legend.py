@@ -1,4 +1,4 @@
-"""The legend that all charts share: the phases that occur, each with its one colour."""
+"""The legend that all charts share: the phases that occur, each with its one colour, and the line of the floor."""
 
 import numpy as np
 from PySide6.QtCore import QPoint, QRect, QSize, Qt
@@ -16,6 +16,11 @@ from gui.view_state import is_preparation
 SWATCH, SPACE, ROW = 11, 18, 22
 _PREFILL, _ENCODE = "prefill step (hatched)", "encoder step (hatched)"
 _PREPARES = "a step that takes in the prompt, or a chunk of it: nothing is written yet"
+_FLOOR = "floor"
+_LEAST = (
+    "the least time in which this machine could do the step: its bytes at the bandwidth, or its operations at the rate,"
+    " that were measured here; what of a bar lies above can still be won"
+)
 
 
 class PhaseLegend(Chart):
@@ -48,7 +53,7 @@ class PhaseLegend(Chart):
 
     def _reset(self) -> None:
         self._seen = np.zeros(PHASE_COUNT, np.bool_)
-        self._prefill = False
+        self._prefill = self._floor = False
         self._looked = 0
 
     def _prepare(self) -> None:
@@ -56,16 +61,17 @@ class PhaseLegend(Chart):
         count = len(steps)
         if count == self._looked:
             return
-        before = self._seen.sum(), self._prefill
+        before = self._seen.sum(), self._prefill, self._floor
         self._seen |= steps.phases_ns[self._looked : count].any(axis=0)
         new = steps.kind[self._looked : count]
         self._prefill = self._prefill or bool(is_preparation(self._trace, new).any())
+        self._floor = self._floor or bool(steps.floor_ns[self._looked : count].any())
         self._looked = count
-        if before != (self._seen.sum(), self._prefill):
+        if before != (self._seen.sum(), self._prefill, self._floor):
             self.updateGeometry()
 
     def _frame_state(self) -> tuple[object, ...]:
-        return self._seen.tobytes(), self._prefill
+        return self._seen.tobytes(), self._prefill, self._floor
 
     def _empty_sentence(self) -> str:
         return ""
@@ -74,7 +80,8 @@ class PhaseLegend(Chart):
         entries: list[tuple[Phase | None, str]] = [(p, LABELS[p]) for p in self.phases()]
         model = self._trace.model
         hatched = _ENCODE if model and model.family is Family.ENCODER_DECODER else _PREFILL
-        return [*entries, (None, hatched)] if self._prefill else entries
+        entries += [(None, hatched)] if self._prefill else []
+        return [*entries, (None, _FLOOR)] if self._floor else entries
 
     def _places(self, width: int) -> list[tuple[Phase | None, str, int, int, int]]:
         """Each entry with its x, width and row."""
@@ -92,6 +99,11 @@ class PhaseLegend(Chart):
         for phase, label, x, width, row in self._places(self.width()):
             top = 3 + row * ROW
             swatch = QRect(x, top + (ROW - SWATCH) // 2, SWATCH, SWATCH)
+            area = QRect(x + SWATCH + 6, top, width - SWATCH - 4, ROW)
+            draw_text(painter, area, label, self._theme.muted, font)
+            if label == _FLOOR:
+                painter.fillRect(swatch.adjusted(-2, 4, 2, -5), QColor(self._theme.floor))
+                continue
             painter.fillRect(
                 swatch, QColor(self._theme.phases[phase] if phase is not None else self._theme.faint)
             )
@@ -100,8 +112,6 @@ class PhaseLegend(Chart):
             )
             if style is not None:
                 painter.fillRect(swatch, QBrush(translucent(self._theme.plot, 0.7), style))
-            area = QRect(x + SWATCH + 6, top, width - SWATCH - 4, ROW)
-            draw_text(painter, area, label, self._theme.muted, font)
 
     def _draw_newest(self, painter: QPainter, drawn: int) -> QRect:
         return QRect()
@@ -111,7 +121,9 @@ class PhaseLegend(Chart):
         self._show_tip(event.globalPosition().toPoint(), self._meaning_at(event.position().toPoint()))
 
     def _meaning_at(self, at: QPoint) -> str:
-        for phase, _, x, width, row in self._places(self.width()):
+        for phase, label, x, width, row in self._places(self.width()):
             if x <= at.x() <= x + width and 3 + row * ROW <= at.y() < 3 + (row + 1) * ROW:
+                if label == _FLOOR:
+                    return _LEAST
                 return MEANINGS[phase] if phase is not None else _PREPARES
         return ""

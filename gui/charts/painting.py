@@ -8,9 +8,10 @@ from PySide6.QtCore import QRect, Qt
 from PySide6.QtGui import QBrush, QColor, QFont, QFontMetrics, QPainter
 from shiboken6 import Shiboken
 
-from gui.theme import fonts, number_font, text_font
+from gui.theme import Theme, fonts, number_font, text_font
 
 Int32 = npt.NDArray[np.int32]
+Float = npt.NDArray[np.float64]
 
 
 def fill_rects(
@@ -27,6 +28,19 @@ def fill_rects(
     painter.setBrush(brush)
     first = Shiboken.wrapInstance(rects.ctypes.data, QRect)
     painter.drawRects(first, len(rects))  # type: ignore[call-overload]  # `rects` lives until the call returns
+
+
+def unique_pixels(x: Float, y: Float) -> tuple[Int32, Int32]:
+    """The pixels on which points (n,) lie, each once: many of them are then no darker than one."""
+    keys = np.unique(np.rint(x).astype(np.int64) << 32 | np.rint(y).astype(np.int64) & 0xFFFFFFFF)
+    return (keys >> 32).astype(np.int32), keys.astype(np.int32)  # whose lower half is y
+
+
+def fill_floor(painter: QPainter, left: Int32, right: Int32, y: Int32, width: int, theme: Theme) -> None:
+    """Level lines left ≤ x < right at y (arrays of n pixels) for a floor, set off from whatever they lie on."""
+    top = y - width // 2
+    fill_rects(painter, left, top - 1, right, top + width + 1, QColor(theme.plot))
+    fill_rects(painter, left, top, right, top + width, QColor(theme.floor))
 
 
 def translucent(color: QColor | str, alpha: float) -> QColor:

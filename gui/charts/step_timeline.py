@@ -21,7 +21,7 @@ from gui.charts.device_lane import DeviceLane, LanePlace
 from gui.charts.kernel_lanes import KernelLanes, Place
 from gui.charts.painting import Int32, draw_text, fill_rects, text_width, translucent
 from gui.charts.step_plot import LEFT, RIGHT
-from gui.charts.tips import entry_tip, span_tip
+from gui.charts.tips import entry_tip, parts_tip, span_tip
 from gui.navigation import Navigation
 from gui.view_state import ticks
 from gui.view_texts import (
@@ -414,6 +414,8 @@ class StepTimeline(Chart):
         lane = self.lane_rect()
         if self._device is not None and lane.contains(at) and at.y() >= self._device_place().top:
             return self._device.tip(at, self._device_place())
+        if at.y() < lane.top() and self._step is not None:
+            return parts_tip(self._trace, self._step)
         inside = lane.contains(at) and GROUP_ROW <= at.y() - lane.top() < GROUP_ROW + self._row_height()
         return LABELS[Phase.UNATTRIBUTED] if inside and 0 <= self._ns_at(at.x()) <= self._wall_ns else ""
 

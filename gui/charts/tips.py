@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from html import escape
 
+from engine.protocol import Calibrated
 from engine.trace.kernels import Capture
 from engine.trace.ledger import Span
 from engine.trace.phases import Role
 from engine.trace.store import AnyMark, Trace
 from gui import theme as themes
 from gui import units
+from gui.floor_texts import HEADINGS, calibration_name, floor_sentence, part_label, part_remark, part_rows
+from gui.roofline_view import Place, Roof
 from gui.telemetry_view import sample_sentences
 from gui.theme import Theme
 from gui.view_texts import (
@@ -24,6 +27,70 @@ from gui.view_texts import (
 LONGEST_NAME = 120  # characters: names of kernels can fill a screen
 
 
+def floor_tip(trace: Trace, step: int) -> str:
+    """A step against its floor."""
+    return heading(step_sentence(trace, step)) + escape(floor_sentence(trace, step))
+
+
+def fit_tip(trace: Trace, step: int, off: float) -> str:
+    """A step against the fit of its configuration: `off` is measured / fit − 1, NaN without a fit."""
+    words = "" if off != off else f"{abs(off):.1%} {'above' if off >= 0 else 'below'} the fit"
+    lines = (words, floor_sentence(trace, step))
+    return heading(step_sentence(trace, step)) + "<br>".join(map(escape, filter(None, lines)))
+
+
+def parts_tip(trace: Trace, step: int) -> str:
+    """A step and each of its parts against their floors, with the calibration that they stand on."""
+    rows = part_rows(trace, step)
+    told = trace.calibrations.get(int(trace.steps.calibration[step]))
+    lines = [
+        escape(line) for line in (part_remark(trace, step), calibration_name(told) if told else "") if line
+    ]
+    return f"{heading(step_sentence(trace, step))}{_table(rows)}{'<br>'.join(lines)}" if rows else ""
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    numbers = themes.fonts().numbers
+    head = "".join(
+        f'<td align="{_side(i)}">{escape(name)}&nbsp;&nbsp;</td>' for i, name in enumerate(HEADINGS)
+    )
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f'<td align="{_side(i)}" style="font-family:\'{numbers}\'">{escape(text)}&nbsp;&nbsp;</td>'
+            for i, text in enumerate(row)
+        )
+        + "</tr>"
+        for row in rows
+    )
+    return f"<table cellspacing='0'><tr>{head}</tr>{body}</table>"
+
+
+def _side(column: int) -> str:
+    return "left" if column == 0 else "right"
+
+
+def place_tip(trace: Trace, step: int, place: Place) -> str:
+    """A step or a part of it: what it achieved, of what is possible at its intensity."""
+    name = part_label(place.part) if place.part is not None else step_sentence(trace, step)
+    lines = [f"{units.number(place.intensity)} FLOP/byte, {units.per_second(place.rate, 'FLOP')} achieved"]
+    if place.roof:
+        possible = units.per_second(place.roof, "FLOP")
+        lines.append(f"{units.share(place.rate / place.roof)} of the {possible} that are possible there")
+    told = trace.calibrations.get(int(trace.steps.calibration[step]))
+    lines += [calibration_name(told)] if told else []
+    where = f" of step {step:,}" if place.part is not None else ""
+    return heading(name + where) + "<br>".join(map(escape, lines))
+
+
+def roof_tip(roof: Roof, told: Calibrated) -> str:
+    """A level of memory."""
+    rate = units.per_second(roof.bytes_per_s, "B")
+    of = "beyond all caches" if roof.is_memory else f"of a working set of {units.size(roof.working_set)}"
+    lines = [f"bandwidth {of}", "what the shown step moves comes from here" if roof.in_use else ""]
+    return heading(rate) + "<br>".join(map(escape, filter(None, (*lines, calibration_name(told)))))
+
+
 def step_tip(trace: Trace, step: int, theme: Theme) -> str:
     """A step with its phases, their times and shares."""
     numbers = themes.fonts().numbers
@@ -36,12 +103,15 @@ def step_tip(trace: Trace, step: int, theme: Theme) -> str:
         for e in reversed(ledger(trace, step))
     )
     clock = f'<span style="color:{theme.muted}">{clock_words(trace, step).removeprefix(" · ")}</span>'
-    return f"{heading(step_sentence(trace, step))}<table cellspacing='0'>{rows}</table>{clock}"
+    floor = escape(floor_sentence(trace, step))
+    told = f"{clock}<br>{floor}" if floor else clock
+    return f"{heading(step_sentence(trace, step))}<table cellspacing='0'>{rows}</table>{told}"
 
 
 def latency_tip(trace: Trace, step: int) -> str:
     """A step and its latency."""
-    return heading(step_sentence(trace, step)) + escape(latency_sentence(trace, step))
+    lines = (latency_sentence(trace, step), floor_sentence(trace, step))
+    return heading(step_sentence(trace, step)) + "<br>".join(map(escape, filter(None, lines)))
 
 
 def cell_tip(trace: Trace, step: int, layer: int, role: Role, theme: Theme) -> str:

@@ -1,5 +1,5 @@
-"""The token strip: one stacked bar a step, a fixed colour a phase, prefill hatched, marks as lines with
-their text.
+"""The token strip: one stacked bar a step, a fixed colour a phase, prefill hatched, the floor as a line across the
+bars, marks as lines with their text.
 """
 
 import numpy as np
@@ -7,7 +7,7 @@ from PySide6.QtCore import QPoint, QRect, Qt
 from PySide6.QtGui import QBrush, QColor, QPainter
 
 from engine.trace.phases import Phase
-from gui.charts.painting import Int32, fill_rects, translucent
+from gui.charts.painting import Int32, fill_floor, fill_rects, translucent
 from gui.charts.step_plot import StepPlot
 from gui.charts.tips import step_tip
 from gui.view_state import HEADROOM, STACK, StripColumns, strip_columns, usual_step_ns, visible_slice
@@ -22,7 +22,9 @@ class TokenStrip(StepPlot):
     header = 4
     mark_rows = 2
     accessible_name = "Token strip"
-    accessible_description = "One stacked bar a step: how its wall time divides into phases."
+    accessible_description = (
+        "One stacked bar a step: how its wall time divides into phases; a line across it is its floor."
+    )
 
     def _needed_ceiling(self) -> float:
         rows = visible_slice(self.device_scale(), len(self._trace.steps))
@@ -36,11 +38,21 @@ class TokenStrip(StepPlot):
         painter.save()
         self._to_device(painter)
         painter.setClipRect(plot)
-        left, right = scale.x(columns.begin), scale.x(columns.end)
-        if scale.bucket * scale.pixels_per_step >= GAP_FROM:
-            right = right - 1
+        left, end = scale.x(columns.begin), scale.x(columns.end)
+        right = end - 1 if scale.bucket * scale.pixels_per_step >= GAP_FROM else end
         self._draw_stacks(painter, plot, columns, left, right)
+        self._draw_floor(painter, plot, columns, left, end)
         painter.restore()
+
+    def _draw_floor(
+        self, painter: QPainter, plot: QRect, columns: StripColumns, left: Int32, right: Int32
+    ) -> None:
+        """A level over each column, where it is known and on the axis: side by side they are a step line."""
+        known = (columns.floor_ns > 0) & (columns.floor_ns <= self._ceiling)
+        heights = np.round(columns.floor_ns[known] / self._ceiling * plot.height())
+        y = (plot.bottom() + 1 - heights).astype(np.int32)
+        width = max(2, round(2 * self.devicePixelRatioF()))
+        fill_floor(painter, left[known], right[known], y, width, self._theme)
 
     def _draw_stacks(
         self, painter: QPainter, plot: QRect, columns: StripColumns, left: Int32, right: Int32

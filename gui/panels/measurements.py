@@ -14,6 +14,7 @@ from engine.trace.store import GenerationRecord, Trace
 from engine.trace.wording import formatted as formatted
 from gui import units
 from gui.copying import Copies, offer_copies, table
+from gui.floor_texts import ON_A_CALIBRATION, calibration_name, calibrations_of
 from gui.panels.widgets import Segments, label, set_text
 from gui.theme import Theme
 
@@ -29,9 +30,11 @@ ROWS = {
     Family.ENCODER_DECODER: (*_LATENCIES, "encode_time", "tokens", "context_length"),
     Family.ENCODER: ("sequence_p95", "sequence_p99", "input_throughput", "sequences", "steps", "held"),
 }
+#: Shown where it is known what steps had to move and to compute.
+FLOOR_ROWS = ("floor_share", "mbu", "intensity")
 #: Shown where the machine has an energy counter.
 ENERGY = ("energy_per_token", "mean_power")
-MOST_ROWS = max(map(len, ROWS.values())) + len(ENERGY)
+MOST_ROWS = max(map(len, ROWS.values())) + len(FLOOR_ROWS) + len(ENERGY)
 SHARES = (
     ("forward_share", "forward", Phase.MLP),
     ("attention_share", "attention", Phase.ATTENTION),
@@ -119,9 +122,10 @@ class MeasurementsPanel(QWidget):
         for key, headline in zip(HEADLINES[family], self._headlines, strict=True):
             headline.setProperty("metric", key)
             headline.show_value(NAMES[key], *_headline(self.measured[key]), explain(self.measured[key]))
+        floors = FLOOR_ROWS if self._trace.steps.moved_bytes.any() else ()
         counted = ENERGY if energy_counters(self._trace) else ()
         energy = (key for key in counted if family in METRICS[key].families)
-        for key, cell in zip_longest((*ROWS[family], *energy), self._cells):
+        for key, cell in zip_longest((*ROWS[family], *floors, *energy), self._cells):
             self._show_cell(cell, key)
         for (key, _, _), cell in zip(SHARES, self._shares, strict=True):
             self._show_cell(cell, key)
@@ -157,10 +161,16 @@ class MeasurementsPanel(QWidget):
         set_text(name, NAMES[key])
         set_text(value, text)
         value.setAccessibleName(NAMES[key])
-        tip = explain(measured)
+        tip = "\n".join((explain(measured), *self._stands_on(key)))
         for part in cell:
             if part.toolTip() != tip:
                 part.setToolTip(tip)
+
+    def _stands_on(self, key: str) -> list[str]:
+        """The calibrations behind a number, a line each."""
+        if key not in ON_A_CALIBRATION:
+            return []
+        return [calibration_name(told) for told in calibrations_of(self._trace, self._generations())]
 
     def _make_rows(self) -> QGridLayout:
         grid = QGridLayout()
@@ -222,6 +232,9 @@ NAMES = {key: name for key, name, _ in SHARES} | {
     "context_length": "context",
     "energy_per_token": "energy",
     "mean_power": "power",
+    "floor_share": "of the floor",
+    "mbu": "MBU",
+    "intensity": "intensity",
 }
 
 

@@ -39,9 +39,11 @@ class Scene:
 
     def __init__(self, app: QApplication, steps: int, frames: int) -> None:
         self._app = app
-        shape = synthetic.Shape(layers=32, generation_steps=6000, mark_every=max(100, steps // 8))
+        shape = synthetic.Shape(
+            layers=32, generation_steps=6000, mark_every=max(100, steps // 8), floors=True
+        )
         self._events = synthetic.events(steps + frames * STEPS_PER_FRAME + 100, shape)
-        self.trace = Trace(synthetic.loaded(32))
+        self.trace = Trace(synthetic.loaded(32, floors=True))
         self.navigation = Navigation()
         self.charts: list[Chart] = [
             kind(self.navigation) for kind in (PhaseLegend, TokenStrip, LatencyChart, LayerMap, StepTimeline)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from engine.protocol import (
+    Calibrated,
     Configuration,
     Event,
     GenerationStarted,
@@ -18,9 +19,12 @@ from engine.protocol import (
     StepEnded,
     Token,
 )
+from engine.trace.calibration import Calibration
 from engine.trace.device_ledger import NO_TIME
+from engine.trace.floor import Costs, Fed
 from engine.trace.ledger import END, Layout
 from engine.trace.phases import HOST_PHASES, Phase, SpanName, StepKind
+from engine.trace.shapes import AttentionShape, LayerShape, MlpShape, ModelShape, Weights
 from engine.trace.store import Trace
 
 WORDS = [
@@ -52,7 +56,9 @@ BASE: Configuration = (("attention", "eager"), ("cache", "dynamic"), ("precision
 
 @dataclass(frozen=True)
 class Shape:
-    """What to invent: layers of a model, steps of a generation, prefill chunks at its begin, how often marks come."""
+    """What to invent: layers of a model, steps of a generation, prefill chunks at its begin, how often marks come;
+    with `floors` also a calibration, and what each step had to move and to compute.
+    """
 
     layers: int = 24
     generation_steps: int = 5_000
@@ -60,14 +66,43 @@ class Shape:
     mark_every: int = 0
     spike_every: int = 97
     seed: int = 7
+    floors: bool = False
 
 
-def loaded(layers: int) -> ModelLoaded:
+CALIBRATION = Calibration(
+    processor="a processor",
+    device="cpu",
+    threads=1,
+    mode="",
+    at_s=1_764_100_000.0,
+    rungs=((2**20, 40e9), (2**24, 20e9), (2**29, 10e9)),
+    rates=(("bfloat16", 100e9), ("float32", 200e9)),
+    spread=0.012,
+    cache_bytes=2**25,
+    took_ns=1_900_000_000,
+)
+
+
+def model_shape(layers: int) -> ModelShape:
+    """What a model in float32 reads and multiplies whose attention takes less than its MLP."""
+    layer = LayerShape(
+        attention=AttentionShape(_weights(300_000), pair_products=1536, token_bytes=1024),
+        mlp=MlpShape(_weights(600_000)),
+        rest=Weights(6144, 0),
+    )
+    return ModelShape(((layers, layer),), head=_weights(5_000_000), embedded_bytes=3072)
+
+
+def _weights(nbytes: int) -> Weights:
+    return Weights(nbytes, nbytes // 4)
+
+
+def loaded(layers: int, floors: bool = False) -> ModelLoaded:
     """A model of some layers, ready."""
     names = tuple(f"model.layers.{i}" for i in range(layers))
     facts = ModelFacts(
         "synthetic", "LlamaForCausalLM", 124_000_000, 248_000_000, "bfloat16", "cpu", names, 768, 32_000, 131_072,
-        True, "bytes", 1_000_000,
+        True, "bytes", 1_000_000, shape=model_shape(layers) if floors else None,
     )  # fmt: skip
     return ModelLoaded(0, facts, (), 0, BASE)
 
@@ -119,6 +154,9 @@ def events(steps: int, shape: Shape | None = None) -> Iterator[Event]:
     attention = np.array([plan.codes[i - 1] > 0 and plan.names[plan.codes[i - 1] - 1].phase is Phase.ATTENTION
                           for i in range(1, len(gaps))], bool)  # fmt: skip
     yield plan
+    costs = Costs(model_shape(shape.layers))
+    if shape.floors:
+        yield Calibrated(1_000, 0, CALIBRATION, "remembered")
     now, configuration, effective, context = 1_000_000_000, 0, BASE, 0
     speed = 1.0
     for index in range(steps):
@@ -127,11 +165,11 @@ def events(steps: int, shape: Shape | None = None) -> Iterator[Event]:
             context = 0
             yield GenerationStarted(index // shape.generation_steps, now, 50_000, "a prompt", (1, 2, 3), 4096)
         if shape.mark_every and index and index % shape.mark_every == 0:
-            kind = ATTENTION_KINDS[(index // shape.mark_every) % len(ATTENTION_KINDS)]
-            speed = {"eager": 1.0, "sdpa": 0.6, "flex": 0.8}[kind]
-            effective = (("attention", kind), *BASE[1:])
+            kernel = ATTENTION_KINDS[(index // shape.mark_every) % len(ATTENTION_KINDS)]
+            speed = {"eager": 1.0, "sdpa": 0.6, "flex": 0.8}[kernel]
+            effective = (("attention", kernel), *BASE[1:])
             configuration += 1
-            change = SettingChange("attention", kind, kind)
+            change = SettingChange("attention", kernel, kernel)
             yield SettingsChanged(now, index, (change,), 120_000, configuration, effective)
         prefill = place < shape.chunks
         row = gaps * random.normal(1.0, 0.03, len(gaps)).clip(0.8, 1.3)
@@ -148,9 +186,14 @@ def events(steps: int, shape: Shape | None = None) -> Iterator[Event]:
             else (Token(index % 997, WORDS[index % len(WORDS)] + " ", int(stamps[-2])),)
         )
         context += 256 if prefill else 1
+        kind = StepKind.PREFILL if prefill else StepKind.DECODE
+        past = context - len(tokens) - (256 if prefill else 1)
+        fed = Fed(kind, positions=256 if prefill else 1, past=past)
+        told = (*costs.told(fed, CALIBRATION), 0) if shape.floors else (0, 0, 0, -1)
         yield StepEnded(
-            index, index // shape.generation_steps, StepKind.PREFILL if prefill else StepKind.DECODE, configuration, 1,
+            index, index // shape.generation_steps, kind, configuration, 1,
             stamps.tobytes(), 0, context, context * 1024, tokens, 256 if prefill else 0,
+            moved_bytes=told[0], operations=told[1], floor_ns=told[2], calibration=told[3],
         )  # fmt: skip
 
 
@@ -186,7 +229,7 @@ def on_device(steps: int, launch_bound: bool = False, layers: int = 4) -> Trace:
 def trace(steps: int, shape: Shape | None = None) -> Trace:
     """A trace of `steps` invented steps."""
     shape = shape or Shape()
-    made = Trace(loaded(shape.layers))
+    made = Trace(loaded(shape.layers, shape.floors))
     made.extend(list(events(steps, shape)))
     return made
 

@@ -15,6 +15,8 @@ from pytestqt.qtbot import QtBot
 from engine.protocol import (
     Alternate,
     AlternationStarted,
+    Calibrate,
+    Calibrated,
     CancelLoad,
     CaptureStep,
     CatalogueEntry,
@@ -24,6 +26,7 @@ from engine.protocol import (
     EngineEnded,
     EngineState,
     Failed,
+    FloorBeaten,
     Generate,
     GenerationEnded,
     GenerationStarted,
@@ -59,10 +62,12 @@ from engine.trace.phases import StepKind
 from gui.actions import ACTIONS
 from gui.conductor import Conductor
 from gui.panels.model_picker import ModelPicker
+from gui.panels.roofline import MEASURING
 from gui.panels.training_probe import TrainingProbe
 from gui.settings_store import SettingsStore
 from gui.shortcuts import ShortcutSheet
 from gui.view_texts import mark_sentences
+from gui.visibility import is_seen
 from tests.engine.trace.building import APART, MS, T0, joined, started, step
 from tests.gui import synthetic
 from tests.gui.building import Hosts, ScriptedHost, build
@@ -857,3 +862,144 @@ def test_a_menu_over_a_step_is_about_it(conductor: Conductor, host: ScriptedHost
     next(action for action in menu.actions() if "Capture" in action.text()).trigger()
     assert host.sent[-1] == CaptureStep(chosen)
     menu.close()
+
+
+# ---------------------------------------------------------------- floors and calibrations
+
+
+def told(number: int, origin: str = "measured", reason: str = "", spread: float = 0.01) -> Calibrated:
+    return Calibrated(0, number, replace(synthetic.CALIBRATION, spread=spread), origin, reason)
+
+
+def sentences(conductor: Conductor) -> list[str]:
+    return [message.sentence for message in conductor.window.messages.messages()]
+
+
+def test_this_machine_is_measured_on_request(conductor: Conductor, host: ScriptedHost, qtbot: QtBot) -> None:
+    ready(conductor, host)
+    qtbot.keyClick(conductor.window, Qt.Key.Key_M, Qt.KeyboardModifier.ControlModifier)
+    assert host.sent[-1] == Calibrate()
+    conductor.window.show_dock("roofline")
+    panel = conductor.window.roofline
+    assert panel.measure.text() == MEASURING
+    assert not panel.measure.isEnabled()
+    begun = Progress(perf_counter_ns() - 10**9, "calibrating this machine", None)
+    say(conductor, host, begun)
+    conductor.show_numbers()
+    assert conductor.window.progress.isVisible()
+    say(conductor, host, told(0))
+    conductor.show_numbers()
+    assert not conductor.window.progress.isVisible()
+    assert panel.measure.text() == "Measure again"
+    assert "memory 10.0 GB/s" in sentences(conductor)[0]
+    panel.measure.click()
+    assert host.sent[-1] == Calibrate()
+    assert conductor.engine.is_calibrating
+
+
+def test_a_refused_measurement_says_why_and_can_be_asked_for_again(
+    conductor: Conductor, host: ScriptedHost
+) -> None:
+    ready(conductor, host)
+    conductor.calibrate()
+    say(
+        conductor,
+        host,
+        Failed(0, "A generation would disturb the calibration: stop it first.", "", "calibrate"),
+    )
+    assert sentences(conductor) == ["A generation would disturb the calibration: stop it first."]
+    assert not conductor.engine.is_calibrating
+    conductor.calibrate()
+    assert sentences(conductor) == []
+    say(conductor, host, told(0, spread=0.2))
+    assert "20.0 % apart" in sentences(conductor)[0]
+
+
+def test_what_is_remembered_or_measured_while_idle_is_not_announced(
+    conductor: Conductor, host: ScriptedHost
+) -> None:
+    ready(conductor, host)
+    say(conductor, host, told(0, "remembered"), told(1, reason="nothing was known of this machine"))
+    assert sentences(conductor) == []
+
+
+def test_a_measurement_that_was_asked_for_is_not_answered_by_a_remembered_one(
+    conductor: Conductor, host: ScriptedHost
+) -> None:
+    ready(conductor, host)
+    conductor.calibrate()
+    say(conductor, host, told(0, "remembered"))
+    assert conductor.engine.is_calibrating
+    host.events.append(EngineEnded(0, "The engine ended unexpectedly."))
+    conductor.frame()
+    assert not conductor.engine.is_calibrating
+
+
+def test_a_beaten_floor_is_never_hidden(conductor: Conductor, host: ScriptedHost) -> None:
+    ready(conductor, host)
+    say(conductor, host, told(0, "remembered"), FloorBeaten(0, 30, 300_000, 420_000))
+    (message,) = conductor.window.messages.messages()
+    assert message.sentence.startswith("Step 30 took 300 µs, less than its floor of 420 µs")
+    message.action_button.click()
+    assert host.sent[-1] == Calibrate()
+    say(conductor, host, FloorBeaten(0, 31, 300_000, 420_000))
+    say(conductor, host, told(1, reason="a step had beaten its floor"))
+    assert len(sentences(conductor)) == 1
+    assert "measured again, since a step had beaten its floor" in sentences(conductor)[0]
+
+
+def test_plots_come_to_the_front_with_a_key_and_room(
+    conductor: Conductor, host: ScriptedHost, qtbot: QtBot
+) -> None:
+    ready(conductor, host)
+    window = conductor.window
+    assert is_seen(window.timeline)
+    assert not is_seen(window.roofline)
+    for key, chart in ((Qt.Key.Key_G, window.roofline.chart), (Qt.Key.Key_Y, window.cycle_model.chart)):
+        qtbot.keyClick(window, key)
+        qtbot.waitUntil(lambda shown=chart: shown.height() > 200)  # type: ignore[misc]
+        assert is_seen(chart)
+        assert not is_seen(window.timeline)
+    window.actions_["reset_layout"].trigger()
+    qtbot.waitUntil(lambda: is_seen(window.timeline))
+    assert not is_seen(window.cycle_model)
+    assert [bar.isVisible() for bar in window.tab_bars()].count(True) == 1, "no tabs of another arrangement"
+
+
+def test_what_lies_behind_a_tab_is_not_drawn(conductor: Conductor, host: ScriptedHost, qtbot: QtBot) -> None:
+    ready(conductor, host)
+    chart = conductor.window.cycle_model.chart
+    qtbot.waitUntil(lambda: not is_seen(chart))
+    assert not chart.refresh()
+    assert chart.view.series == ()
+    conductor.window.show_dock("cycle_model")
+    qtbot.waitUntil(lambda: len(chart.view.series) == 1)
+
+
+def test_a_restored_layout_has_one_row_of_tabs(qapp: QApplication, hosts: Hosts, tmp_path: Path) -> None:
+    store = SettingsStore.of_file(tmp_path / "a.ini")
+    for _ in range(2):
+        made = build(hosts("process"), hosts, store)
+        made.window.show()
+        qapp.processEvents()
+        assert [bar.isVisible() for bar in made.window.tab_bars()].count(True) == 1
+        assert is_seen(made.window.timeline)
+        made.window.close()
+        made.window.deleteLater()
+        settle(qapp)
+
+
+def test_the_numbers_of_the_floor_say_which_calibration_they_stand_on(
+    conductor: Conductor, host: ScriptedHost
+) -> None:
+    shape = synthetic.Shape(layers=4, floors=True)
+    say(conductor, host, ModelLoaded(0, synthetic.loaded(4, floors=True).model, (), 0, synthetic.BASE))
+    say(conductor, host, *synthetic.events(60, shape))
+    conductor.show_numbers()
+    panel = conductor.window.measurements
+    cells = {name.text(): value for name, value in panel._cells if not name.isHidden()}
+    assert cells["of the floor"].text().endswith(" %")
+    assert "calibration 0: cpu, 1 thread, measured 2025-11-2" in cells["MBU"].toolTip()
+    assert "floor_s / wall_s" in cells["of the floor"].toolTip()
+    assert cells["intensity"].text().endswith(" FLOP/B")
+    assert "calibration 0" not in cells["intensity"].toolTip()

@@ -77,3 +77,11 @@ def test_each_step_is_held_against_its_own_calibration() -> None:
     later = replace(floored(10, 2, 1), calibration=1)
     _, mbu = measured(trace_of(MACHINE, second, started(), floored(10, 2, 1), later))
     assert mbu.value == pytest.approx((0.1 + 0.05) / 2)
+
+
+def test_intensity_needs_no_calibration() -> None:
+    steps = [replace(step([T0]), moved_bytes=1_000_000, operations=n * 500_000) for n in (1, 2, 4)]
+    prefill = replace(step([T0], kind=StepKind.PREFILL), moved_bytes=1_000_000, operations=10**9)
+    found = summary(trace_of(started(), prefill, *steps, step([T0])))["intensity"]
+    assert (found.value, found.count) == (pytest.approx(1.0), 3)
+    assert summary(trace_of(started(), step([T0])))["intensity"].value is None

@@ -16,17 +16,20 @@ from gui import theme as themes
 from gui.charts import chart as chart_module
 from gui.charts import colormap
 from gui.charts.chart import Chart
+from gui.charts.cycle_model import CycleModelChart
 from gui.charts.latency import LatencyChart
 from gui.charts.layer_map import LayerMap
 from gui.charts.legend import PhaseLegend
+from gui.charts.roofline import RooflineChart
 from gui.charts.step_plot import StepPlot
 from gui.charts.step_timeline import StepTimeline
 from gui.charts.token_strip import TokenStrip
 from gui.navigation import LatencyAxis, Navigation
+from gui.view_state import strip_columns
 from tests.gui import readers, synthetic
 
 STEP_PLOTS: list[type[StepPlot]] = [TokenStrip, LatencyChart, LayerMap]
-ALL: list[type[Chart]] = [*STEP_PLOTS, StepTimeline, PhaseLegend]
+ALL: list[type[Chart]] = [*STEP_PLOTS, StepTimeline, PhaseLegend, RooflineChart, CycleModelChart]
 Make = Callable[..., Chart]
 
 
@@ -320,6 +323,103 @@ def test_marks_tell_what_changed_on_hover(make: Make, navigation: Navigation) ->
     assert chart._mark_tip(QPoint(x - 30, chart.plot_rect().center().y())) == ""
     line = pixels(chart)[10, :]
     assert len(set(line[x : x + 80].tolist())) > 3  # its text
+
+
+# ---------------------------------------------------------------- the floor
+
+FLOORED = synthetic.Shape(layers=8, floors=True)
+FLOOR = QColor(themes.DARK.floor).rgb()
+
+
+def test_the_floor_is_a_line_across_the_bar_at_its_height(make: Make, navigation: Navigation) -> None:
+    trace = synthetic.trace(60, FLOORED)
+    chart = make(TokenStrip, trace)
+    assert isinstance(chart, TokenStrip)
+    chart.refresh()
+    plot, x = chart.plot_rect(), center_of(chart, 30).x()
+    column = pixels(chart)[plot.top() : plot.bottom() + 1, x]
+    rows = np.flatnonzero(column == FLOOR)
+    wanted = plot.height() - int(trace.steps.floor_ns[30]) / chart._ceiling * plot.height()
+    assert len(rows) == 2
+    assert rows.mean() == pytest.approx(wanted, abs=1.5)
+    assert column[rows[0] - 1] == column[rows[1] + 1] == QColor(themes.DARK.plot).rgb(), "it is set off"
+
+
+@pytest.mark.parametrize("kind", [TokenStrip, LatencyChart])
+@pytest.mark.parametrize("theme", [themes.DARK, themes.LIGHT], ids=lambda t: t.name)
+def test_pooled_columns_and_moved_views_show_the_floor_too(
+    make: Make, kind: type[StepPlot], theme: themes.Theme, navigation: Navigation
+) -> None:
+    trace = synthetic.trace(6000, synthetic.Shape(layers=8, floors=True, spike_every=0))
+    chart = make(kind, trace)
+    assert isinstance(chart, StepPlot)
+    chart.set_theme(theme)
+    for first, last in ((0, 6000), (3000, 3100), (20.5, 90.5)):
+        navigation.show_range(first, last)
+        chart.refresh()
+        plot = chart.plot_rect()
+        seen = pixels(chart)[plot.top() : plot.bottom() + 1, plot.left() + 5 : plot.right() - 5]
+        columns = (seen == QColor(theme.floor).rgb()).any(axis=0)
+        assert columns.mean() > 0.9
+
+
+def test_a_pooled_column_shows_the_floor_of_the_step_that_it_shows() -> None:
+    trace = synthetic.trace(64, FLOORED)
+    columns = strip_columns(trace, 8, range(8))
+    assert columns.floor_ns.tolist() == trace.steps.floor_ns[columns.step].tolist()
+
+
+@pytest.mark.parametrize("kind", [TokenStrip, LatencyChart])
+def test_without_a_floor_there_is_no_line(make: Make, kind: type[StepPlot], navigation: Navigation) -> None:
+    chart = make(kind, synthetic.trace(60, synthetic.Shape(layers=8, spike_every=0)))
+    assert isinstance(chart, StepPlot)
+    chart.refresh()
+    plot = chart.plot_rect()
+    assert not (pixels(chart)[plot.top() + 4 : plot.bottom() + 1, plot.left() :] == FLOOR).any()
+
+
+def test_the_floor_grows_with_the_picture(make: Make, navigation: Navigation) -> None:
+    events = list(synthetic.events(70, synthetic.Shape(layers=3, floors=True)))
+    trace = Trace(synthetic.loaded(3, floors=True))
+    strip = make(TokenStrip, trace)
+    navigation.show_range(0, 64)
+    for event in events:
+        trace.append(event)
+        navigation.count = len(trace.steps)
+        strip.refresh()
+    grown = pixels(strip)
+    strip.set_theme(themes.DARK)
+    strip.refresh()
+    assert np.array_equal(grown, pixels(strip))
+
+
+def test_the_legend_names_the_floor_and_says_what_it_is(make: Make, tips: Tips) -> None:
+    chart = make(PhaseLegend, synthetic.trace(20, FLOORED))
+    assert isinstance(chart, PhaseLegend)
+    chart.refresh()
+    assert chart._entries()[-1] == (None, "floor")
+    _, _, x, _, row = chart._places(chart.width())[-1]
+    mouse(chart, QEvent.Type.MouseMove, QPoint(x + 4, 10 + 22 * row))
+    assert "least time" in tips.shown
+    assert (pixels(chart) == FLOOR).any()
+    plain = make(PhaseLegend, synthetic.trace(20, synthetic.Shape(layers=2)))
+    assert isinstance(plain, PhaseLegend)
+    plain.refresh()
+    assert (None, "floor") not in plain._entries()
+
+
+def test_tips_tell_the_floor(make: Make, tips: Tips, navigation: Navigation) -> None:
+    trace = synthetic.trace(60, FLOORED)
+    strip, latency, timeline = (make(kind, trace) for kind in (TokenStrip, LatencyChart, StepTimeline))
+    for chart in (strip, latency):
+        assert isinstance(chart, StepPlot)
+        chart.refresh()
+        mouse(chart, QEvent.Type.MouseMove, center_of(chart, 30))
+        assert "of the step · MBU" in tips.shown
+    timeline.refresh()
+    mouse(timeline, QEvent.Type.MouseMove, QPoint(200, 10))
+    for word in ("attention", "head", "FLOP/byte", "calibration 0: cpu, 1 thread"):
+        assert word in tips.shown
 
 
 # ---------------------------------------------------------------- latency

@@ -1,0 +1,148 @@
+"""What each part of a live model's step had to do is found again from the trace, under every kind of setting."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter_ns
+
+import pytest
+
+from engine.protocol import Configuration, Join, ProbeTraining, Prompt, StepEnded
+from engine.trace.floor import Part
+from engine.trace.parts import parts_of
+from engine.trace.phases import Phase, StepKind
+from engine.trace.store import Trace
+from tests.engine.runtime import small_seq2seq
+from tests.engine.runtime.live_models import Bench, family_checkpoint, save_checkpoint, torch_kept
+from tests.engine.runtime.small_encoders import encoder_checkpoint
+from tests.engine.trace.test_floor import calibration
+
+
+@pytest.fixture(autouse=True)
+def torch_as_before() -> Iterator[None]:
+    yield from torch_kept()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return family_checkpoint("llama", tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture
+def bench(checkpoint: Path) -> Iterator[Bench]:
+    made = Bench(checkpoint)
+    yield made
+    made.close()
+
+
+def hold(trace: Trace) -> None:
+    """Every step's parts are known, and add up to what its event told."""
+    steps = trace.steps
+    for step in range(len(steps)):
+        parts = parts_of(trace, step)
+        assert parts, f"step {step} ({trace.kind(step)}) cannot be told"
+        assert int(sum(part.work.nbytes for part in parts)) == steps.moved_bytes[step]
+        assert int(sum(part.work.operations for part in parts)) == steps.operations[step]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        (),
+        (("prefill_chunk", 16),),
+        (("kv_cache", "static"),),
+        (("kv_cache", "none"),),
+        (("kv_cache", "sliding"), ("kv_window", 16)),
+        (("kv_cache", "quantized"),),
+        (("precision", "bfloat16"),),
+        (("quantization", "int8"),),
+        (("read_back", "pipelined"),),
+        (("speculation", "prompt_lookup"),),
+        (("batch", 3),),
+        (("beams", 3),),
+    ],
+    ids=str,
+)
+def test_parts_add_up_to_what_was_told(bench: Bench, settings: Configuration) -> None:
+    bench.workbench.change(settings)
+    bench.generate(tokens=8)
+    hold(bench.trace)
+
+
+def test_a_change_in_mid_generation_is_followed(bench: Bench) -> None:
+    bench.generate(tokens=4)
+    bench.workbench.change((("kv_cache", "static"),))
+    bench.generate(tokens=4)
+    hold(bench.trace)
+
+
+def test_a_training_step(bench: Bench) -> None:
+    run = bench.start(tokens=6)
+    run.step(False)
+    run.step(False)
+    run.probe_training(ProbeTraining())
+    run.end("stopped")
+    assert bench.trace.kind(2) is StepKind.BACKWARD
+    hold(bench.trace)
+    assert {part.wall_ns for part in parts_of(bench.trace, 2)} == {None}, "backward is measured in one piece"
+
+
+def test_an_encoder_decoder(tmp_path: Path) -> None:
+    bench = Bench(save_checkpoint(small_seq2seq.build("t5"), tmp_path))
+    try:
+        bench.generate(tokens=5)
+    finally:
+        bench.close()
+    hold(bench.trace)
+
+
+def test_an_encoder_alone(tmp_path: Path) -> None:
+    bench = Bench(encoder_checkpoint("bert", tmp_path))
+    try:
+        bench.generate("a line\nanother line")
+    finally:
+        bench.close()
+    hold(bench.trace)
+
+
+def test_a_sequence_that_joins(bench: Bench) -> None:
+    run = bench.start(tokens=8)
+    for _ in range(3):
+        run.step(False)
+    run.join(Join(Prompt("a prompt of its own"), 4), perf_counter_ns())
+    while not (reason := run.step(False)):
+        pass
+    run.end(reason)
+    assert bench.trace.steps.batch.max() == 2
+    hold(bench.trace)
+
+
+def test_a_part_is_held_against_its_floor(bench: Bench) -> None:
+    floors = bench.workbench.floors
+    floors._put(floors._machine(), calibration(), "measured", "")
+    bench.generate(tokens=4)
+    parts = {part.part: part for part in parts_of(bench.trace, 3)}
+    assert {Part.ATTENTION, Part.MLP, Part.HEAD} <= set(parts)
+    attention, phases = parts[Part.ATTENTION], bench.trace.steps.phases_ns[3]
+    assert attention.wall_ns == phases[Phase.ATTENTION] + phases[Phase.ATTENTION_CORE]
+    assert attention.wall_ns is not None
+    assert attention.rate == pytest.approx(attention.work.operations * 1e9 / attention.wall_ns)
+    # all of it fits into the smallest working set, which is read at 100 GB/s
+    assert attention.floor_ns == int(attention.work.nbytes / 100)
+    assert attention.share == pytest.approx(attention.floor_ns / attention.wall_ns)
+
+
+def test_at_detail_step_times_are_not_told_apart(bench: Bench) -> None:
+    bench.workbench.change((("detail", "step"),))
+    bench.generate(tokens=4)
+    parts = parts_of(bench.trace, 2)
+    assert parts
+    assert {part.wall_ns for part in parts} == {None}
+    assert {part.share for part in parts} == {None}
+
+
+def test_a_step_whose_numbers_fit_nothing_has_no_parts(bench: Bench) -> None:
+    bench.generate(tokens=3)
+    steps = [event for event in bench.events if isinstance(event, StepEnded)]
+    bench.trace.append(replace(steps[-1], moved_bytes=steps[-1].moved_bytes + 1))
+    assert parts_of(bench.trace, len(bench.trace.steps) - 1) == ()
