@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from engine import __version__
+from engine.bad_input import BAD_INPUT, INTERRUPTED, BadInput
 from engine.exporting import add_export
 from engine.front import Front
 from engine.prefill_walk import PrefillWalk
@@ -46,6 +47,7 @@ from engine.protocol import (
     StepEnded,
     Turn,
 )
+from engine.recording_commands import add_record, add_replay, recorded
 from engine.report import (
     JsonReport,
     Report,
@@ -64,17 +66,7 @@ from engine.walk import SHORTEST, Walk
 
 Answer = TypeVar("Answer")
 
-BAD_INPUT = 2
 DEFAULT_HZ, SLOWEST_HZ, FASTEST_HZ = 1 / EVERY_S, 0.1, 10.0  # of reading sensors
-INTERRUPTED = 130
-
-
-class BadInput(Exception):
-    """What was asked for cannot be done; the message is one sentence for people. `code`: the exit code."""
-
-    def __init__(self, sentence: str, code: int = BAD_INPUT) -> None:
-        super().__init__(sentence)
-        self.code = code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -115,6 +107,7 @@ def parser() -> argparse.ArgumentParser:
     add_export(
         commands.add_parser("export", help="write a recorded session as a table, a trace, a text or a report")
     )
+    add_replay(commands.add_parser("replay", help="say again what a recorded session said"))
     commands.add_parser("serve", help="the engine process of a window (binary; not for people)").set_defaults(
         run=serve
     )
@@ -220,6 +213,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         metavar="HZ",
         help="how often a process of its own reads the sensors of the machine; 0: never (default: %(default)g)",
     )
+    add_record(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a line, a summary last")
     parser.set_defaults(run=run)
 
@@ -278,7 +272,11 @@ def run(options: argparse.Namespace) -> int:
         telemetry,
         options.measure_instrument,
     )
-    return front.run(Load(options.model, options.device, settings), generate_of(options, prompt))
+    load, generate = Load(options.model, options.device, settings), generate_of(options, prompt)
+    if options.record is None:
+        return front.run(load, generate)
+    with recorded(front, options.record.expanduser(), options.force):
+        return front.run(load, generate)
 
 
 def generate_of(options: argparse.Namespace, prompt: Prompt) -> Generate:

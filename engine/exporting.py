@@ -5,14 +5,19 @@ import sys
 from pathlib import Path
 
 from engine.trace.export import FORMATS, TABLES, ExportRefused, excerpt_of, export, parse_steps
+from engine.trace.recording import RecordingError, read_session
 from engine.trace.store import Trace
 
 
 def load_trace(path: Path) -> Trace:
     """The trace of a recorded session. Raises ExportRefused with a sentence."""
-    raise ExportRefused(
-        f"'{path}' cannot be read: this version records no sessions. Export from the window instead."
-    )
+    try:
+        session = read_session(path)
+    except RecordingError as problem:
+        raise ExportRefused(str(problem)) from problem
+    for notice in session.notices:
+        print(notice, file=sys.stderr)
+    return session.trace()
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ import queue
 
 from engine.hosts import DeviceLost
 from engine.protocol import Command, Event, ModelLoaded, Shutdown
+from engine.trace.recording import Recorder
 from engine.trace.store import Trace
 
 
@@ -11,10 +12,12 @@ class Front:
     """Talks with an engine in this process, on the thread that runs it. `problem` says what went wrong, if anything.
 
     `is_lost`: the engine ended since the device failed for good: nothing in this process can use it any more.
+    `recorder`: writes down what is said, if there is one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, recorder: Recorder | None = None) -> None:
         self.trace = Trace()
+        self.recorder = recorder
         self.problem = ""
         self.is_lost = False
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
@@ -39,6 +42,8 @@ class Front:
         if isinstance(event, ModelLoaded):
             self.trace = Trace(event, self.trace.engine)
         self.trace.append(event)
+        if self.recorder is not None:
+            self.recorder.take(event)
         self.answer(event)
 
     def awaits(self, step: int) -> bool:

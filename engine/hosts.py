@@ -129,7 +129,7 @@ class ProcessHost:
 
     def receive(self) -> list[Event]:
         """All events since the last call."""
-        return _drain(self._events)
+        return drain(self._events)
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """End the process, by force after `timeout_s`."""
@@ -200,7 +200,7 @@ class ThreadHost:
 
     def receive(self) -> list[Event]:
         """All events since the last call."""
-        return _drain(self._events)
+        return drain(self._events)
 
     def stop(self, timeout_s: float = 5.0) -> None:
         """Ask the thread to end and wait until it has: a thread inside torch cannot be ended by force."""
@@ -247,7 +247,8 @@ def ending_sentence(code: int) -> str:
     return f"The engine process ended by itself (exit code {code}); what was measured is kept. Restart it to go on."
 
 
-def _drain(events: "deque[Event]") -> list[Event]:
+def drain(events: "deque[Event]") -> list[Event]:
+    """Take all events that wait, in order; more may come meanwhile."""
     drained: list[Event] = []
     with contextlib.suppress(IndexError):
         while True:

@@ -995,6 +995,15 @@ class EngineReplaced:
 
 
 @dataclass(frozen=True, slots=True)
+class NoteTaken:
+    """Whoever watches has put a note on the trace, before step `step`."""
+
+    at_ns: int
+    step: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class EngineEnded:
     """The engine is gone. `sentence` is empty when it was asked to go."""
 
@@ -1039,6 +1048,7 @@ Event = (
     | Failed
     | Noticed
     | EngineReplaced
+    | NoteTaken
     | EngineEnded
 )
 

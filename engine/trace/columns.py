@@ -36,6 +36,17 @@ class Column:
         self._room[self._count : end] = rows
         self._count = end
 
+    def claim(self, rows: int) -> npt.NDArray[Any]:
+        """Add several rows of zeros; returns them, to be written."""
+        self.reserve(rows)
+        self._count += rows
+        return self._room[self._count - rows : self._count]
+
+    def reserve(self, rows: int) -> None:
+        """Make room for so many rows more."""
+        if self._count + rows > len(self._room):
+            self._grow(self._count + rows)
+
     def _grow(self, needed: int) -> None:
         room = np.zeros((max(needed, 2 * len(self._room)), *self._room.shape[1:]), self._room.dtype)
         room[: self._count] = self._room[: self._count]

@@ -96,12 +96,19 @@ class Layout:
 
     def phases_ns(self, stamps: Int64) -> Int64:
         """Wall time of each phase: (steps, stamp_count) ns to (steps, PHASE_COUNT) ns. Rows sum to the wall time."""
-        return self._phase_sum(np.diff(stamps, axis=1))
+        return self.phases_of_gaps(np.diff(stamps, axis=1))
 
     def layers_ns(self, stamps: Int64) -> Int64:
         """Wall time of each layer's attention, MLP and rest: (steps, stamp_count) ns to (steps, layers, 3) ns."""
-        sums = self._layer_sum(np.diff(stamps, axis=1))
-        return sums.reshape(len(stamps), self.layer_count, len(Role))
+        return self.layers_of_gaps(np.diff(stamps, axis=1))
+
+    def phases_of_gaps(self, gaps: Int64) -> Int64:
+        """The same from the times between neighbouring stamps: (steps, stamp_count - 1) ns to (steps, PHASE_COUNT)."""
+        return self._phase_sum(gaps)
+
+    def layers_of_gaps(self, gaps: Int64) -> Int64:
+        """The same from the times between neighbouring stamps: (steps, stamp_count - 1) ns to (steps, layers, 3)."""
+        return self._layer_sum(gaps).reshape(len(gaps), self.layer_count, len(Role))
 
     def spans(self, stamps: Int64) -> list[Span]:
         """The spans of one step (stamps of shape (stamp_count,)), in the order in which they begin."""

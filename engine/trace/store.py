@@ -4,6 +4,7 @@ Columns grow by doubling and are read as views: a window of a trace costs nothin
 one that draws, or the one that writes); nothing here locks.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,6 +30,7 @@ from engine.protocol import (
     MemorySampled,
     ModelFacts,
     ModelLoaded,
+    NoteTaken,
     ObserverReport,
     PartCompared,
     RecordingReport,
@@ -42,6 +44,7 @@ from engine.protocol import (
     TelemetrySampled,
 )
 from engine.trace import device_ledger
+from engine.trace.bulk import StepColumns, Waited, gaps_between_arrivals
 from engine.trace.columns import Column as Column
 from engine.trace.device_ledger import DeviceGaps
 from engine.trace.kernels import Capture
@@ -121,6 +124,25 @@ class Steps:
         for name, column in self._columns.items():
             column.append(row[name])
 
+    def extend(self, steps: StepColumns, **rows: Int64) -> None:
+        """Add several steps; `rows`: an array for every column that says neither what they were told nor how long."""
+        count = len(steps)
+        phases, layers = self._columns["phases_ns"].claim(count), self._columns["layers_ns"].claim(count)
+        steps.write_sums(phases, layers)
+        rows["begin_ns"], rows["wall_ns"] = steps.begin_ns, steps.wall_ns
+        rows["device_offset"] = np.full(count, -1)
+        rows["stamp_offset"] = len(self.stamps) + steps.gap_offsets[:-1] + np.arange(count)
+        for name, column in self._columns.items():
+            if name not in ("phases_ns", "layers_ns"):
+                column.extend(rows[name] if name in rows else steps.fields[name])
+        steps.write_stamps(self.stamps.claim(steps.stamp_count))
+
+    def reserve(self, steps: int, stamps: int) -> None:
+        """Make room for so many steps and stamps more: columns need not grow, and what is not used costs nothing."""
+        for column in self._columns.values():
+            column.reserve(steps)
+        self.stamps.reserve(stamps)
+
 
 class Tokens:
     """All tokens in order: id (n), arrival_ns (n), step (n), sequence (n), and `text` (a list of n pieces)."""
@@ -160,6 +182,14 @@ class Tokens:
         self._arrival.append(arrival_ns)
         self._step.append(step)
         self.text.append(text)
+
+    def extend(self, steps: StepColumns, first_step: int) -> None:
+        """Add the tokens of several steps, the first of which is `first_step`."""
+        self._sequence.extend(steps.token_fields["sequence"])
+        self._id.extend(steps.token_fields["id"])
+        self._arrival.extend(steps.token_fields["arrival_ns"])
+        self._step.extend(first_step + np.repeat(np.arange(len(steps)), steps.token_count))
+        self.text.extend(steps.token_text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +258,19 @@ AnyMark = Mark | JoinMark | GapMark | CaptureMark | WarningMark
 
 
 @dataclass(frozen=True, slots=True)
+class NoteMark:
+    """A note of whoever watched: before step `step` of the trace."""
+
+    step: int
+    event: NoteTaken
+
+    @property
+    def text(self) -> str:
+        """What it says on the trace."""
+        return self.event.text
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationRecord:
     """A generation and where its steps lie: rows first_step ≤ i < end_step of `Steps`; `ended` None while it runs."""
 
@@ -269,6 +312,7 @@ class Trace:
         self.marks: list[Mark] = []
         self.joins: list[JoinMark] = []
         self.gaps: list[GapMark] = []
+        self.notes: list[NoteMark] = []
         self.alternations: list[AlternationRecord] = []
         self.sameness: list[SamenessMeasured] = []
         self.generations: list[GenerationRecord] = []
@@ -351,6 +395,8 @@ class Trace:
                 self._append_mark(event)
             case EngineReplaced():
                 self._append_gap(event)
+            case NoteTaken():
+                self.notes.append(NoteMark(len(self.steps), event))
             case AlternationStarted():
                 self._begin_alternation(event)
             case AlternationEnded():
@@ -416,6 +462,28 @@ class Trace:
         """Fold several events in."""
         for event in events:
             self.append(event)
+
+    def extend_steps(self, steps: StepColumns) -> None:
+        """Fold in steps that follow one another without another event between them, as `append` would one by one.
+
+        Their layouts are known to the trace; their stamps fit.
+        """
+        with_device = [*np.flatnonzero(steps.has_device).tolist(), len(steps)]
+        first = 0
+        while first < len(steps):
+            plain = with_device[bisect_left(with_device, first)]
+            if plain > first and self._all_is_plain:
+                self._append_steps(steps.part(first, plain))
+                first = plain
+                continue
+            self.extend(list(steps.part(first, first + 1).events()))
+            first += 1
+
+    @property
+    def _all_is_plain(self) -> bool:
+        """Whether nothing of the steps so far reaches into the next one but its generation, and the last arrival."""
+        joining = self._newcomers or self._first_arrivals
+        return not joining and not len(self._device_ahead.end_ns)
 
     def kind(self, step: int) -> StepKind:
         """What a step was for."""
@@ -527,10 +595,31 @@ class Trace:
             self.steps.device_stamps.extend(device_stamps)
         for token in event.tokens:
             self.tokens.append(token.id, token.arrival_ns, row, token.text, token.sequence)
+        self._steps_ended(row + 1)
+
+    def _append_steps(self, steps: StepColumns) -> None:
+        row, count = len(self.steps), len(steps)
+        if not row:
+            self.first_index = int(steps.fields["index"][0])
+        begun = Waited(self._last_arrival_ns, self._held_since_arrival_ns)
+        itl_ns, left = gaps_between_arrivals(steps, begun, NO_LATENCY)
+        self._last_arrival_ns, self._held_since_arrival_ns = left.last_arrival_ns, left.held_ns
+        self.steps.extend(
+            steps,
+            itl_ns=itl_ns,
+            first_token=len(self.tokens) + steps.token_offsets[:-1],
+            token_count=steps.token_count,
+        )
+        self.tokens.extend(steps, row)
+        self._steps_ended(row + count)
+        self.revision += count
+
+    def _steps_ended(self, end: int) -> None:
+        """The generation and the alternation that go on reach up to here."""
         if self.generations:
-            self.generations[-1] = replace(self.generations[-1], end_step=row + 1)
+            self.generations[-1] = replace(self.generations[-1], end_step=end)
         if self.alternations and self.alternations[-1].ended is None:
-            self.alternations[-1] = replace(self.alternations[-1], end_step=row + 1)
+            self.alternations[-1] = replace(self.alternations[-1], end_step=end)
 
     def _ledger(self, layout: Layout, stamps: Int64, device_stamps: Int64 | None) -> tuple[Int64, Int64]:
         """Times of the phases (PHASE_COUNT,) and of the layers that the layout knows (layers, 3): the device's, where

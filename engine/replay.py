@@ -1,0 +1,306 @@
+"""A recorded session as an engine that says again what it said: at the speed of then, another one, or all at once.
+
+Front ends see a host like any other. Pausing, going on and single steps work on the recording; whatever needs a model
+is refused with a sentence. What was idle for long in the session is not waited for.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from math import inf
+from pathlib import Path
+from time import perf_counter_ns
+
+import numpy as np
+
+from engine.hosts import drain
+from engine.protocol import (
+    CancelLoad,
+    Command,
+    CountTokens,
+    EngineEnded,
+    EngineState,
+    Event,
+    Failed,
+    LookUp,
+    Pause,
+    Resume,
+    Shutdown,
+    SingleStep,
+    StateChanged,
+)
+from engine.trace.ledger import Int64
+from engine.trace.recording import RecordedSession, RecordingError, read_session
+from engine.trace.recording.session_file import event_ns
+from engine.trace.store import Trace
+
+ALL_AT_ONCE = inf
+LONGEST_WAIT_NS = 2_000_000_000  # of recorded time between two events; the rest of it is left out
+TOGETHER = 2048  # events that one call of `receive` gives at most: a front end has other things to do
+#: Questions whose answers nobody misses.
+UNANSWERED = (CountTokens, LookUp, CancelLoad)
+
+
+class Timeline:
+    """The order of all that was said behind the model's loading (n), and when it is due, ns since the beginning."""
+
+    def __init__(self, session: RecordedSession, longest_wait_ns: int = LONGEST_WAIT_NS) -> None:
+        self._session = session
+        steps, others = session.steps, session.others
+        self._others_at = np.array([step for step, _ in others], np.int64) + np.arange(len(others))
+        is_step = np.ones(len(steps) + len(others), np.bool_)
+        is_step[self._others_at] = False
+        times = np.zeros(len(is_step), np.int64)  # 0: right behind what comes before it
+        times[is_step] = steps.begin_ns + steps.wall_ns
+        times[~is_step] = [event_ns(event, 0) for _, event in others]
+        begun_ns = np.array([session.loaded.at_ns])
+        waits = np.diff(np.maximum.accumulate(np.concatenate([begun_ns, times])))
+        self.due_ns: Int64 = np.cumsum(np.minimum(waits, longest_wait_ns))
+        self.steps_before: Int64 = np.concatenate([[0], np.cumsum(is_step)])
+
+    def __len__(self) -> int:
+        return len(self.due_ns)
+
+    def events(self, first: int, last: int) -> Iterator[Event]:
+        """What was said at the places first ≤ i < last."""
+        row, end = int(self.steps_before[first]), int(self.steps_before[last])
+        begin, stop = np.searchsorted(self._others_at, (first, last)).tolist()
+        for step, event in self._session.others[begin:stop]:
+            yield from self._session.steps.part(row, step).events()
+            row = step
+            yield event
+        yield from self._session.steps.part(row, end).events()
+
+    def place_behind(self, step: int) -> int:
+        """The place behind all that was said until step number `step` of the trace, counted from 1, and about it."""
+        if step >= self.steps_before[-1]:
+            return len(self)
+        return int(np.searchsorted(self.steps_before, step, side="right")) - 1
+
+
+class ReplayHost:
+    """Says again what a file holds. `session`: None until it is read; where it cannot be, a sentence says so."""
+
+    place = "replay"
+
+    def __init__(
+        self,
+        path: Path,
+        speed: float = 1.0,
+        *,
+        paused: bool = False,
+        ends: bool = False,
+        clock: Callable[[], int] = perf_counter_ns,
+    ) -> None:
+        """`speed`: recorded time that passes in a unit of time, or ALL_AT_ONCE. `ends`: it ends when all is said."""
+        self.session: RecordedSession | None = None
+        self._path, self._speed, self._paused, self._ends, self._clock = path, speed, paused, ends, clock
+        self._timeline: Timeline | None = None
+        self._said = 0  # places of the timeline
+        self._since_ns, self._from_ns = 0, 0  # when the recording stood where, on its own time line
+        self._asides: deque[Event] = deque([StateChanged(clock(), EngineState.LOADING)])
+        self._over = False
+        self._thread = threading.Thread(target=self._read, name="replay", daemon=True)
+
+    # ------------------------------------------------------------ as a host
+
+    def start(self) -> None:
+        """Begin to read the file."""
+        self._thread.start()
+
+    def send(self, command: Command) -> None:
+        """Pause, go on, or do one step; answer everything else with a sentence."""
+        match command:
+            case Pause():
+                self.pause()
+            case Resume():
+                self.resume()
+            case SingleStep():
+                self.step()
+            case Shutdown():
+                self._end("")
+            case _ if not isinstance(command, UNANSWERED):
+                self._asides.append(Failed(self._clock(), refusal(command), command="replay"))
+
+    def receive(self) -> list[Event]:
+        """What is due by now and was not said yet."""
+        said = drain(self._asides)
+        timeline = self._timeline
+        if timeline is None or self._over or self._paused:
+            return said
+        until = min(self._due(), self._said + TOGETHER)
+        said += self._spoken(until)
+        if self._said == len(timeline):
+            self._all_said()
+            said += drain(self._asides)
+        return said
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """End."""
+        self._end("")
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def kill(self) -> None:
+        """End."""
+        self.stop()
+
+    # ------------------------------------------------------------ as a player
+
+    @property
+    def speed(self) -> float:
+        """Recorded time that passes in a unit of time."""
+        return self._speed
+
+    @speed.setter
+    def speed(self, speed: float) -> None:
+        self._anchor()
+        self._speed = speed
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is said until it goes on."""
+        return self._paused
+
+    @property
+    def step_count(self) -> int:
+        """Steps of the recording, 0 until it is read."""
+        return len(self.session.steps) if self.session else 0
+
+    @property
+    def position(self) -> int:
+        """Steps that were said."""
+        return int(self._timeline.steps_before[self._said]) if self._timeline else 0
+
+    @property
+    def length_ns(self) -> int:
+        """Recorded time from its beginning to its end, without what is not waited for."""
+        return int(self._timeline.due_ns[-1]) if self._timeline is not None and len(self._timeline) else 0
+
+    @property
+    def position_ns(self) -> int:
+        """Recorded time that has passed."""
+        if self._timeline is None or not self._said:
+            return 0
+        return int(self._timeline.due_ns[self._said - 1])
+
+    def pause(self) -> None:
+        """Say nothing more."""
+        if not self._paused:
+            self._paused = True
+            self._asides.append(StateChanged(self._clock(), EngineState.PAUSED))
+
+    def resume(self) -> None:
+        """Go on, at the end from the beginning."""
+        if not self._paused or self._timeline is None:
+            self._paused = False
+            return
+        if self._said == len(self._timeline):
+            self._begin()
+        self._paused = False
+        self._anchor()
+        self._asides.append(StateChanged(self._clock(), EngineState.RUNNING))
+
+    def step(self, count: int = 1) -> None:
+        """Pause, and say the next steps."""
+        self.pause()
+        if self._timeline is not None:
+            self._asides.extend(self._spoken(self._timeline.place_behind(self.position + count)))
+
+    def seek(self, step: int) -> Trace:
+        """Stand behind the first `step` steps; returns the trace up to there, to which all that is said next belongs.
+
+        Raises RuntimeError before the file is read.
+        """
+        if self._timeline is None or self.session is None:
+            raise RuntimeError("The recording is still being read.")
+        step = min(max(0, step), self.step_count)
+        self._said = self._timeline.place_behind(step)
+        self._anchor()
+        return self.session.trace(step)
+
+    def seek_ns(self, position_ns: int) -> Trace:
+        """Stand where so much recorded time has passed; else as `seek`."""
+        if self._timeline is None:
+            raise RuntimeError("The recording is still being read.")
+        place = int(np.searchsorted(self._timeline.due_ns, position_ns, side="right"))
+        return self.seek(int(self._timeline.steps_before[place]))
+
+    # ------------------------------------------------------------ what is said
+
+    def _read(self) -> None:
+        try:
+            session = read_session(self._path)
+        except RecordingError as error:
+            self._asides.append(Failed(self._clock(), str(error), command="load"))
+            self._end(str(error))
+            return
+        self.session = session
+        timeline = Timeline(session)
+        self._begin()
+        state = EngineState.PAUSED if self._paused else EngineState.RUNNING
+        self._asides.append(StateChanged(self._clock(), state))
+        self._timeline = timeline
+        self._anchor()
+
+    def _begin(self) -> None:
+        assert self.session is not None
+        self._said = 0
+        self._asides.extend((*self.session.preamble, self.session.loaded))
+
+    def _anchor(self) -> None:
+        """From here on time runs anew: whatever changed is no reason to jump."""
+        self._since_ns, self._from_ns = self._clock(), self.position_ns
+
+    def _due(self) -> int:
+        assert self._timeline is not None
+        if self._speed == ALL_AT_ONCE:
+            return len(self._timeline)
+        passed_ns = self._from_ns + (self._clock() - self._since_ns) * self._speed
+        return int(np.searchsorted(self._timeline.due_ns, passed_ns, side="right"))
+
+    def _spoken(self, until: int) -> list[Event]:
+        """What was said up to a place: states of then are not those of now, and who ended then has not ended now."""
+        assert self._timeline is not None
+        said: list[Event] = []
+        for event in self._timeline.events(self._said, max(until, self._said)):
+            if isinstance(event, EngineEnded):
+                if event.sentence:
+                    said.append(Failed(event.at_ns, f"In the recording: {event.sentence}", event.report))
+            elif not isinstance(event, StateChanged):
+                said.append(event)
+        self._said = max(until, self._said)
+        return said
+
+    def _all_said(self) -> None:
+        if self._ends:
+            self._end("")
+        else:
+            self.pause()
+
+    def _end(self, sentence: str) -> None:
+        if not self._over:
+            self._over = True
+            self._asides.append(EngineEnded(self._clock(), sentence))
+
+
+def refusal(command: Command) -> str:
+    """Why a recording does not do as it is told."""
+    does = _WORDS.get(type(command).__name__, "do that")
+    return f"This is a recording, which cannot {does}: load a model to go on live."
+
+
+_WORDS = {
+    "Load": "load a model",
+    "Generate": "generate anything new",
+    "Join": "take another sequence",
+    "Stop": "end what ran then",
+    "Change": "change a setting",
+    "Alternate": "let values take turns",
+    "StopAlternating": "end what took turns then",
+    "MeasureSameness": "compare outputs",
+    "ProbeTraining": "make a training step",
+    "CaptureStep": "capture a step",
+    "Calibrate": "measure this machine",
+    "ListModels": "list models",
+}

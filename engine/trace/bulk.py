@@ -1,0 +1,187 @@
+"""Many steps at once, as columns: what a trace takes from a file without an object a step.
+
+A trace that was filled in bulk equals the fold of the same events, to the last number.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.protocol import StepEnded, Token
+from engine.trace.ledger import Int64, Layout
+from engine.trace.phases import StepKind
+
+TOGETHER = 512  # steps whose gaps are summed at a time: they stay in the processor's cache
+_KINDS = tuple(StepKind)
+
+
+@dataclass(frozen=True, slots=True)
+class StepColumns:
+    """Steps in order, n of them.
+
+    `fields`: by the name of a field of StepEnded, (n,): int64 (of its kind the place in StepKind), or an array of bytes
+    objects. `begin_ns` (n,): the first stamp of each. `gaps`: the times between its stamps, ns, step after step;
+    `gap_offsets` (n + 1,): where each step's begin. `layout_places` (n,): the place of each step's in `layouts`.
+    `token_offsets` (n + 1,): where each step's tokens begin in `token_fields`, by the name of a field of Token (t,):
+    int64, and in `token_text`.
+    """
+
+    fields: Mapping[str, npt.NDArray[Any]]
+    begin_ns: Int64
+    gaps: npt.NDArray[Any]
+    gap_offsets: Int64
+    layouts: Sequence[Layout]
+    layout_places: Int64
+    token_fields: Mapping[str, npt.NDArray[Any]]
+    token_text: Sequence[str]
+    token_offsets: Int64
+
+    def __len__(self) -> int:
+        return len(self.begin_ns)
+
+    def part(self, first: int, last: int) -> "StepColumns":
+        """The steps first ≤ i < last; arrays are views."""
+        gaps = slice(self.gap_offsets[first], self.gap_offsets[last])
+        tokens = slice(self.token_offsets[first], self.token_offsets[last])
+        return StepColumns(
+            {name: column[first:last] for name, column in self.fields.items()},
+            self.begin_ns[first:last],
+            self.gaps[gaps],
+            self.gap_offsets[first : last + 1] - gaps.start,
+            self.layouts,
+            self.layout_places[first:last],
+            {name: column[tokens] for name, column in self.token_fields.items()},
+            self.token_text[tokens],
+            self.token_offsets[first : last + 1] - tokens.start,
+        )
+
+    @property
+    def wall_ns(self) -> Int64:
+        """Wall time of each step, (n,)."""
+        if not len(self):
+            return np.zeros(0, np.int64)
+        walls: Int64 = np.add.reduceat(self.gaps, self.gap_offsets[:-1], dtype=np.int64)
+        return walls
+
+    @property
+    def token_count(self) -> Int64:
+        """Tokens of each step, (n,)."""
+        return np.diff(self.token_offsets)
+
+    @property
+    def has_device(self) -> npt.NDArray[np.bool_]:
+        """Which steps have times of a device, (n,)."""
+        return self.fields["device_stamps"].astype(np.bool_)
+
+    @property
+    def stamp_count(self) -> int:
+        """Stamps of all steps."""
+        return len(self.gaps) + len(self)
+
+    def write_stamps(self, stamps: Int64) -> None:
+        """Write the stamps of all steps, one after the other, wall_ns, into an array (stamp_count,)."""
+        count = len(self)
+        ends = self.begin_ns + self.wall_ns
+        jumps = self.begin_ns.copy()  # from the last stamp of a step to the first of the next
+        jumps[1:] -= ends[:-1]
+        per_step = len(self.gaps) // count if count else 0
+        if count and (np.diff(self.gap_offsets) == per_step).all():
+            rows = stamps.reshape(count, per_step + 1)
+            rows[:, 0] = jumps
+            rows[:, 1:] = self.gaps.reshape(count, per_step)
+        else:
+            begins = self.gap_offsets[:-1] + np.arange(count)
+            inner = np.ones(len(stamps), np.bool_)
+            inner[begins] = False
+            stamps[inner] = self.gaps
+            stamps[begins] = jumps
+        np.cumsum(stamps, out=stamps)
+
+    def write_sums(self, phases: Int64, layers: Int64) -> None:
+        """Write wall times, ns: of the phases (n, PHASE_COUNT), of layers' attention, MLP and rest (n, layers, 3).
+
+        Arrays of zeros come in. Layers beyond those of `layers` are left out.
+        """
+        for place in np.unique(self.layout_places).tolist():
+            layout = self.layouts[place]
+            own = np.flatnonzero(self.layout_places == place)
+            for begin in range(0, len(own), TOGETHER):
+                rows = own[begin : begin + TOGETHER]
+                gaps = self._gaps_of(rows, layout.stamp_count - 1)
+                phases[rows] = layout.phases_of_gaps(gaps)
+                known = min(layout.layer_count, layers.shape[1])
+                if known:
+                    layers[rows, :known] = layout.layers_of_gaps(gaps)[:, :known]
+
+    def _gaps_of(self, rows: Int64, count: int) -> Int64:
+        first, last = int(rows[0]), int(rows[-1])
+        if last - first + 1 == len(rows):  # neighbours: their gaps lie in a row
+            block = self.gaps[self.gap_offsets[first] : self.gap_offsets[last + 1]]
+        else:
+            block = self.gaps[self.gap_offsets[rows][:, None] + np.arange(count)]
+        gaps: Int64 = block.reshape(len(rows), count).astype(np.int64)
+        return gaps
+
+    def events(self) -> Iterator[StepEnded]:
+        """The steps as events, each exactly as it was."""
+        stamps = np.empty(self.stamp_count, np.int64)
+        self.write_stamps(stamps)
+        begins = (self.gap_offsets + np.arange(len(self) + 1)).tolist()
+        columns = {name: column.tolist() for name, column in self.fields.items()}
+        columns["kind"] = [_KINDS[kind] for kind in columns["kind"]]
+        names = [field.name for field in fields(StepEnded) if field.name in columns]
+        tokens = self._tokens()
+        offsets = self.token_offsets.tolist()
+        for place, values in enumerate(zip(*(columns[name] for name in names), strict=True)):
+            yield StepEnded(
+                **dict(zip(names, values, strict=True)),
+                stamps=stamps[begins[place] : begins[place + 1]].tobytes(),
+                tokens=tuple(tokens[offsets[place] : offsets[place + 1]]),
+            )
+
+    def _tokens(self) -> list[Token]:
+        names = [*self.token_fields, "text"]
+        columns = [*(column.tolist() for column in self.token_fields.values()), self.token_text]
+        return [Token(**dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """Where a gap between two arrivals stands: the last arrival, None at first, and what was held since then, ns."""
+
+    last_arrival_ns: int | None
+    held_ns: int
+
+
+def gaps_between_arrivals(steps: StepColumns, begun: Waited, nothing: int) -> tuple[Int64, Waited]:
+    """The gap that each step's last arrival ends, (n,) ns, `nothing` where it ends none; and where that leaves it.
+
+    As METRICS has it: a gap between distinct arrivals, without the time held, to which that of captured steps belongs.
+    A step that read one token on its way and then its own ends the gap between these two. No sequence may have joined.
+    """
+    found = np.full(len(steps), nothing, np.int64)
+    captured = steps.fields["captured"]
+    held = begun.held_ns + np.cumsum(steps.fields["held_ns"] + np.where(captured, steps.wall_ns, 0))
+    rows = np.flatnonzero((steps.token_count > 0) & ~captured)
+    if not len(rows):
+        return found, Waited(begun.last_arrival_ns, int(held[-1]) if len(steps) else begun.held_ns)
+    arrivals = steps.token_fields["arrival_ns"]
+    last = arrivals[steps.token_offsets[rows + 1] - 1]
+    found[rows[1:]] = np.diff(last) - np.diff(held[rows])
+    if begun.last_arrival_ns is not None:
+        found[rows[0]] = last[0] - begun.last_arrival_ns - held[rows[0]]
+    _within_steps(found, arrivals, steps, rows)
+    return found, Waited(int(last[-1]), int(held[-1] - held[rows[-1]]))
+
+
+def _within_steps(found: Int64, arrivals: Int64, steps: StepColumns, rows: Int64) -> None:
+    """Of steps whose tokens did not all arrive together, the gap between their last two arrivals."""
+    many = rows[steps.token_count[rows] > 1]
+    for row in many.tolist():
+        own = arrivals[steps.token_offsets[row] : steps.token_offsets[row + 1]]
+        earlier = own[own < own[-1]]
+        if len(earlier):
+            found[row] = own[-1] - earlier[-1]

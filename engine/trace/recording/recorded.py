@@ -1,0 +1,71 @@
+"""A recorded session: its events, each exactly as it was, and the trace that they make."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.protocol import (
+    BeamsRanked,
+    EngineStarted,
+    Event,
+    MemorySampled,
+    ModelLoaded,
+    ObserverReport,
+    SamenessMeasured,
+    SequencesEncoded,
+    StateChanged,
+)
+from engine.trace.bulk import StepColumns
+from engine.trace.store import Trace
+
+#: What they do to a trace has nothing to do with the steps that are in it already.
+INDIFFERENT = (MemorySampled, ObserverReport, SamenessMeasured, SequencesEncoded, BeamsRanked, StateChanged)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedSession:
+    """What a file holds. `preamble`: what the engine said before the model was loaded.
+
+    `others`: all further events but steps, (steps before it, event), in order. `notices`: what was left out or put
+    right, a sentence each.
+    """
+
+    path: Path
+    metadata: dict[str, str]
+    preamble: tuple[Event, ...]
+    loaded: ModelLoaded
+    others: tuple[tuple[int, Event], ...]
+    steps: StepColumns
+    notices: tuple[str, ...] = ()
+
+    def events(self, last: int | None = None) -> Iterator[Event]:
+        """Everything that was said, in order, up to the first `last` steps and what came with them; all by default."""
+        last = len(self.steps) if last is None else last
+        yield from (*self.preamble, self.loaded)
+        row = 0
+        for step, event in self.others:
+            if step > last:
+                break
+            if step > row:
+                yield from self.steps.part(row, step).events()
+                row = step
+            yield event
+        if row < last:
+            yield from self.steps.part(row, last).events()
+
+    def trace(self, last: int | None = None) -> Trace:
+        """The trace of the first `last` steps, all by default: the fold of their events, filled in bulk."""
+        last = len(self.steps) if last is None else last
+        engine = next((event for event in self.preamble if isinstance(event, EngineStarted)), None)
+        trace, row = Trace(self.loaded, engine), 0
+        trace.steps.reserve(last, int(self.steps.gap_offsets[last]) + last)
+        for step, event in self.others:
+            if step > last:
+                break
+            if step > row and not isinstance(event, INDIFFERENT):
+                trace.extend_steps(self.steps.part(row, step))
+                row = step
+            trace.append(event)
+        if row < last:
+            trace.extend_steps(self.steps.part(row, last))
+        return trace

@@ -1,0 +1,101 @@
+"""Session files spoiled in many ways, each read as a stranger's: no crash, no hang, no flood, and only one sentence.
+
+Each case runs in a process with others, since a crash must not end the count: `python -m tests.fuzz --cases 5000`.
+"""
+
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from engine.trace.metrics import summary
+from engine.trace.recording import RecordingError, read_session
+from tests.fuzz.mutations import mutate
+
+
+@dataclass
+class Figures:
+    """What happened to so many cases."""
+
+    cases: int = 0
+    refused: int = 0
+    repaired: int = 0
+    read: int = 0
+    slowest_s: float = 0.0
+    slowest_seed: int = -1
+    peak_bytes: int = 0
+    failures: list[str] = field(default_factory=list)
+    sentences: Counter[str] = field(default_factory=Counter)
+
+
+def run(original: Path, seeds: range, figures: Figures) -> None:
+    """Spoil the file once for each seed, and read it."""
+    with tempfile.TemporaryDirectory(prefix="cyclograph-fuzz-") as directory:
+        path = Path(directory) / "session.cyclograph"
+        for seed in seeds:
+            for each in Path(directory).iterdir():
+                each.unlink()
+            shutil.copyfile(original, path)
+            how = mutate(seed, path)
+            begin = time.process_time()
+            try:
+                outcome = look(path)
+            except Exception as error:
+                figures.failures.append(f"seed {seed} ({how}): {type(error).__name__}: {error}")
+                outcome = "failed"
+            took = time.process_time() - begin
+            _count(figures, seed, took, outcome)
+    figures.peak_bytes = peak_bytes()
+
+
+def work(original: Path, seeds: range, sender: Connection) -> None:
+    """The same in a process of its own; the figures are sent."""
+    figures = Figures()
+    run(original, seeds, figures)
+    sender.send(figures)
+
+
+def _count(figures: Figures, seed: int, took_s: float, outcome: str) -> None:
+    figures.cases += 1
+    if outcome == "read":
+        figures.read += 1
+    elif outcome == "repaired":
+        figures.repaired += 1
+    elif outcome != "failed":
+        figures.refused += 1
+        figures.sentences[outcome] += 1
+    if took_s > figures.slowest_s:
+        figures.slowest_s, figures.slowest_seed = took_s, seed
+
+
+def look(path: Path) -> str:
+    """Read a file, and do with it what a window does first; returns what came of it: of a refusal its sentence."""
+    try:
+        session = read_session(path)
+    except RecordingError as error:
+        sentence = str(error)
+        if "\n" in sentence or not sentence.endswith(".") or len(sentence) > 600:
+            raise AssertionError(f"no sentence: {sentence!r}") from error
+        return sentence
+    trace = session.trace()
+    assert len(trace.steps) == len(session.steps)
+    assert (trace.steps.phases_ns.sum(axis=1) == trace.steps.wall_ns).all()
+    assert sum(1 for _ in session.events()) >= len(trace.steps)
+    summary(trace)
+    for generation in trace.generations:
+        trace.text_of(generation)
+    for step in range(0, len(trace.steps), 7):
+        trace.spans(step)
+        assert 0 <= trace.steps.configuration[step] < len(trace.configurations)
+    return "repaired" if session.notices else "read"
+
+
+def peak_bytes() -> int:
+    """The most memory that this process ever had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
