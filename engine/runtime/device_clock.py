@@ -22,10 +22,12 @@ from contextlib import contextmanager
 from time import perf_counter_ns
 from typing import Any
 
+import numpy as np
+
 from engine.runtime.clocks import StampRecorder
 from engine.runtime.device_events import DeviceEvents, TimedEvent
 from engine.trace.device_ledger import NO_TIME
-from engine.trace.ledger import END
+from engine.trace.ledger import END, Int64
 from engine.trace.phases import HOST_PHASES, Phase
 
 NS_PER_MS = 1_000_000
@@ -339,35 +341,26 @@ class _Placing:
         """Whether there is no base, or one of too long ago."""
         return self.is_lost or now_ns - self._base_ns > STALE_NS
 
-    def placed(self, step: EventSet) -> "array[int] | None":
+    def placed(self, step: EventSet) -> Int64 | None:
         """The times of a step's marks (ns, NO_TIME where there is no event), in order; None where clocks disagree."""
-        times = array("q", [NO_TIME]) * len(step.marks)
-        base, first, first_ns = self._base, None, 0
-        if base is None:
+        times = np.full(len(step.marks), NO_TIME, np.int64)
+        places = [place for place, event in enumerate(step.marks) if event is not None]
+        events = [event for event in step.marks if event is not None]
+        if self._base is None:
             return None
-        last_ns = None
-        for place, event in enumerate(step.marks):
-            if event is None:
-                continue
-            if first is None:
-                first = event
-                first_ns = at_ns = self._base_ns + round(base.elapsed_time(event) * NS_PER_MS)
-                last_ns = max(self._base_ns - RESOLUTION_NS, 0)
-            else:
-                at_ns = first_ns + round(first.elapsed_time(event) * NS_PER_MS)
-            assert last_ns is not None
-            if at_ns < last_ns - RESOLUTION_NS:
-                return None
-            times[place] = last_ns = max(at_ns, last_ns)
-        if first is None:
+        if not events:
             return times
-        shift_ns = _shift(times, step)
+        first = events[0]
+        first_ns = self._base_ns + round(self._base.elapsed_time(first) * NS_PER_MS)
+        since_ms = [0.0, *[first.elapsed_time(event) for event in events[1:]]]
+        at_ns = first_ns + np.rint(np.array(since_ms) * NS_PER_MS).astype(np.int64)
+        if first_ns < self._base_ns - RESOLUTION_NS or (np.diff(at_ns) < -RESOLUTION_NS).any():
+            return None
+        times[places] = at_ns = np.maximum.accumulate(at_ns)
+        shift_ns = _shift(times, int((np.array(step.host_ns)[places] - at_ns).max()), step.seen)
         if shift_ns is None:
             return None
-        if shift_ns:
-            for place, at_ns in enumerate(times):
-                if at_ns != NO_TIME:
-                    times[place] = at_ns + shift_ns
+        times[places] += shift_ns
         self._keep(step, first, first_ns + shift_ns)
         return times
 
@@ -379,17 +372,14 @@ class _Placing:
         self._base, self._base_ns = first, first_ns
 
 
-def _shift(times: "array[int]", step: EventSet) -> int | None:
+def _shift(times: Int64, least: int, seen: tuple[int, int] | None) -> int | None:
     """By how much a placing has to be moved to agree with what is certain (ns); None where it cannot.
 
-    Certain: an event comes after the host's stamp at which it was recorded, and before it was seen to be over.
+    Certain: an event comes after the host's stamp at which it was recorded (so `least`), and before it was `seen` to be
+    over: which of them, and when.
     """
-    least = max(at - placed for at, placed in zip(step.host_ns, times, strict=True) if placed != NO_TIME)
-    shift = max(0, least)
-    if step.seen is not None:
-        place, seen_ns = step.seen
-        most = seen_ns - times[place]
-        if most < least - RESOLUTION_NS:
-            return None
-        shift = max(least, min(0, most))
+    most = np.inf if seen is None else seen[1] - int(times[seen[0]])
+    if most < least - RESOLUTION_NS:
+        return None
+    shift = max(least, int(min(0, most)))
     return None if abs(shift) > JUMP_NS else shift

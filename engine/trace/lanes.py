@@ -31,22 +31,17 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True)
-class Lanes:
-    """Both lanes of a step, relative to its begin on the host.
+class LaneTimes:
+    """What both lanes of a step come to, relative to its begin on the host.
 
-    `launched`, `ran`: the spans as the host stamped them and as the device ran them. `begin_ns`, `end_ns`: of the
-    device's first and last stamp. `starved`: stretches that hold work, but whose end the host came to after the device
-    had come to their begin: up to `most_ns` of each the device waited for a launch, which kernels alone could tell
-    apart. `idle`: stretches of the step in which the device had nothing of it to run. `waiting_ns`: of the host, for
-    the token (TRANSFER). `launching_ns`: of the host, from the device's first stamped place to its last.
+    `begin_ns`, `end_ns`: of the device's first and last stamp. `starved_ns`: the most of the time between in which the
+    device waited for launches, or had nothing to run. `waiting_ns`: of the host, for the token (TRANSFER).
+    `launching_ns`: of the host, from the device's first stamped place to its last.
     """
 
-    launched: tuple[Span, ...]
-    ran: tuple[Span, ...]
     begin_ns: int
     end_ns: int
-    starved: tuple[Stretch, ...]
-    idle: tuple[Stretch, ...]
+    starved_ns: int
     waiting_ns: int
     launching_ns: int
     wall_ns: int
@@ -56,42 +51,63 @@ class Lanes:
         """From the device's first stamp to its last."""
         return self.end_ns - self.begin_ns
 
-    @property
-    def starved_ns(self) -> int:
-        """The most of that in which the device waited for launches, or had nothing to run."""
-        idle = sum(
-            max(0, min(s.begin_ns + s.duration_ns, self.end_ns) - max(s.begin_ns, self.begin_ns))
-            for s in self.idle
-        )
-        return idle + sum(s.most_ns for s in self.starved)
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """Both lanes of a step, relative to its begin on the host.
+
+    `launched`, `ran`: the spans as the host stamped them and as the device ran them. `starved`: stretches that hold
+    work, but whose end the host came to after the device had come to their begin: up to `most_ns` of each the device
+    waited for a launch, which kernels alone could tell apart. `idle`: stretches of the step in which the device had
+    nothing of it to run.
+    """
+
+    times: LaneTimes
+    launched: tuple[Span, ...]
+    ran: tuple[Span, ...]
+    starved: tuple[Stretch, ...]
+    idle: tuple[Stretch, ...]
 
 
-def lanes(trace: Trace, step: int) -> Lanes | None:
-    """Both lanes of a step; None where the device has no clock, or did not answer."""
+def lane_times(trace: Trace, step: int) -> LaneTimes | None:
+    """What the lanes of a step come to; None where the device has no clock, or did not answer."""
     device_stamps = trace.device_stamps(step)
     if device_stamps is None:
         return None
     layout, stamps = trace.layout(step), trace.stamps(step)
-    origin, end = int(stamps[0]), int(stamps[-1])
     gaps = device_gaps(layout, stamps, device_stamps)
     known = np.flatnonzero(device_stamps >= 0)
-    times = device_stamps[known]
+    first, last, origin = int(known[0]), int(known[-1]), int(stamps[0])
+    between = device_stamps[last] - device_stamps[first] - (gaps.end_ns - gaps.begin_ns).sum()
+    return LaneTimes(
+        begin_ns=int(device_stamps[first]) - origin,
+        end_ns=int(device_stamps[last]) - origin,
+        starved_ns=int(between + gaps.waited_ns.sum()),
+        waiting_ns=int(np.diff(stamps)[layout.phase_columns == Phase.TRANSFER].sum()),
+        launching_ns=int(stamps[last] - stamps[first]),
+        wall_ns=int(stamps[-1]) - origin,
+    )
+
+
+def lanes(trace: Trace, step: int) -> Lanes | None:
+    """Both lanes of a step; None as in `lane_times`."""
+    times, device_stamps = lane_times(trace, step), trace.device_stamps(step)
+    if times is None or device_stamps is None:
+        return None
+    layout, stamps = trace.layout(step), trace.stamps(step)
+    origin, end = int(stamps[0]), int(stamps[-1])
+    gaps = device_gaps(layout, stamps, device_stamps)
     rows = zip(gaps.begin_ns.tolist(), gaps.end_ns.tolist(), gaps.waited_ns.tolist(), strict=True)
     starved = [Stretch(begin - origin, stop - begin, most) for begin, stop, most in rows if most]
     begins = [max(origin, _ran_until(trace, step - 1)), *gaps.end_ns.tolist()]
     ends = [*gaps.begin_ns.tolist(), end]
     idle = [Stretch(a - origin, b - a, b - a) for a, b in zip(begins, ends, strict=True) if b > a]
-    waiting = sum(s.duration_ns for s in trace.spans(step) if s.name.phase is Phase.TRANSFER)
     return Lanes(
+        times=times,
         launched=tuple(trace.spans(step)),
         ran=tuple(device_spans(layout, stamps, device_stamps)),
-        begin_ns=int(times[0]) - origin,
-        end_ns=int(times[-1]) - origin,
         starved=tuple(starved),
         idle=tuple(idle),
-        waiting_ns=waiting,
-        launching_ns=int(stamps[known[-1]] - stamps[known[0]]),
-        wall_ns=end - origin,
     )
 
 
@@ -118,9 +134,9 @@ class Verdict:
     reason: str
 
 
-def verdict_of(trace: Trace, step: int, lanes: Lanes) -> Verdict:
+def verdict_of(trace: Trace, step: int, times: LaneTimes) -> Verdict:
     """What limits a step of the trace, held against what this machine was measured to reach where that is known."""
-    return verdict(lanes, *least_ns(trace, step))
+    return verdict(times, *least_ns(trace, step))
 
 
 def least_ns(trace: Trace, step: int) -> tuple[float | None, float | None]:
@@ -140,21 +156,21 @@ def least_ns(trace: Trace, step: int) -> tuple[float | None, float | None]:
     return bytes_ns, max(operations_ns, floor_ns if floor_ns > bytes_ns else 0.0)
 
 
-def verdict(lanes: Lanes, bytes_ns: float | None = None, operations_ns: float | None = None) -> Verdict:
+def verdict(times: LaneTimes, bytes_ns: float | None = None, operations_ns: float | None = None) -> Verdict:
     """What limits a step.
 
     `bytes_ns`, `operations_ns`: what moving its bytes and doing its operations takes at least at the rates that this
     machine was measured to reach; None where it was not measured.
     """
-    if lanes.starved_ns >= LAUNCH_BOUND_FROM * lanes.device_ns:
+    if times.starved_ns >= LAUNCH_BOUND_FROM * times.device_ns:
         return Verdict(
             Bound.LAUNCH,
-            f"Up to {_ms(lanes.starved_ns)} of the device's {_ms(lanes.device_ns)} went by until the host launched the"
-            f" next piece; the host waited {_ms(lanes.waiting_ns)} for the token.",
+            f"Up to {_ms(times.starved_ns)} of the device's {_ms(times.device_ns)} went by until the host launched the"
+            f" next piece; the host waited {_ms(times.waiting_ns)} for the token.",
         )
     ran = (
-        f"The device ran for {_ms(lanes.device_ns)}; the host launched that in {_ms(lanes.launching_ns)} and waited"
-        f" {_ms(lanes.waiting_ns)} for the token"
+        f"The device ran for {_ms(times.device_ns)}; the host launched that in {_ms(times.launching_ns)} and waited"
+        f" {_ms(times.waiting_ns)} for the token"
     )
     if bytes_ns is None or operations_ns is None:
         return Verdict(
@@ -163,7 +179,7 @@ def verdict(lanes: Lanes, bytes_ns: float | None = None, operations_ns: float | 
     least, bound, what = max(
         (bytes_ns, Bound.MEMORY, "moving its bytes"), (operations_ns, Bound.COMPUTE, "its operations")
     )
-    if least < EXPLAINED_FROM * lanes.device_ns:
+    if least < EXPLAINED_FROM * times.device_ns:
         return Verdict(
             Bound.DEVICE,
             f"{ran}, though its bytes take {_ms(bytes_ns)} at least and its operations {_ms(operations_ns)}: its"

@@ -28,7 +28,7 @@ from engine.protocol import (
 )
 from engine.trace.cycle_model import decode_models, prefill_models
 from engine.trace.effects import trust
-from engine.trace.lanes import lanes, verdict_of
+from engine.trace.lanes import lane_times, verdict_of
 from engine.trace.metrics import Measured, as_json
 from engine.trace.observer import instrument_cost, marks_compared
 from engine.trace.phases import PHASE_COUNT, Phase, Role
@@ -190,15 +190,15 @@ def step_record(trace: Trace, row: int) -> Record:
 
 def _device(trace: Trace, row: int) -> Record:
     """What the device's clock says of a step beside its phases; nothing where it says nothing."""
-    both = lanes(trace, row)
-    if both is None:
+    times = lane_times(trace, row)
+    if times is None:
         return {}
     return {
-        "device_ns": both.device_ns,
-        "starved_ns": both.starved_ns,
-        "waiting_ns": both.waiting_ns,
-        "launching_ns": both.launching_ns,
-        "bound": verdict_of(trace, row, both).bound.value,
+        "device_ns": times.device_ns,
+        "starved_ns": times.starved_ns,
+        "waiting_ns": times.waiting_ns,
+        "launching_ns": times.launching_ns,
+        "bound": verdict_of(trace, row, times).bound.value,
     }
 
 

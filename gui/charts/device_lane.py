@@ -119,7 +119,7 @@ class DeviceLane:
         )
         if near:
             span = min(near, key=lambda span: span.duration_ns)
-            return span_tip(span, self.lanes.wall_ns, "as the device ran it") + wait
+            return span_tip(span, self.lanes.times.wall_ns, "as the device ran it") + wait
         idle = next((s for s in self.lanes.idle if self.stretch_rect(s, place).contains(at)), None)
         if idle is not None:
             return heading("idle") + f"nothing of the step to run for {units.duration(idle.duration_ns)}"

@@ -118,7 +118,9 @@ class StepTimeline(Chart):
         self._places = np.array(places, np.float64).reshape(-1, 3)
         self._wall_ns = max(1, capture.wall_ns if capture else int(self._trace.steps.wall_ns[step]))
         both = lanes(self._trace, step) if capture is None else None
-        self._device = DeviceLane(both, verdict_of(self._trace, step, both)) if both is not None else None
+        self._device = (
+            DeviceLane(both, verdict_of(self._trace, step, both.times)) if both is not None else None
+        )
         self.setMinimumHeight(max(self.minimumHeight(), self._least_height()))
         self._scroll_to(self._lowered)
         if not zoomed or self._begin >= self._wall_ns:

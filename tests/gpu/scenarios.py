@@ -13,7 +13,7 @@ from engine.protocol import DEVICE_LOST
 from engine.runtime.clocks import StampRecorder
 from engine.runtime.device_clock import DeviceRecorder
 from engine.runtime.telemetry import measure_mark_cost_ns
-from engine.trace.lanes import Bound, lanes, verdict_of
+from engine.trace.lanes import Bound, lane_times, verdict_of
 from engine.trace.phases import GROUPS, Detail, Phase
 from tests.benchmarks.common import interleave, ratios
 from tests.benchmarks.overhead import NoRecorder
@@ -115,7 +115,7 @@ def two_lanes(setup: Setup, outcome: Outcome) -> None:
         with rig(setup, model, f"lanes-{model}", outcome, detail="layer") as made:
             made.calibrate()
             rows = made.generate(setup.tokens)
-            found = [both for row in rows if (both := lanes(made.trace, int(row))) is not None]
+            found = [both for row in rows if (both := lane_times(made.trace, int(row))) is not None]
             if len(found) < len(rows):
                 outcome.found(f"{model}: lanes", f"of {len(found)} of {len(rows)} steps", "of all", False)
                 continue

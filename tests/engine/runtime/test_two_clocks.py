@@ -197,22 +197,22 @@ def test_lanes_tell_waiting_for_launches_from_work(
     live.bench.generate(tokens=10)
     both = lanes(live.bench.trace, live.row + 6)
     assert both is not None
-    found = verdict(both)
+    found = verdict(both.times)
     assert found.bound is bound
     assert found.reason.endswith(".")
     if bound is Bound.DEVICE:
-        assert both.waiting_ns > 0.5 * both.wall_ns
-        assert both.starved_ns < 0.1 * both.device_ns
-        assert verdict(both, 0.8 * both.device_ns, 1e3).bound is Bound.MEMORY
-        assert verdict(both, 1e3, 0.8 * both.device_ns).bound is Bound.COMPUTE
-        assert verdict(both, 1e3, 1e3).bound is Bound.DEVICE
+        assert both.times.waiting_ns > 0.5 * both.times.wall_ns
+        assert both.times.starved_ns < 0.1 * both.times.device_ns
+        assert verdict(both.times, 0.8 * both.times.device_ns, 1e3).bound is Bound.MEMORY
+        assert verdict(both.times, 1e3, 0.8 * both.times.device_ns).bound is Bound.COMPUTE
+        assert verdict(both.times, 1e3, 1e3).bound is Bound.DEVICE
     else:
-        assert both.starved_ns > 0.8 * both.device_ns
-        assert both.waiting_ns < 0.1 * both.wall_ns
+        assert both.times.starved_ns > 0.8 * both.times.device_ns
+        assert both.times.waiting_ns < 0.1 * both.times.wall_ns
     ran = {(span.name, span.depth) for span in both.ran}
     assert ran < {(span.name, span.depth) for span in both.launched}
     idle = sum(stretch.duration_ns for stretch in both.idle)
-    assert idle + both.device_ns == both.wall_ns
+    assert idle + both.times.device_ns == both.times.wall_ns
 
 
 def test_what_is_asked_for_at_a_step_comes_before_it(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from engine.protocol import Calibrated, EngineReplaced, EngineState, StateChange
 from engine.trace.calibration import Calibration
 from engine.trace.continuation import Continuation
 from engine.trace.device_ledger import LATENCY_MOST_NS, NO_TIME, checked, device_gaps, device_spans, phases_ns
-from engine.trace.lanes import Bound, Lanes, Verdict, lanes, least_ns, verdict, verdict_of
+from engine.trace.lanes import Bound, LaneTimes, Verdict, lanes, least_ns, verdict, verdict_of
 from engine.trace.ledger import END, Layout
 from engine.trace.phases import PHASE_COUNT, Phase, Role, SpanName, StepKind
 from engine.trace.store import Trace
@@ -115,12 +115,12 @@ def test_spans_of_the_device_lie_where_it_ran_them() -> None:
 def test_lanes_of_a_step_that_is_bound_by_its_device() -> None:
     both = lanes(trace_of(step(HOST, DEVICE)), 0)
     assert both is not None
-    assert (both.begin_ns, both.end_ns, both.device_ns) == (4_000, 96_000, 92_000)
-    assert (both.waiting_ns, both.launching_ns, both.wall_ns) == (94_000, 5_000, 104_000)
+    assert (both.times.begin_ns, both.times.end_ns, both.times.device_ns) == (4_000, 96_000, 92_000)
+    assert (both.times.waiting_ns, both.times.launching_ns, both.times.wall_ns) == (94_000, 5_000, 104_000)
     assert [(s.begin_ns, s.duration_ns) for s in both.idle] == [(0, 4_000), (96_000, 8_000)]
     # a launch takes 4 µs to get there: what was launched until 1 is there at 5, what until 3 at 7
     assert [(s.begin_ns, s.most_ns) for s in both.starved] == [(4_000, 1_000), (5_000, 2_000)]
-    found = verdict(both)
+    found = verdict(both.times)
     assert found.bound is Bound.DEVICE
     assert "Without a calibration" in found.reason
 
@@ -131,8 +131,8 @@ def test_lanes_of_a_step_that_is_bound_by_its_launches() -> None:
     device[device != NO_TIME] *= 1_000
     both = lanes(trace_of(step(host, device)), 0)
     assert both is not None
-    assert sum(s.most_ns for s in both.starved) == both.device_ns == 90_000
-    found = verdict(both, 1e6, 1e6)
+    assert sum(s.most_ns for s in both.starved) == both.times.device_ns == 90_000
+    found = verdict(both.times, 1e6, 1e6)
     assert found.bound is Bound.LAUNCH
     assert "0.09 ms" in found.reason
 
@@ -152,8 +152,8 @@ def test_before_a_step_that_was_launched_early_the_device_is_not_idle() -> None:
     assert both.idle == ()
 
 
-def _lanes(device_ns: int = 10 * MS) -> Lanes:
-    return Lanes((), (), 0, device_ns, (), (), 8 * MS, MS, 11 * MS)
+def _times(device_ns: int = 10 * MS) -> LaneTimes:
+    return LaneTimes(0, device_ns, 0, 8 * MS, MS, 11 * MS)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def _lanes(device_ns: int = 10 * MS) -> Lanes:
 def test_a_device_bound_step_is_told_by_what_its_bytes_and_operations_take(
     bytes_ms: float, operations_ms: float, bound: Bound, word: str
 ) -> None:
-    found = verdict(_lanes(), bytes_ms * MS, operations_ms * MS)
+    found = verdict(_times(), bytes_ms * MS, operations_ms * MS)
     assert isinstance(found, Verdict)
     assert found.bound is bound
     assert word in found.reason
@@ -199,11 +199,11 @@ def test_what_bytes_and_operations_take_is_of_the_calibration_that_the_floor_sta
     assert least_ns(trace, 0) == (pytest.approx(50_000), pytest.approx(10_000))
     both = lanes(trace, 0)
     assert both is not None
-    assert verdict_of(trace, 0, both).bound is Bound.MEMORY
+    assert verdict_of(trace, 0, both.times).bound is Bound.MEMORY
     # 80 MFLOP at the precision's own rate, which is half of the fastest: the floor says so
     trace.append(replace(event, index=1, operations=80_000_000, floor_ns=160_000))
     assert least_ns(trace, 1) == (pytest.approx(50_000), pytest.approx(160_000))
-    assert verdict_of(trace, 1, both).bound is Bound.COMPUTE
+    assert verdict_of(trace, 1, both.times).bound is Bound.COMPUTE
     trace.append(replace(event, index=2, calibration=-1, floor_ns=0))
     assert least_ns(trace, 2) == (None, None)
 

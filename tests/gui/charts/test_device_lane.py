@@ -32,7 +32,9 @@ def test_the_devices_spans_are_where_it_ran_them(make: Make, launch_bound: bool)
     seen = 0
     for span in both.ran:
         box = chart._device.span_rect(span, place)
-        assert box.left() == pytest.approx(lane.left() + span.begin_ns / both.wall_ns * lane.width(), abs=1)
+        assert box.left() == pytest.approx(
+            lane.left() + span.begin_ns / both.times.wall_ns * lane.width(), abs=1
+        )
         assert box.top() > chart.span_rect(both.launched[-1]).bottom()
         if span.depth == 1 and box.width() > 6 and not launch_bound:
             assert picture[box.bottom() - 2, box.left() + 2] == color(span.name.phase)
