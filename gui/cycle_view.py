@@ -276,7 +276,7 @@ def term_row(term: TermFit) -> tuple[str, ...]:
         SYMBOLS[term.name],
         units.duration(fit.intercept_ns),
         signed(1000 * fit.slope_ns),
-        units.share(term.share),
+        "" if term.name == "whole" else units.share(term.share),
         units.share(term.residual),
     )
 

@@ -25,7 +25,7 @@ LEFT, RIGHT, TOP, BOTTOM = 60, 18, 34, 38
 LIVE_INTERVAL_NS = 200_000_000  # it changes at most five times a second while steps come in
 REACH = 9  # pixels
 LABEL = 16
-PALE = 0.16
+PALE = 0.2
 UNKNOWN = "What these steps had to move and to compute is not known."
 NO_ROOFS = "The roofs are not known: measure this machine."
 #: One of `Theme.series` for each kind of step; its form tells it as well.
@@ -228,9 +228,9 @@ class RooflineChart(Chart):
         x, y = x_scale.place(view.intensity), y_scale.place(view.rate)
         for kind in view.kinds:
             of_kind = view.kind == KINDS.index(kind)
-            for under, alpha in ((False, PALE), (True, 0.5)):
+            for under, alpha in ((False, PALE), (True, 0.7)):
                 mine = of_kind & (view.under_roofs == under)
-                color = translucent(self._kind_color(kind), alpha if view.roofs else 0.5)
+                color = translucent(self._kind_color(kind), alpha if view.roofs else 0.7)
                 pixels = unique_pixels(x[mine], y[mine])
                 for px, py in zip(*(each.tolist() for each in pixels), strict=True):
                     self._marker(painter, kind, QPointF(px, py), 3.0, color)

@@ -156,10 +156,8 @@ class _Machine(QWidget):
             grid.addWidget(name, line, 0)
             grid.addWidget(value, line, 1)
         grid.setColumnStretch(1, 1)
-        layout = column(self._setup, margin=0, spacing=3)
+        layout = column(self._setup, self._date, self._doubts, margin=0, spacing=3)
         layout.addLayout(grid)
-        layout.addWidget(self._date)
-        layout.addWidget(self._doubts)
         self.setLayout(layout)
 
     def show_calibration(self, told: Calibrated | None) -> None:
