@@ -55,7 +55,7 @@ def _with_display(options: Options) -> Options:
 
 def _run(options: Options, host: Host, interruption: "Interruption") -> int:
     """Show the window (or draw it offscreen) until it is closed."""
-    from PySide6.QtCore import Qt
+    from PySide6.QtCore import Qt, QTimer
     from PySide6.QtWidgets import QApplication
 
     from engine.telemetry.process import TelemetryProcess
@@ -63,6 +63,7 @@ def _run(options: Options, host: Host, interruption: "Interruption") -> int:
     from gui.engine_thread import EngineThread
     from gui.faults import Faults
     from gui.main_window import MainWindow
+    from gui.recording import Recording, shelf_of_user
     from gui.screenshot import Screenshot, hush_offscreen
     from gui.settings_store import SettingsStore
 
@@ -76,7 +77,11 @@ def _run(options: Options, host: Host, interruption: "Interruption") -> int:
     engine = EngineThread(host)
     engine.adopt(Load(options.model, options.device, options.settings))
     telemetry = TelemetryProcess()
-    conductor = Conductor(window, engine, store, _first_generation(options, window, store.prompt), telemetry)
+    recording = None
+    if options.screenshot is None:
+        recording = Recording(engine, window.messages, store, shelf_of_user(), options.record)
+    first = _first_generation(options, window, store.prompt)
+    conductor = Conductor(window, engine, store, first, telemetry, recording)
     faults = Faults()
     faults.happened.connect(conductor.show_fault)
     faults.interrupted.connect(window.close)
@@ -91,6 +96,8 @@ def _run(options: Options, host: Host, interruption: "Interruption") -> int:
         window.close()
     conductor.start()
     telemetry.start()  # last: what is seen first is the window
+    if recording is not None:
+        QTimer.singleShot(0, recording.offer_interrupted)
     try:
         return INTERRUPTED if interruption.asked else application.exec()
     finally:
@@ -98,6 +105,8 @@ def _run(options: Options, host: Host, interruption: "Interruption") -> int:
         faults.uninstall()
         telemetry.stop()
         engine.shut_down()
+        if recording is not None:
+            recording.stop()
         window.deleteLater()
         application.processEvents()
 

@@ -41,6 +41,7 @@ from gui.panels.message_bar import Kind
 from gui.panels.model_picker import ModelPicker
 from gui.panels.model_rows import as_remembered
 from gui.panels.progress_strip import DOWNLOAD, prefill_progress
+from gui.recording import Recording
 from gui.settings_store import SettingsStore
 from gui.sharing import Sharing
 from gui.shortcuts import ShortcutSheet
@@ -62,8 +63,12 @@ class Conductor(QObject):
         store: SettingsStore,
         autorun: Generate | None = None,
         telemetry: Telemetry | None = None,
+        recording: Recording | None = None,
     ) -> None:
-        """`telemetry`: where samples of the machine come from; None: nothing is sampled."""
+        """`telemetry`: where samples of the machine come from; None: nothing is sampled.
+
+        `recording`: writes sessions down; None: nobody does.
+        """
         super().__init__(window)
         self.window = window
         self.engine = engine
@@ -82,6 +87,7 @@ class Conductor(QObject):
         window.telemetry.set_sampled(telemetry is not None)
         self._surroundings = Surroundings(engine, window.messages, telemetry, self._is_looked_at, self)
         self._surroundings.ended.connect(self._sensors_ended)
+        self._recording = recording
         self._timer = QTimer(self)
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
         self._timer.setInterval(FRAME_MS)
@@ -89,6 +95,7 @@ class Conductor(QObject):
         self._connect_engine()
         self._connect_panels()
         self._connect_actions()
+        self._connect_recording()
         self._state_changed(engine.state)
 
     def start(self) -> None:
@@ -130,6 +137,8 @@ class Conductor(QObject):
         changed |= window.roofline.refresh() | window.cycle_model.refresh()
         window.roofline.show_measuring(engine.is_calibrating)
         cost = self.meter.cost()
+        if self._recording is not None:
+            self._recording.look()
         window.meter.show_costs(engine.trace, engine.last_observer, cost, self._trial_progress())
         window.meter.show_warnings(self._surroundings.look(cost))
         window.meter.show_engine(engine.trace, engine.place, engine.state)
@@ -460,6 +469,20 @@ class Conductor(QObject):
         for name in does:
             self.window.actions_[name].triggered.connect(self._act)
         self.window.actions_["follow"].triggered.connect(navigation.set_follow)
+
+    def _connect_recording(self) -> None:
+        action, recording = self.window.actions_["record"], self._recording
+        action.setEnabled(recording is not None)
+        if recording is not None:
+            action.setChecked(recording.is_on)
+            action.triggered.connect(recording.set_on)
+            recording.open_wished.connect(self.open_recording)
+
+    @Slot(object)
+    def open_recording(self, path: Path) -> None:
+        """Show a recorded session."""
+        self._autorun = None
+        self.engine.open_recording(path)
 
     @Slot()
     def _act(self) -> None:

@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from time import perf_counter_ns
 
 from PySide6.QtCore import QObject, Signal
@@ -60,7 +61,9 @@ from engine.protocol import (
     StopAlternating,
     TokensCounted,
 )
+from engine.replay import ReplayHost
 from engine.trace.continuation import Continuation, is_same_model
+from engine.trace.recording import Recorder
 from engine.trace.store import Trace
 from gui.load_watch import LoadWatch
 
@@ -139,6 +142,7 @@ class EngineThread(QObject):
         self.listed: CatalogueListed | None = None
         self.last_observer: ObserverReport | None = None
         self.trace = Trace()
+        self.recorder: Recorder | None = None
 
     # ------------------------------------------------------------ commands
 
@@ -151,7 +155,7 @@ class EngineThread(QObject):
         """Load a model, replacing the one before (also one that still loads); starts an engine where there is none."""
         load = Load(model, device, settings)
         self._want(load)
-        if self._host is None:
+        if self._host is None or self.is_replaying:
             self.restart()
         else:
             self._watch.sent(load)
@@ -325,6 +329,19 @@ class EngineThread(QObject):
         """Whether a measurement of this machine that was asked for has not been answered yet."""
         return self._calibrates
 
+    @property
+    def is_replaying(self) -> bool:
+        """Whether a recording is shown, instead of what an engine does."""
+        return isinstance(self._host, ReplayHost)
+
+    def open_recording(self, path: Path) -> None:
+        """Show a recorded session, all of it; the engine ends. To load a model, or to restart, goes on live."""
+        self._next = self._lost = None
+        self._close_host()
+        self._enter(None)
+        self._host = ReplayHost(path, paused=True)
+        self._host.start()
+
     def restart(self, place: str | None = None) -> None:
         """End the engine, and start another one there (or where it was), with the same model and settings."""
         place = place or self.place
@@ -376,7 +393,14 @@ class EngineThread(QObject):
 
     def observe(self, event: Event) -> None:
         """Fold in what was measured beside the engine: it goes the way of all events, and is no answer of its."""
+        if not self.is_replaying:  # what this machine does now is nothing of a recording
+            self._keep(event)
+
+    def _keep(self, event: Event) -> None:
+        """Into the trace, and into the recording."""
         self.trace.append(event)
+        if self.recorder is not None and not self.is_replaying:
+            self.recorder.take(event)
 
     def _take(self, event: Event) -> None:
         if isinstance(event, ModelLoaded):
@@ -385,7 +409,7 @@ class EngineThread(QObject):
         if self._continuation is not None:
             event = self._continuation(event)
         try:
-            self.trace.append(event)
+            self._keep(event)
         except (KeyError, ValueError) as error:
             sentence = (
                 f"A message of the engine made no sense ({error}) and was left out; restart the engine."
@@ -475,7 +499,7 @@ class EngineThread(QObject):
             self._go_on(loaded, lost)
         else:
             self._continuation, self._lost_at_step = None, -1
-            self._replace_trace(Trace(loaded, self.started))
+            self._replace_trace(self._beginning(loaded))
         self.model_loaded.emit(loaded)
         if too_late:
             self.noted.emit(f"{loaded.model.name} was ready before its load could be given up.")
@@ -513,6 +537,17 @@ class EngineThread(QObject):
         )
         where = "a process of its own" if self.place == "process" else "this process, beside the window"
         self.noted.emit(f"The engine now lives in {where}; restarting it took {cost_ns / 1e9:.1f} s.")
+
+    def _beginning(self, loaded: ModelLoaded) -> Trace:
+        """The trace with which a model begins: empty, or of a recording all of it."""
+        if isinstance(self._host, ReplayHost):
+            session = self._host.session
+            if session is not None and session.notices:
+                self.noted.emit(" ".join(session.notices))
+            return self._host.seek(self._host.step_count)
+        if self.recorder is not None:
+            self.recorder.take(loaded)
+        return Trace(loaded, self.started)
 
     def _replace_trace(self, trace: Trace) -> None:
         self.trace = trace

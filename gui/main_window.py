@@ -197,7 +197,19 @@ class MainWindow(QMainWindow):
 
     def _make_menus(self) -> None:
         menus = {
-            "&Session": ("pick", "prompt", "find", "", "export", "command", "picture", "", "restart", "quit"),
+            "&Session": (
+                "pick",
+                "prompt",
+                "find",
+                "",
+                "export",
+                "command",
+                "picture",
+                "",
+                "record",
+                "restart",
+                "quit",
+            ),
             "&Run": (
                 *("run", "step", "stop", "generate", "join", "", "capture", "save_capture", ""),
                 *("instrument", "calibrate", "", "clear"),

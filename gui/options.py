@@ -33,6 +33,7 @@ class Options:
     screenshot: Path | None = None
     steps: int | None = None
     paused: bool = False
+    record: bool = True
 
 
 class _Parser(argparse.ArgumentParser):
@@ -71,6 +72,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         screenshot=screenshot,
         steps=given.steps,
         paused=given.paused,
+        record=not given.no_record,
     )
 
 
@@ -99,6 +101,7 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     add("--steps", type=int, metavar="N", help=f"new tokens (with --screenshot: {PICTURE_TOKENS} by default)")
     add("--paused", action="store_true", help="wait before the first step")
+    add("--no-record", action="store_true", help="write no session down, whatever was chosen in the window")
     add("--version", action="version", version=f"cyclograph {__version__}")
     return parser
 

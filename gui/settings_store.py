@@ -60,6 +60,15 @@ class SettingsStore:
         self._keep("theme", name)
 
     @property
+    def record(self) -> bool:
+        """Whether sessions are written down."""
+        return self._text("record", "yes") != "no"
+
+    @record.setter
+    def record(self, wanted: bool) -> None:
+        self._keep("record", "yes" if wanted else "no")
+
+    @property
     def recent_models(self) -> list[str]:
         """Models loaded before, latest first."""
         stored = self._text("recent_models", "")

@@ -12,6 +12,8 @@ def test_nothing_is_needed() -> None:
     assert options.model == "demo"
     assert options.place == "process"
     assert options.screenshot is None
+    assert options.record
+    assert not parse(["--no-record"]).record
 
 
 def test_everything_is_understood(tmp_path: Path) -> None:

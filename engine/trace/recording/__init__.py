@@ -31,6 +31,7 @@ A file is read as input from a stranger: see engine.trace.recording.opening and 
 """
 
 from engine.trace.recording.errors import RecordingError as RecordingError
+from engine.trace.recording.preface import preface as preface
 from engine.trace.recording.reading import read_metadata as read_metadata
 from engine.trace.recording.reading import read_session as read_session
 from engine.trace.recording.reading import read_trace as read_trace

@@ -107,9 +107,15 @@ def _union_encoder(kinds: tuple[Any, ...]) -> Encoder:
     encoders = {get_origin(kind) or kind: encoder(kind) for kind in kinds}
 
     def encode(value: Any) -> Any:
-        own = encoders.get(type(value))
-        if own is None:  # of a subclass
-            own = next(each for kind, each in encoders.items() if isinstance(value, kind))
+        own = encoders.get(type(value)) or next(
+            (e for k, e in encoders.items() if isinstance(value, k)), None
+        )
+        if own is None and isinstance(value, int):  # where a float may stand, a whole number may, too
+            own = encoders.get(float)
+        if own is None:
+            raise TypeError(
+                f"a {type(value).__name__} cannot stand where a {' or '.join(map(str, kinds))} is declared"
+            )
         return own(value)
 
     return encode

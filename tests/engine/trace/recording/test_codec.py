@@ -27,6 +27,11 @@ class _Bytes:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class _Maybe:
+    number: float | None
+
+
 def test_every_kind_of_event_comes_back_as_it_was() -> None:
     for event in each_kind(KINDS, 20):
         unknown: set[str] = set()
@@ -102,6 +107,12 @@ def test_a_refusal_says_where() -> None:
     text = to_json(loaded()).replace('"hidden_size":4', '"hidden_size":"four"')
     with pytest.raises(CodecError, match=r"^ModelLoaded\.model: ModelFacts\.hidden_size: is no whole number"):
         from_json(ModelLoaded, text, set())
+
+
+def test_a_whole_number_may_stand_where_a_float_may_and_nothing_else() -> None:
+    assert from_json(_Maybe, to_json(_Maybe(3)), set()) == _Maybe(3.0)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a str cannot stand where"):
+        to_json(_Maybe("3"))  # type: ignore[arg-type]
 
 
 def test_bytes_are_base64_and_nothing_else() -> None:
