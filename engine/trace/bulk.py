@@ -14,7 +14,7 @@ from engine.protocol import StepEnded, Token
 from engine.trace.ledger import Int64, Layout
 from engine.trace.phases import StepKind
 
-TOGETHER = 512  # steps whose gaps are summed at a time: they stay in the processor's cache
+TOGETHER = 128  # steps whose gaps are summed at a time: they stay in the processor's cache
 _KINDS = tuple(StepKind)
 
 

@@ -12,6 +12,7 @@ import sqlite3
 import stat
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
 
@@ -42,19 +43,29 @@ LIMITS = {
 
 @contextlib.contextmanager
 def opened(path: Path, *, whole: bool = True) -> Iterator[sqlite3.Connection]:
-    """A connection to a session file within one transaction; `whole`: all of its pages are looked through first.
+    """A connection to a session file within one transaction; `whole`: all of its pages are looked through meanwhile.
 
     Raises RecordingError, also from the block, for whatever is wrong with the file.
     """
     size = check_header(path)
     with contextlib.ExitStack() as after, _as_sentences(path):
+        seconds = PATIENCE_S + size / BYTES_A_SECOND
         connection = after.enter_context(_connected(path))
-        set_limits(connection, PATIENCE_S + size / BYTES_A_SECOND)
+        set_limits(connection, seconds)
         connection.execute("BEGIN")
         check_schema(path, connection)
-        if whole:
-            check_pages(path, connection)
+        pages = after.enter_context(ThreadPoolExecutor(1, "page check")) if whole else None
+        checked = pages.submit(_check_pages_apart, path, seconds) if pages else None
         yield connection
+        if checked is not None:
+            checked.result()
+
+
+def _check_pages_apart(path: Path, seconds: float) -> None:
+    """On a thread and a connection of its own: SQLite lets go of the interpreter's lock meanwhile."""
+    with _connected(path) as connection:
+        set_limits(connection, seconds)
+        check_pages(path, connection)
 
 
 @contextlib.contextmanager

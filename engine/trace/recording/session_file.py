@@ -16,6 +16,8 @@ from engine.trace.recording.errors import RecordingError
 from engine.trace.recording.report import write_report
 
 PAGE_BYTES = 16 * 1024
+CACHE_KIB = 32 * 1024
+LOG_BYTES = 32 * 1024 * 1024  # of the log, until what is in it is moved into the file
 Rows = list[packing.Row]
 TOGETHER = 64  # rows a statement: the interpreter's lock is let go and taken again at each
 
