@@ -21,6 +21,7 @@ from engine.protocol import (
     Join,
     ListModels,
     Load,
+    LookUp,
     ModelLoaded,
     Pause,
     Prompt,
@@ -30,6 +31,7 @@ from engine.protocol import (
     StateChanged,
     StepEnded,
     Stop,
+    TokensCounted,
 )
 from engine.replay import ALL_AT_ONCE, LONGEST_WAIT_NS, ReplayHost, Timeline
 from engine.trace.recording import read_session
@@ -260,11 +262,15 @@ def test_what_needs_a_model_is_refused_with_a_sentence(
     assert failed.sentence == f"This is a recording, which cannot {words}: load a model to go on live."
 
 
-def test_questions_that_nobody_misses_get_no_answer(play: Callable[..., ReplayHost]) -> None:
+def test_questions_get_no_answer_or_the_reason(play: Callable[..., ReplayHost]) -> None:
     host = play(steady(1))
     host.receive()
-    host.send(CountTokens(1, Prompt("a")))
+    host.send(LookUp(1, "a model"))
     assert host.receive() == []
+    host.send(CountTokens(7, Prompt("a")))
+    (answer,) = host.receive()
+    assert isinstance(answer, TokensCounted)
+    assert (answer.request, answer.reason) == (7, "a recording has no model to count with")
 
 
 def test_it_ends_when_it_is_told_and_says_so_once(play: Callable[..., ReplayHost]) -> None:
