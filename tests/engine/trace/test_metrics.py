@@ -473,7 +473,7 @@ def test_every_metric_explains_itself() -> None:
     assert len({m.short for m in METRICS.values()}) == len(METRICS)
     for key, metric in METRICS.items():
         assert metric.key == key
-        assert metric.unit in {"ns", "tokens/s", "sequences/s", "J/token", "W", "1", ""}
+        assert metric.unit in {"ns", "tokens/s", "sequences/s", "J/token", "W", "FLOP/byte", "1", ""}
         assert metric.families
         assert metric.better in {"lower", "higher", ""}
         assert all((metric.name, metric.short, metric.formula, metric.needs, metric.clock))
