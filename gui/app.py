@@ -95,7 +95,8 @@ def _run(options: Options, host: Host, interruption: "Interruption") -> int:
     if interruption.asked:
         window.close()
     conductor.start()
-    telemetry.start()  # last: what is seen first is the window
+    # Sensors are read from the first model on: until then its load needs every core.
+    engine.model_loaded.connect(lambda _: telemetry.start(), Qt.ConnectionType.SingleShotConnection)
     if recording is not None:
         QTimer.singleShot(0, recording.offer_interrupted)
     try:
