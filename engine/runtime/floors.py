@@ -4,7 +4,6 @@ of every step, told for its event.
 A shape is derived when a configuration first runs, between two steps; what a step comes to is a few sums then.
 """
 
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import perf_counter_ns
@@ -20,6 +19,7 @@ from engine.runtime.pipelining import PIPELINED
 from engine.runtime.settings.matmul_precision import MatmulPrecision
 from engine.runtime.shapes import shape_of
 from engine.runtime.telemetry import processor_name
+from engine.trace import ledger
 from engine.trace.calibration import SECOND_NS, Calibration
 from engine.trace.floor import Costs, Fed
 from engine.trace.phases import StepKind
@@ -246,8 +246,7 @@ class Floors:
         return self._live.device.type != "cpu" and self._live.loop.read_back == PIPELINED
 
     def _hold_against(self, number: int, index: int, floor_ns: int, stamps: bytes) -> None:
-        begin_ns, end_ns = _ENDS.unpack_from(stamps)[0], _ENDS.unpack_from(stamps, len(stamps) - 8)[0]
-        wall_ns = end_ns - begin_ns
+        wall_ns = ledger.wall_ns(stamps)
         if 0 < wall_ns < floor_ns:  # a clock that jumped beats nothing
             self._beaten.add(number)
             self._untold = FloorBeaten(perf_counter_ns(), index, wall_ns, floor_ns)
@@ -257,6 +256,3 @@ class Floors:
         if self._untold is not None:
             self._emit(self._untold)
             self._untold = None
-
-
-_ENDS = struct.Struct("=q")

@@ -4,7 +4,6 @@ What happens here is what a session orders: load, change settings, start, step. 
 """
 
 import inspect
-import sys
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -86,6 +85,7 @@ from engine.runtime.settings.suited import suited
 from engine.runtime.settings.together import why_not_joined, why_not_padded
 from engine.runtime.telemetry import MemorySampler, Observer
 from engine.runtime.training_probe import ProbeRefused, training_step
+from engine.trace import ledger
 from engine.trace.floor import Fed
 from engine.trace.phases import Detail, StepKind
 
@@ -542,7 +542,7 @@ class Run:
         bench.memory.after_step(bench.emit, end_ns)
         marks = len(stepped.codes) // 2 + 2
         bench.observer.after_step(bench.emit, marks, handing_ns - bench.take_reading_ns())
-        wall_ns = _wall_ns(stepped.stamps)
+        wall_ns = ledger.wall_ns(stepped.stamps)
         resting = self.alternation is not None or self._capture is not None
         bench.detail_choice.after_step(stepped.kind, wall_ns, marks, resting)
         self._last_end_ns = end_ns
@@ -705,9 +705,3 @@ class Run:
         if reason != "stopped":
             for _ in self._untold:
                 bench.emit(Failed(perf_counter_ns(), _ENDED_BEFORE, command="join"))
-
-
-def _wall_ns(stamps: bytes) -> int:
-    """From the first stamp of a step to the last."""
-    first, last = memoryview(stamps)[:8], memoryview(stamps)[-8:]
-    return int.from_bytes(last, sys.byteorder) - int.from_bytes(first, sys.byteorder)

@@ -6,6 +6,7 @@ innermost open span (or inside none, and is then unattributed). Giving each gap 
 ledger in which nothing is counted twice and nothing is lost: its sum is `t[n] - t[0]`, whatever was stamped.
 """
 
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,6 +18,14 @@ from engine.trace.phases import PHASE_COUNT, ROLE_OF, Phase, Role, SpanName
 Int64 = npt.NDArray[np.int64]
 
 END = 0  # the code of a stamp that ends the innermost open span; code k > 0 begins span k - 1
+
+
+def wall_ns(stamps: bytes) -> int:
+    """Wall time of a step, from the first of its stamps to the last; both are int64 ns in native byte order."""
+    first, last = memoryview(stamps)[:8], memoryview(stamps)[-8:]
+    return int.from_bytes(last, sys.byteorder, signed=True) - int.from_bytes(
+        first, sys.byteorder, signed=True
+    )
 
 
 @dataclass(frozen=True, slots=True)

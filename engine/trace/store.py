@@ -48,7 +48,7 @@ from engine.trace.bulk import StepColumns, Waited, gaps_between_arrivals
 from engine.trace.columns import Column as Column
 from engine.trace.device_ledger import DeviceGaps
 from engine.trace.kernels import Capture
-from engine.trace.ledger import Int64, Layout, Span
+from engine.trace.ledger import Int64, Layout, Span, wall_ns
 from engine.trace.phases import PHASE_COUNT, Role, StepKind
 from engine.trace.shapes import ModelShape
 from engine.trace.telemetry import Telemetry
@@ -656,7 +656,7 @@ class Trace:
         """
         self._held_since_arrival_ns += event.held_ns
         if event.captured:  # as if it had not been: its time is held, and its tokens end no gap
-            self._held_since_arrival_ns += _wall_ns(event)
+            self._held_since_arrival_ns += wall_ns(event.stamps)
             return NO_LATENCY
         if not event.tokens:
             return NO_LATENCY
@@ -718,11 +718,6 @@ class Trace:
         self._configure(event.configuration, event.effective)
         before, self._in_force = self._in_force, event.configuration
         self.marks.append(Mark(len(self.steps), event.at_ns, "settings", mark_text(event), event, before))
-
-
-def _wall_ns(event: StepEnded) -> int:
-    stamps = np.frombuffer(event.stamps, np.int64)
-    return int(stamps[-1] - stamps[0])
 
 
 def mark_text(event: SettingsChanged) -> str:
