@@ -1,4 +1,4 @@
-"""The headless front end: `python -m engine run | models | settings | walk | export` (and `serve`, for a window)."""
+"""The headless front end: `python -m engine run | models | settings | walk | export | replay`."""
 
 import sys
 

@@ -108,9 +108,6 @@ def parser() -> argparse.ArgumentParser:
         commands.add_parser("export", help="write a recorded session as a table, a trace, a text or a report")
     )
     add_replay(commands.add_parser("replay", help="say again what a recorded session said"))
-    commands.add_parser("serve", help="the engine process of a window (binary; not for people)").set_defaults(
-        run=serve
-    )
     return top
 
 
@@ -539,7 +536,7 @@ def _walk_prefill(load: Load, options: argparse.Namespace) -> None:
         raise BadInput(reads.problem)
 
 
-# ---------------------------------------------------------------- models, settings, serve
+# ---------------------------------------------------------------- models, settings
 
 
 def list_models(options: argparse.Namespace) -> int:
@@ -587,11 +584,3 @@ class Asking(Front, Generic[Answer]):
             self.send(Shutdown())
         elif isinstance(event, Failed):
             self.give_up(event.sentence)
-
-
-def serve(_: argparse.Namespace) -> int:
-    """Run as the engine process of a window."""
-    from engine.runtime.serve import serve as serve_engine
-
-    serve_engine()
-    return 0

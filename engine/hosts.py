@@ -13,15 +13,14 @@ import queue
 import signal
 import struct
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
 from time import perf_counter_ns
 from typing import IO, Protocol
 
 from engine.protocol import DEVICE_LOST, Command, EngineEnded, Event, Failed, Shutdown
+from engine.spawning import spawn_engine
 
 LENGTH = struct.Struct("<Q")  # a frame: its length, then that many bytes of pickle
 REPORT_BYTES = 64 * 1024  # how much of what a dying engine printed is kept
@@ -87,8 +86,9 @@ class ProcessHost:
 
     place = "process"
 
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
+    def __init__(self, spawned: "subprocess.Popen[bytes] | None" = None) -> None:
+        """`spawned`: a process that was started before (`engine.spawning`); None: `start` starts one."""
+        self._process = spawned
         self._events: deque[Event] = deque()
         self._printed = bytearray()
         self._threads: list[threading.Thread] = []
@@ -97,21 +97,12 @@ class ProcessHost:
 
     @property
     def pid(self) -> int | None:
-        """Process id, once started."""
+        """Process id, once there is a process."""
         return self._process.pid if self._process else None
 
     def start(self) -> None:
-        """Spawn the process and the threads that read what it says."""
-        environment = dict(os.environ)
-        root = str(Path(__file__).resolve().parent.parent)
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
-        self._process = subprocess.Popen(
-            [sys.executable, "-X", "faulthandler", "-m", "engine", "serve"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-        )
+        """Spawn the process, unless it is there, and the threads that read what it says."""
+        self._process = self._process or spawn_engine()
         for work in (self._read_events, self._read_prints):
             thread = threading.Thread(target=work, name=f"engine-{work.__name__.strip('_')}", daemon=True)
             self._threads.append(thread)

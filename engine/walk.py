@@ -3,7 +3,8 @@
 Each station is a value of a setting that takes turns with what is in force otherwise, A B B A, a few tokens a turn. The
 effect is the time of a token under the value over that in the neighbouring turn without it: what drifts, a growing
 context or a machine that others use, falls out. The first station changes nothing and shows what the machine makes of
-that.
+that. Each station has a generation of its own, no longer than its turns need: a static cache computes over all places
+that it reserves, used or not.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -61,6 +62,7 @@ COMPANIONS: dict[str, Configuration] = {
 TOGETHER: tuple[Configuration, ...] = ((("kv_cache", "static"), ("compile", "default")),)
 PAIRS = 8  # of turns at a station
 SHORTEST = 3 * PAIRS  # tokens of all turns of a side: of each turn some are left behind those that warm up
+OVERSHOOT = 8  # tokens that a turn may make too many, where a step makes several
 WARM_UP = 2  # steps of a turn that do not count, at most half of them
 #: Restart the engine, load the model anew, or change by themselves what is compared.
 LEFT_OUT = ("engine_place", "placement", "auto_detail")
@@ -160,10 +162,12 @@ class Walk(Front):
         self._is_under = False
         self._tokens_left = 0
         self._begin_row = 0  # of the turn that runs
+        self._is_fresh = False  # the generation that runs has made its first token
 
     def run(self, load: Load, generate: Generate) -> list[Row]:
         """Load, walk, and return the table. `problem` says what went wrong, if anything did."""
-        self._generate = replace(generate, max_new_tokens=1_000_000, stop_at_end_token=False)
+        length = 2 + 2 * PAIRS * (self._turn_tokens + OVERSHOOT)
+        self._generate = replace(generate, max_new_tokens=length, stop_at_end_token=False)
         self.converse(load)
         rows = [row_of(self.trace, visit) for visit in self._visits]
         return rows + [Row(station.name, reason=station.reason) for station in self._impossible]
@@ -196,10 +200,8 @@ class Walk(Front):
 
     def _generate_again(self) -> None:
         assert self._generate is not None
-        self._stage, self._tokens_left = (
-            "arrive",
-            1,
-        )  # the prompt is read, and one token made, before the next turn
+        # The prompt is read, and one token made, before the next turn.
+        self._stage, self._tokens_left, self._is_fresh = "arrive", 1, True
         self.send(self._generate)
 
     def _stepped(self, event: StepEnded) -> None:
@@ -218,7 +220,7 @@ class Walk(Front):
             self._take_turn(self._visits[-1])
         elif not self._waiting:
             self._end()
-        elif self._is_full():
+        elif not self._is_fresh:
             self._stage = "again"  # the next READY begins another generation
             self.send(Stop())
         else:
@@ -257,11 +259,7 @@ class Walk(Front):
 
     def _count(self) -> None:
         self._stage, self._tokens_left, self._begin_row = "turn", self._turn_tokens, len(self.trace.steps)
-
-    def _is_full(self) -> bool:
-        model = self.trace.model
-        room = model.context_limit - int(self.trace.steps.context_length[-1]) if model else 0
-        return room < (2 * PAIRS + 2) * self._turn_tokens
+        self._is_fresh = False
 
     def _failed(self, event: Failed) -> None:
         if event.command in ("sameness",):

@@ -10,12 +10,13 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from engine.hosts import Host, open_host
-from engine.protocol import Generate, Load, Prompt
+from engine.spawning import spawn_engine
 from gui.display import display_problem, missing_qt
 from gui.options import PICTURE_SIZE, PICTURE_TOKENS, Options, free_path, parse
 
 if TYPE_CHECKING:
+    from engine.hosts import Host
+    from engine.protocol import Generate, Prompt
     from gui.main_window import MainWindow
 
 NO_QT = 3
@@ -28,9 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     freeze_support()
     options = parse(argv)
     interruption = Interruption()
-    host = open_host(options.place)
-    host.start()  # first of all: importing torch takes longer than everything that follows
-    host.send(Load(options.model, options.device, options.settings))
+    host = _start_engine(options)
     try:
         return _run(_with_display(options), host, interruption)
     except ImportError as error:
@@ -38,6 +37,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return NO_QT
     finally:
         host.stop()
+
+
+def _start_engine(options: Options) -> "Host":
+    """Start the engine and have it load: a process first of all, since importing torch takes longer than all the rest."""
+    spawned = spawn_engine() if options.place == "process" else None
+    from engine.hosts import ProcessHost, open_host
+    from engine.protocol import Load
+
+    host = ProcessHost(spawned) if spawned else open_host(options.place)
+    host.start()
+    host.send(Load(options.model, options.device, options.settings))
+    return host
 
 
 def _with_display(options: Options) -> Options:
@@ -53,11 +64,12 @@ def _with_display(options: Options) -> Options:
     return options
 
 
-def _run(options: Options, host: Host, interruption: "Interruption") -> int:
+def _run(options: Options, host: "Host", interruption: "Interruption") -> int:
     """Show the window (or draw it offscreen) until it is closed."""
     from PySide6.QtCore import Qt, QTimer
     from PySide6.QtWidgets import QApplication
 
+    from engine.protocol import Load
     from engine.telemetry.process import TelemetryProcess
     from gui.conductor import Conductor
     from gui.engine_thread import EngineThread
@@ -112,8 +124,10 @@ def _run(options: Options, host: Host, interruption: "Interruption") -> int:
         application.processEvents()
 
 
-def _first_generation(options: Options, window: "MainWindow", remembered: Prompt) -> Generate:
+def _first_generation(options: Options, window: "MainWindow", remembered: "Prompt") -> "Generate":
     """What is generated as soon as the model is loaded: without a prompt of its own, what the panel shows then."""
+    from engine.protocol import Prompt
+
     prompt = Prompt(options.prompt) if options.prompt is not None else remembered
     if prompt.text or prompt.turns:
         window.prompt.set_prompt(prompt)

@@ -6,11 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from engine import __version__
 from engine.prompt_files import prompt_text
-from engine.protocol import Configuration
+
+if TYPE_CHECKING:
+    from engine.protocol import Configuration
 
 DEFAULT_MODEL = "demo"
 PICTURE_TOKENS = 128
@@ -25,7 +27,7 @@ class Options:
 
     model: str = DEFAULT_MODEL
     device: str = "auto"
-    settings: Configuration = ()
+    settings: "Configuration" = ()
     place: str = "process"
     prompt: str | None = None
     theme: str | None = None

@@ -93,3 +93,7 @@ def _read_commands(stream: IO[bytes], put: Callable[[Command], None]) -> None:
     while (frame := read_frame(stream)) is not None:
         put(pickle.loads(frame))
     put(Shutdown())
+
+
+if __name__ == "__main__":
+    serve()

@@ -11,6 +11,7 @@ import psutil
 import pytest
 from PySide6.QtGui import QImage
 
+from engine.spawning import SERVER
 from gui import display
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +35,12 @@ def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_the_engine_is_started_before_anything_large_is_imported() -> None:
+    script = "import sys, gui.app; print(*sorted({'numpy', 'PySide6', 'engine.protocol'} & set(sys.modules)))"
+    imported = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert imported.stdout.strip() == ""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems always have a display")
 def test_without_a_display_it_draws_a_picture_and_prints_the_summary(tmp_path: Path) -> None:
     (tmp_path / "cyclograph.png").write_bytes(b"precious")
@@ -49,7 +56,7 @@ def test_without_a_display_it_draws_a_picture_and_prints_the_summary(tmp_path: P
     assert (picture.width(), picture.height()) == (1440, 900)
     shades = {picture.pixel(x, y) for x in range(0, 1440, 7) for y in range(0, 900, 7)}
     assert len(shades) > 50
-    assert not [c for c in psutil.Process().children() if "serve" in c.cmdline()]
+    assert not [c for c in psutil.Process().children() if SERVER in c.cmdline()]
 
 
 def test_a_model_that_does_not_exist_is_one_sentence_and_code_2(tmp_path: Path) -> None:
