@@ -1,5 +1,6 @@
 """The program: start the engine, then the window; end both cleanly, whatever happens in between."""
 
+import gc
 import os
 import signal
 import sys
@@ -29,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     freeze_support()
     options = parse(argv)
     interruption = Interruption()
+    gc.disable()  # until all is there: collections would find nothing
     host = _start_engine(options)
     try:
         return _run(_with_display(options), host, interruption)
@@ -111,6 +113,8 @@ def _run(options: Options, host: "Host", interruption: "Interruption") -> int:
     engine.model_loaded.connect(lambda _: telemetry.start(), Qt.ConnectionType.SingleShotConnection)
     if recording is not None:
         QTimer.singleShot(0, recording.offer_interrupted)
+    gc.freeze()  # it lives as long as the process: no collection looks at it again
+    gc.enable()
     try:
         return INTERRUPTED if interruption.asked else application.exec()
     finally:

@@ -246,19 +246,22 @@ class Conductor(QObject):
     @Slot(object)
     def _model_loaded(self, loaded: ModelLoaded) -> None:
         window, model = self.window, loaded.model
+        window.prompt.suit_model(model)
+        self._generate_first()  # what there is to switch is shown meanwhile: that takes as long as the first token
         window.model.show_model(model)
         window.heading.show_model(model)
-        window.prompt.suit_model(model)
         window.switchboard.show_settings(loaded)
         self._show_precision(loaded.effective)
         window.messages.withdraw("load")
         window.messages.withdraw("engine")
         window.setWindowTitle(f"{model.name} – Cyclograph")
         self._store.remember_model(as_remembered(self.engine.wanted_model))
+
+    def _generate_first(self) -> None:
         if self._autorun is not None:
             command, self._autorun = self._autorun, None
             own = command.prompt.text or command.prompt.turns
-            self._start(command if own else replace(command, prompt=window.prompt.prompt))
+            self._start(command if own else replace(command, prompt=self.window.prompt.prompt))
 
     @Slot(object)
     def _progressed(self, progress: Progress) -> None:

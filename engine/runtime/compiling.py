@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import Cache, EncoderDecoderCache
 
+from engine.collecting import uncollected
 from engine.runtime import graph_marks
 from engine.runtime.user_cache import user_cache
 
@@ -233,25 +234,14 @@ def _compiling() -> "Iterator[None]":
     settings: Any = torch.compiler.config
 
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_directory()))
+    gc.collect()
     with (
-        _no_collection(),
+        uncollected(),
         torch.compiler.set_stance("default"),
         dynamo.patch(recompile_limit=_VERSIONS),
         settings.patch(dynamic_sources=_CHANGING),
     ):
         yield
-
-
-@contextmanager
-def _no_collection() -> "Iterator[None]":
-    gc.collect()
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def cache_directory() -> Path:

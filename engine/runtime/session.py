@@ -14,6 +14,7 @@ from dataclasses import replace
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
+from engine.collecting import uncollected
 from engine.hosts import DeviceLost
 from engine.protocol import (
     NEXT_STEP,
@@ -169,11 +170,16 @@ class Session:
 
     def _start(self) -> None:
         self._emit(StateChanged(perf_counter_ns(), EngineState.STARTING))
-        for fraction, module in enumerate(("torch", "transformers")):
-            self._emit(Progress(perf_counter_ns(), f"importing {module}", fraction / 2))
-            self._flush()
-            __import__(module)
-        from engine.runtime.telemetry import describe_engine
+        with uncollected():
+            for fraction, module in enumerate(("torch", "transformers")):
+                self._emit(Progress(perf_counter_ns(), f"importing {module}", fraction / 2))
+                self._flush()
+                __import__(module)
+            from engine.runtime import workbench as workbench
+            from engine.runtime.telemetry import describe_engine
+
+            if self._place == "process":
+                gc.freeze()  # a million objects that live as long as the process: no collection looks at them again
 
         self._emit(describe_engine())
         self._enter(EngineState.EMPTY)
@@ -234,7 +240,8 @@ class Session:
         self._unload()
         self._enter(EngineState.LOADING)
         self._flush()
-        outcome = self._make_workbench(command)
+        with uncollected():
+            outcome = self._make_workbench(command)
         if outcome is None:
             self._enter(EngineState.READY)
             return
