@@ -13,7 +13,7 @@ with its start tokens: context, cache and pending tokens are all the decoder's.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -32,7 +32,7 @@ from engine.runtime.speculation import Speculation
 from engine.runtime.text import TextStream
 from engine.runtime.writing import Limits as Limits
 from engine.runtime.writing import Plain, Strand, Strategy, Taken, Writing
-from engine.trace.phases import Phase, StepKind
+from engine.trace.phases import Detail, Phase, StepKind
 
 NOTHING = Taken(())
 DECODE, VERIFY = StepKind.DECODE, StepKind.VERIFY
@@ -81,6 +81,10 @@ class Generation:
         self._writing = Writing(live, self.context, limits, context_limit, self._answer, stream)
         self._strategy = _strategy(self._writing) if not others else self._together(prompt_ids, others)
         self._forward_code = live.recorder.define(Phase.FORWARD, name="forward")
+        self._input_codes = {
+            whole: live.recorder.define(phase, name="put the input together")
+            for whole, phase in ((True, Phase.FORWARD), (False, Phase.EMBED))
+        }
         self._join_code = live.recorder.define(Phase.STOP, name="join the others")
         self._newcomers: list[Newcomer] = []
         self._feeding = Feeding(live, self.context)
@@ -183,23 +187,27 @@ class Generation:
         with self._live.forward_mode():
             self.context.encoded = self._live.run(encoder, self._forward_code, input_ids=ids)
             self._await_device()
-        return self._stepped(StepKind.ENCODE, NOTHING, len(self._prompt))
+        return _stepped(recorder.end_step(), StepKind.ENCODE, NOTHING, len(self._prompt))
 
     def _step(self) -> Stepped:
         live, context, recorder = self._live, self.context, self._live.recorder
         recorder.begin_step()
+        recorder.begin(self._input_codes[live.detail is Detail.STEP])
         with live.forward_mode():
             drafts = self._strategy.propose()
             ids, kind, completes = self._next_input(drafts)
             padding = self._padding_in(ids) if context.padding else 0
-            logits = self._forward(ids, 1 + len(drafts))
+            arguments = self._feeding.arguments(ids, live.cache_kind, 1 + len(drafts))
+            recorder.end()
+            logits = self._forward(ids, arguments)
             if completes:
                 taken = self._strategy.take(logits)
             else:
                 taken = NOTHING
                 self._await_device()
+            stamped = recorder.end_step()
         prompt_tokens = ids.numel() - padding if kind is StepKind.PREFILL else 0
-        return self._stepped(kind, taken, prompt_tokens, ids.shape[0], padding + taken.surplus)
+        return _stepped(stamped, kind, taken, prompt_tokens, ids.shape[0], padding + taken.surplus)
 
     def _read(self, newcomer: Newcomer) -> Stepped:
         """A chunk of the prompt of a sequence that is to join; with the last one it does, unless it ends with that."""
@@ -213,7 +221,7 @@ class Generation:
                 self._await_device()
             else:
                 taken = self._first_of(newcomer, logits)
-        return self._stepped(StepKind.PREFILL, taken, ids.numel())
+        return _stepped(recorder.end_step(), StepKind.PREFILL, taken, ids.numel())
 
     def _first_of(self, newcomer: Newcomer, logits: torch.Tensor) -> Taken:
         """The first token of a sequence, which joins the others with it, unless it ends with it."""
@@ -247,24 +255,6 @@ class Generation:
         """How many ids a forward pass does not have to be given."""
         return 0 if self._live.cache_kind == "none" else self.context.cached
 
-    def _stepped(
-        self, kind: StepKind, taken: Taken, prompt_tokens: int, rows: int = 1, padding: int = 0
-    ) -> Stepped:
-        codes, stamps = self._live.recorder.end_step()
-        return Stepped(
-            kind,
-            codes,
-            stamps,
-            taken.tokens,
-            prompt_tokens,
-            taken.end_reason,
-            rows,
-            padding,
-            drafted=taken.drafted,
-            accepted=taken.accepted,
-            beams=taken.beams,
-        )
-
     def _next_input(self, drafts: list[int]) -> tuple[torch.Tensor, StepKind, bool]:
         """Ids to feed, shape (rows, n); what kind of step that makes; whether it leaves nothing pending."""
         live, context, chosen = self._live, self.context, self._writing.chosen
@@ -288,10 +278,9 @@ class Generation:
     def _tensor(self, rows: list[list[int]]) -> torch.Tensor:
         return torch.tensor(rows, dtype=torch.long, device=self._live.device)
 
-    def _forward(self, ids: torch.Tensor, keep: int = 1) -> torch.Tensor:
-        """Logits, shape (rows, positions kept, vocabulary): at least those of the last `keep` positions."""
+    def _forward(self, ids: torch.Tensor, arguments: dict[str, Any]) -> torch.Tensor:
+        """Logits, shape (rows, positions kept, vocabulary), of a call that was put together for `ids`."""
         live = self._live
-        arguments = self._feeding.arguments(ids, live.cache_kind, keep)
         output = live.run(live.model, self._forward_code, **arguments)
         self._feeding.count(output, ids, live.cache_kind)
         logits: torch.Tensor = output.logits
@@ -303,6 +292,28 @@ class Generation:
         recorder.begin(self._writing.transfer_code)
         wait_for_device(self._live.device)
         recorder.end()
+
+
+def _stepped(
+    stamped: tuple[bytes, bytes],
+    kind: StepKind,
+    taken: Taken,
+    prompt_tokens: int,
+    rows: int = 1,
+    padding: int = 0,
+) -> Stepped:
+    return Stepped(
+        kind,
+        *stamped,
+        taken.tokens,
+        prompt_tokens,
+        taken.end_reason,
+        rows,
+        padding,
+        drafted=taken.drafted,
+        accepted=taken.accepted,
+        beams=taken.beams,
+    )
 
 
 def _strategy(writing: Writing) -> Strategy:

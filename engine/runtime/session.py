@@ -178,8 +178,7 @@ class Session:
             from engine.runtime import workbench as workbench
             from engine.runtime.telemetry import describe_engine
 
-            if self._place == "process":
-                gc.freeze()  # a million objects that live as long as the process: no collection looks at them again
+            gc.freeze()  # a million objects that live as long as the process: looking at them would take a step's time
 
         self._emit(describe_engine())
         self._enter(EngineState.EMPTY)
