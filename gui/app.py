@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _start_engine(options: Options) -> "Host":
-    """Start the engine and have it load: a process first of all, since importing torch takes longer than all the rest."""
+    """Start the engine and have it load: its process first of all, since importing torch takes longest."""
     spawned = spawn_engine() if options.place == "process" else None
     from engine.hosts import ProcessHost, open_host
     from engine.protocol import Load

@@ -9,13 +9,17 @@ matrix products leave little to gain.
 While steps run, torch may use what is compiled but not compile (its stance is "eager_on_recompile"): a step that the
 compiled code does not fit runs eagerly, is measured as that, and is remembered, so that `compile_missed` can compile
 for it before the next. So the time of compiling is in no step.
+
+Before each step torch asks whether what was compiled still holds: for a model of seven layers 1,900 questions, which
+take a tenth of a step, most of them about modules and globals. These change by settings alone, and each of their
+values has a version of its own here; what is left are the questions about what a step is called with, and its modes.
 """
 
 import copy
 import gc
 import os
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -61,19 +65,24 @@ class CompiledStep:
         self._ran_eagerly: list[bool] = []
         self._filled: weakref.ref[Cache] | None = None
         self._plain: Callable[..., Any] = live.model.forward
-        self._compiled: dict[tuple[str, int], Callable[..., Any]] = {}
+        self._compiled: dict[tuple[object, ...], Callable[..., Any]] = {}
         self._is_aside = False
 
-    def _for_kernel(self, tokens: int) -> Callable[..., Any]:
-        """The compiled function for the attention kernel in force, and for steps of so many tokens.
+    def _version(self, tokens: int) -> Callable[..., Any]:
+        """The compiled function for what the model is now, and for steps of so many tokens.
 
-        torch's switches between kernels are read while compiling, and not asked for again afterwards. A function that
-        has seen two numbers of tokens would be compiled for any, which is slower for one.
+        A function that has seen two numbers of tokens would be compiled for any, which is slower for one.
         """
-        key = (self._live.attention, tokens)
+        live = self._live
+        key = (live.attention, tokens, live.weights.plan, live.detail, live.grad_mode)
         if key not in self._compiled:
             self._compiled[key] = torch.compile(
-                self._told(f"decode_step_{len(self._compiled)}"), fullgraph=True, mode=_TORCH_MODES[self.mode]
+                self._told(f"decode_step_{len(self._compiled)}"),
+                fullgraph=True,
+                options={
+                    **torch._inductor.list_mode_options(_TORCH_MODES[self.mode]),
+                    "guard_filter_fn": _of_the_call,
+                },
             )
         return self._compiled[key]
 
@@ -101,7 +110,7 @@ class CompiledStep:
             self._ran_eagerly.clear()
             if self._live.loop.speculation != "off":
                 _make_contiguous(kwargs[self._live.cache_argument])
-            output = self._for_kernel(tokens)(**_of_this_mode(kwargs))
+            output = self._version(tokens)(**_of_this_mode(kwargs))
             if self._ran_eagerly:
                 self.missed = kwargs
             return output
@@ -172,6 +181,11 @@ class CompiledStep:
             _make_contiguous(cache)
         _mark_growing(cache)
         return arguments | {name: cache}
+
+
+def _of_the_call(questions: Sequence[Any]) -> list[bool]:
+    """Which of torch's questions (GuardFilterEntry) are asked before each step: not those of modules and globals."""
+    return [not (each.is_global or each.orig_guard.source.is_unspecialized_nn_module()) for each in questions]
 
 
 def _of_this_mode(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -70,8 +70,8 @@ LABELS: dict[Phase, str] = {
 #: What a phase holds, in one sentence.
 MEANINGS: dict[Phase, str] = {
     Phase.FORWARD: "the forward pass of the model, not told apart (detail level step)",
-    Phase.EMBED: "what comes before the first layer: ids, positions and cache put together, token and position embedding,"
-    " mask",
+    Phase.EMBED: "what comes before the first layer: ids, positions and cache put together, token and position"
+    " embedding, mask",
     Phase.ATTENTION: "the layers' attention blocks: projections, rotary, cache update, output projection"
     " (and the core, unless it is measured apart)",
     Phase.ATTENTION_CORE: "softmax(QK^T / sqrt(d)) V alone",

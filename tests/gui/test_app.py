@@ -37,7 +37,9 @@ def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_engine_is_started_before_anything_large_is_imported() -> None:
     script = "import sys, gui.app; print(*sorted({'numpy', 'PySide6', 'engine.protocol'} & set(sys.modules)))"
-    imported = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    imported = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
     assert imported.stdout.strip() == ""
 
 
