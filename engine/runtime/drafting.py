@@ -18,6 +18,7 @@ from transformers.generation.candidate_generator import PromptLookupCandidateGen
 from engine.runtime.live import Draft, LiveModel
 from engine.runtime.positions import is_outgrown, short_reach, within_reach
 from engine.runtime.rows import keep_past
+from engine.runtime.sampling import processed, seen_of
 from engine.runtime.stacks import enough_layers, layer_stacks
 
 #: The longest run of tokens that is looked up, as in transformers.
@@ -140,15 +141,15 @@ def _likeliest(
     not be. The ids so far, which rules look at, are brought to the device once and grow there.
     """
     fed = torch.tensor([ids[cached:]], device=device)
-    seen: Any = torch.tensor([ids], device=device) if rules else None
+    seen = seen_of((ids,), device) if rules else None
     proposed = []
     for _ in range(count):
         scores = logits(fed)
         if rules:
-            scores = rules(seen, scores.to(torch.float32, copy=True))  # one may work in place
+            scores = processed(rules, seen, scores.to(torch.float32, copy=True))
         fed = scores.argmax(-1, keepdim=True)
         proposed.append(fed)
-        if rules:
+        if seen is not None:
             seen = torch.cat((seen, fed), 1)
     drafts: list[int] = torch.cat(proposed, 1)[0].tolist()
     return drafts

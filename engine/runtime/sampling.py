@@ -1,7 +1,9 @@
 """Choosing a token from logits: greedy, or sampling through transformers' own processors in the order of
 `generate()`."""
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -18,7 +20,7 @@ from transformers import (
 from engine.runtime.live import Decoding
 
 #: The ids so far of sequences, equally many each: lists, or int64 of shape (rows, n).
-Rows = Sequence[list[int]] | torch.Tensor
+Rows = Sequence[Sequence[int]] | torch.Tensor
 
 
 def penalties(decoding: Decoding) -> LogitsProcessorList:
@@ -48,6 +50,24 @@ def processors(decoding: Decoding) -> LogitsProcessorList:
     if decoding.min_p > 0.0:
         wanted.append(MinPLogitsWarper(float(decoding.min_p)))
     return wanted
+
+
+def processed(rules: Iterable[LogitsProcessor], seen: Any, scores: torch.Tensor) -> torch.Tensor:
+    """Scores (rows, vocabulary) after all rules, which look at the ids so far, `seen` (rows, n). One may work in place.
+
+    What LogitsProcessorList does, less a look at each signature, which takes as long as a rule.
+    """
+    for rule in rules:
+        scores = rule(seen, scores)
+    return scores
+
+
+def seen_of(rows: Rows, device: torch.device) -> torch.Tensor:
+    """Ids so far as a tensor (rows, n) on a device. By way of arrays: torch reads a list five times slower."""
+    if isinstance(rows, torch.Tensor):
+        return rows.to(device)
+    flat = torch.frombuffer(array("q", chain.from_iterable(rows)), dtype=torch.long)
+    return flat.view(len(rows), -1).to(device)
 
 
 class TopPAmongFirst(LogitsProcessor):
@@ -130,7 +150,6 @@ class Chooser:
         """The logits (rows, vocabulary) after all processors, float32; -inf where a token is ruled out."""
         # Only the repetition penalty looks at the ids; the others take an empty row, so that none is copied
         # for them.
-        seen: Any = torch.as_tensor(rows, device=self._device) if self._needs_ids else self._no_ids
+        seen = seen_of(rows, self._device) if self._needs_ids else self._no_ids
         # A copy, since a processor may work in place.
-        scores: torch.Tensor = self._processors(seen, logits.to(torch.float32, copy=True))
-        return scores
+        return processed(self._processors, seen, logits.to(torch.float32, copy=True))
