@@ -16,6 +16,7 @@ from engine.runtime import calibration_records
 from engine.runtime.calibration import CalibrationRefused, Machine, is_busy, measure
 from engine.runtime.live import Context, LiveModel
 from engine.runtime.pipelining import PIPELINED
+from engine.runtime.routing import Routing
 from engine.runtime.settings.matmul_precision import MatmulPrecision
 from engine.runtime.shapes import shape_of
 from engine.runtime.telemetry import processor_name
@@ -56,6 +57,7 @@ class Floors:
     def __init__(self, live: LiveModel, emit: Emit) -> None:
         self._live, self._emit = live, emit
         self.problem = ""
+        self._routing = Routing(live.model)
         self._costs: dict[tuple[object, ...], Costs | None] = {}
         self._in_force: dict[int, tuple[Costs | None, Machine]] = {}  # by number of the configuration
         self._known: dict[Machine, Known | None] = {}
@@ -185,6 +187,7 @@ class Floors:
     def before(self, context: Context, source: int = 0) -> Before:
         """What the next step of a context finds. `source`: tokens that an encoder has read for it."""
         live = self._live
+        self._routing.forget()
         # flexible attention leaves out what is masked
         reserves = live.cache_kind == "static" and not live.attention.startswith("flex")
         return Before(
@@ -220,7 +223,7 @@ class Floors:
             before.source,
             before.source > 0 and not past,
             stepped.drafted,
-            None,
+            self._routing.distinct() if rows * positions > 1 else None,
             past,
         )
 

@@ -191,10 +191,10 @@ class Generation:
 
     def _step(self) -> Stepped:
         live, context, recorder = self._live, self.context, self._live.recorder
-        recorder.begin_step()
-        recorder.begin(self._input_codes[live.detail is Detail.STEP])
         with live.forward_mode():
+            recorder.begin_step()
             drafts = self._strategy.propose()
+            recorder.begin(self._input_codes[live.detail is Detail.STEP])
             ids, kind, completes = self._next_input(drafts)
             padding = self._padding_in(ids) if context.padding else 0
             arguments = self._feeding.arguments(ids, live.cache_kind, 1 + len(drafts))

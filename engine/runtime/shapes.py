@@ -20,6 +20,7 @@ from engine.protocol import Family
 from engine.runtime.anatomy import Anatomy, Block, Part, find_anatomy
 from engine.runtime.drafting import exit_layers
 from engine.runtime.live import Draft, LiveModel
+from engine.runtime.routing import holds_experts
 from engine.runtime.stacks import layer_stacks
 from engine.runtime.weights.quantized import QuantizedLinear
 from engine.runtime.weights.realizing import stored_bytes
@@ -432,9 +433,8 @@ def _number(config: Any, *names: str) -> int:
 def _experts(modules: Sequence[nn.Module]) -> tuple[list[nn.Module], int] | None:
     """What holds the routed experts, and how many they are; None for a dense MLP."""
     for module in (inner for each in modules for inner in each.modules()):
-        stacked = [p for p in module.parameters(recurse=False) if p.ndim == 3]
-        if stacked and len(stacked[0]) > 1 and all(len(p) == len(stacked[0]) for p in stacked):
-            return [module], len(stacked[0])
+        if holds_experts(module):
+            return [module], len(next(p for p in module.parameters(recurse=False) if p.ndim == 3))
         for name, child in module.named_children():
             if name == "experts" and isinstance(child, nn.ModuleList) and len(child) > 1:
                 return [child], len(child)
