@@ -81,6 +81,14 @@ class StepColumns:
         """Stamps of all steps."""
         return len(self.gaps) + len(self)
 
+    def stamps_of(self, row: int) -> Int64:
+        """The stamps of one of the steps, wall_ns: (stamps,)."""
+        begin, end = int(self.gap_offsets[row]), int(self.gap_offsets[row + 1])
+        stamps = np.empty(end - begin + 1, np.int64)
+        stamps[0] = self.begin_ns[row]
+        stamps[1:] = self.gaps[begin:end]
+        return np.cumsum(stamps, out=stamps)
+
     def write_stamps(self, stamps: Int64) -> None:
         """Write the stamps of all steps, one after the other, wall_ns, into an array (stamp_count,)."""
         count = len(self)

@@ -51,6 +51,7 @@ from engine.trace.kernels import Capture
 from engine.trace.ledger import Int64, Layout, Span, wall_ns
 from engine.trace.phases import PHASE_COUNT, Role, StepKind
 from engine.trace.shapes import ModelShape
+from engine.trace.stamps import Stamps
 from engine.trace.telemetry import Telemetry
 from engine.trace.warnings import MachineWarning, Watchman, signs
 
@@ -101,13 +102,12 @@ class Steps:
                 "floor_ns": np.int64,
                 "calibration": np.int32,
                 "captured": np.bool_,
-                "stamp_offset": np.int64,
                 "device_offset": np.int64,
             }.items()
         }
         self._columns["phases_ns"] = Column(np.int64, (PHASE_COUNT,))
         self._columns["layers_ns"] = Column(np.int64, (layers, len(Role)))
-        self.stamps = Column(np.int64)
+        self.stamps = Stamps()
         self.device_stamps = Column(np.int64)
 
     def __len__(self) -> int:
@@ -131,17 +131,15 @@ class Steps:
         steps.write_sums(phases, layers)
         rows["begin_ns"], rows["wall_ns"] = steps.begin_ns, steps.wall_ns
         rows["device_offset"] = np.full(count, -1)
-        rows["stamp_offset"] = len(self.stamps) + steps.gap_offsets[:-1] + np.arange(count)
         for name, column in self._columns.items():
             if name not in ("phases_ns", "layers_ns"):
                 column.extend(rows[name] if name in rows else steps.fields[name])
-        steps.write_stamps(self.stamps.claim(steps.stamp_count))
+        self.stamps.extend(steps)
 
-    def reserve(self, steps: int, stamps: int) -> None:
-        """Make room for so many steps and stamps more: columns need not grow, and what is not used costs nothing."""
-        for column in self._columns.values():
+    def reserve(self, steps: int) -> None:
+        """Make room for so many steps more: columns need not grow, and what is not used costs nothing."""
+        for column in (*self._columns.values(), self.stamps):
             column.reserve(steps)
-        self.stamps.reserve(stamps)
 
 
 class Tokens:
@@ -495,10 +493,7 @@ class Trace:
 
     def stamps(self, step: int) -> Int64:
         """The time stamps of a step: (stamps,) wall_ns, begin first, end last."""
-        layout = self.layouts[int(self.steps.layout[step])]
-        offset = int(self.steps.stamp_offset[step])
-        stamps: Int64 = self.steps.stamps.values[offset : offset + layout.stamp_count]
-        return stamps
+        return self.steps.stamps.of(step)
 
     def device_stamps(self, step: int) -> Int64 | None:
         """When the device came to the same places, (stamps,) device_ns on the host's axis, NO_TIME where only the host
@@ -585,12 +580,11 @@ class Trace:
             floor_ns=event.floor_ns,
             calibration=event.calibration,
             captured=event.captured,
-            stamp_offset=len(self.steps.stamps),
             device_offset=-1 if device_stamps is None else len(self.steps.device_stamps),
             phases_ns=phases,
             layers_ns=self._layers(layers),
         )
-        self.steps.stamps.extend(stamps)
+        self.steps.stamps.append(stamps)
         if device_stamps is not None:
             self.steps.device_stamps.extend(device_stamps)
         for token in event.tokens:

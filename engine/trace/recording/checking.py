@@ -15,7 +15,7 @@ from engine.trace.ledger import Int64
 from engine.trace.recording.errors import RecordingError
 from engine.trace.recording.recorded import RecordedSession
 from engine.trace.recording.references import MOST_LAYERS, References, nonsense_of_shape
-from engine.trace.recording.rows import Notices, Rows
+from engine.trace.recording.rows import Blobs, Notices, Rows, Texts
 from engine.trace.recording.step_checking import checked_steps
 
 MOST_ROOM = 64 * 2**30  # bytes of a column of layers; what of it is not written takes no memory
@@ -26,8 +26,8 @@ def checked(
     path: Path,
     metadata: dict[str, str],
     events: Sequence[tuple[int, Event]],
-    steps: Rows,
-    tokens: Rows,
+    steps: Rows[Blobs],
+    tokens: Rows[Texts],
     notices: Notices,
 ) -> RecordedSession:
     """The session that rows make. Raises RecordingError where there is nothing to begin with."""

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from engine.collecting import uncollected
 from engine.protocol import Event, StepEnded, Token
 from engine.trace.recording import schema
 from engine.trace.recording.checking import checked
@@ -17,7 +18,7 @@ from engine.trace.recording.codec import CodecError, from_json
 from engine.trace.recording.errors import RecordingError
 from engine.trace.recording.opening import opened
 from engine.trace.recording.recorded import RecordedSession
-from engine.trace.recording.rows import NO_MEMBER, Notices, Rows
+from engine.trace.recording.rows import NO_MEMBER, Blobs, Last, Notices, Rows, Texts
 from engine.trace.store import Trace
 
 ROWS_TOGETHER = 512  # more of Python's objects at a time do not stay in the processor's cache
@@ -37,12 +38,54 @@ def read_session(path: Path | str) -> RecordedSession:
     """All that a session file holds. Raises RecordingError with one sentence for a file that is none, or damaged."""
     path = Path(path)
     notices = Notices()
-    with opened(path) as connection:
+    with opened(path) as connection, uncollected():
         _check_counts(path, connection)
         metadata = _metadata(connection)
         events = _events(connection, notices)
-        steps, tokens = _rows(connection, STEPS, notices), _rows(connection, TOKENS, notices)
-    return checked(path, metadata, events, steps, tokens, notices)
+        steps = _rows(connection, STEPS, _BlobsRead(_bytes_of(connection, STEPS)), notices)
+        tokens = _rows(connection, TOKENS, _TextsRead(), notices)
+        return checked(path, metadata, events, steps, tokens, notices)
+
+
+def _bytes_of(connection: sqlite3.Connection, table: "_Table") -> int:
+    """How many bytes the last column of a table takes."""
+    (count,) = connection.execute(f"SELECT total(length({table.last})) FROM {table.name}").fetchone()
+    return int(count)
+
+
+class _BlobsRead:
+    """A column of blobs, filled a chunk at a time: each byte is copied once, and no object is kept a value."""
+
+    def __init__(self, room: int) -> None:
+        self._room, self._end = np.empty(room, np.uint8), 0
+        self._lengths: list[npt.NDArray[Any]] = []
+
+    def take(self, values: Sequence[bytes]) -> None:
+        """Add a chunk of it."""
+        data = np.frombuffer(b"".join(values), np.uint8)
+        self._room[self._end : self._end + len(data)] = data
+        self._end += len(data)
+        self._lengths.append(np.fromiter(map(len, values), np.int64, len(values)))
+
+    def made(self) -> Blobs:
+        """All of it."""
+        lengths = np.concatenate(self._lengths) if self._lengths else np.zeros(0, np.int64)
+        return Blobs(self._room[: self._end], np.cumsum(lengths))
+
+
+class _TextsRead:
+    """A column of texts."""
+
+    def __init__(self) -> None:
+        self._texts = Texts()
+
+    def take(self, values: Sequence[str]) -> None:
+        """Add a chunk of it."""
+        self._texts += values
+
+    def made(self) -> Texts:
+        """All of it."""
+        return self._texts
 
 
 def read_metadata(path: Path | str) -> dict[str, str]:
@@ -92,11 +135,21 @@ def _events(connection: sqlite3.Connection, notices: Notices) -> list[tuple[int,
     return found
 
 
+class _Reader(Protocol[Last]):
+    """What gathers the values of a column."""
+
+    def take(self, values: Sequence[Any]) -> None:
+        """Add a chunk of it."""
+
+    def made(self) -> Last:
+        """All of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Table:
     """How a table is read: `kind` is the dataclass whose `fields` its columns hold, by name; `order`: its key.
 
-    `before`: numbers that no field holds. `last`: a column that becomes a list.
+    `before`: numbers that no field holds. `last`: a column that becomes no array.
     """
 
     name: str
@@ -111,7 +164,7 @@ STEPS = _Table("steps", StepEnded, schema.STEP_FIELDS, "step", ("step", "begin_n
 TOKENS = _Table("tokens", Token, schema.TOKEN_FIELDS, "token", ("step",), "text")
 
 
-def _rows(connection: sqlite3.Connection, table: _Table, notices: Notices) -> Rows:
+def _rows(connection: sqlite3.Connection, table: _Table, last: _Reader[Last], notices: Notices) -> Rows[Last]:
     """The rows of a table, in order. A field that an older file lacks has its default."""
     present = {row[1] for row in connection.execute(f"PRAGMA table_xinfo({table.name})")}
     known = {*table.fields, *table.before, table.last, table.order, *schema.FOR_PEOPLE}
@@ -119,7 +172,6 @@ def _rows(connection: sqlite3.Connection, table: _Table, notices: Notices) -> Ro
         notices.add(f"a column that this version does not know ({table.name}.{column[:40]})")
     wanted = [name for name in table.fields if name in present and name != table.last]
     chunks: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in (*table.before, *wanted)}
-    last: list[Any] = []
     cursor = connection.execute(
         f"SELECT {', '.join((*chunks, table.last))} FROM {table.name} ORDER BY {table.order}"
     )
@@ -127,17 +179,18 @@ def _rows(connection: sqlite3.Connection, table: _Table, notices: Notices) -> Ro
         *columns, values = zip(*rows, strict=True)
         for name, column in zip(chunks, columns, strict=True):
             chunks[name].append(_array(column, table.fields.get(name), name))
-        last += values
+        last.take(values)
     arrays = {
         name: np.concatenate(parts) if parts else _array((), table.fields.get(name), name)
         for name, parts in chunks.items()
     }
     before = {name: arrays.pop(name) for name in table.before}
     found = {table.fields[name][0]: array for name, array in arrays.items()}
+    made = last.made()
     for name, facts in table.fields.items():
         if name not in present:
-            found[facts[0]] = _default(table, name, len(last))
-    return Rows(before, found, last)
+            found[facts[0]] = _default(table, name, len(made))
+    return Rows(before, found, made)
 
 
 def _array(values: Sequence[Any], facts: tuple[str, str, Any] | None, name: str) -> npt.NDArray[Any]:

@@ -58,7 +58,7 @@ class RecordedSession:
         last = len(self.steps) if last is None else last
         engine = next((event for event in self.preamble if isinstance(event, EngineStarted)), None)
         trace, row = Trace(self.loaded, engine), 0
-        trace.steps.reserve(last, int(self.steps.gap_offsets[last]) + last)
+        trace.steps.reserve(last)
         for step, event in self.others:
             if step > last:
                 break

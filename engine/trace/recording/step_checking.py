@@ -14,20 +14,20 @@ from engine.trace.ledger import Int64, Layout
 from engine.trace.phases import StepKind
 from engine.trace.recording.packing import NARROW, WIDE
 from engine.trace.recording.references import LATEST_NS, References
-from engine.trace.recording.rows import Notices, Rows
+from engine.trace.recording.rows import Blobs, Notices, Rows, Texts
 from engine.trace.store import Trace
 
 Kept = npt.NDArray[np.bool_]
 
 
 def checked_steps(
-    steps: Rows, tokens: Rows, known: References, notices: Notices
+    steps: Rows[Blobs], tokens: Rows[Texts], known: References, notices: Notices
 ) -> tuple[StepColumns, Int64]:
     """The steps that make sense, and the numbers by which others refer to them."""
     numbers = steps.numbers["step"]
     layouts, which = known.layouts_of(numbers, steps.fields["layout"])
     counts = np.array([*(layout.stamp_count - 1 for layout in layouts), 0])[which]  # -1: the 0 at the end
-    lengths = np.fromiter(map(len, steps.last), np.int64, len(steps))
+    lengths = steps.last.lengths
     kept = _reported(which >= 0, "steps whose layout does not exist", notices)
     fit = (lengths == counts * NARROW.itemsize) | (lengths == counts * WIDE.itemsize)
     kept &= _reported(fit | ~kept, "steps whose times do not fit their layout", notices)
@@ -57,7 +57,7 @@ def checked_steps(
     )
 
 
-def _tokens(tokens: Rows, numbers: Int64, notices: Notices) -> tuple[Rows, Int64]:
+def _tokens(tokens: Rows[Texts], numbers: Int64, notices: Notices) -> tuple[Rows[Texts], Int64]:
     """The tokens that make sense, by step, and the place of the step of each."""
     steps = tokens.numbers["step"]
     owners = np.searchsorted(numbers, steps)
@@ -100,7 +100,7 @@ def _in_range(columns: Mapping[str, npt.NDArray[Any]], kind: Any) -> Kept:
     return kept
 
 
-def _device_times(steps: Rows, layouts: Sequence[Layout], which: Int64, looked_at: Kept) -> Kept:
+def _device_times(steps: Rows[Blobs], layouts: Sequence[Layout], which: Int64, looked_at: Kept) -> Kept:
     """Where the stamps of a device, if there are any, fit the layout; all that is not looked at does."""
     kept = np.ones(len(steps), np.bool_)
     stamps = steps.fields["device_stamps"]
@@ -112,20 +112,19 @@ def _device_times(steps: Rows, layouts: Sequence[Layout], which: Int64, looked_a
     return kept
 
 
-def _forward(blobs: Sequence[bytes], wide: Kept) -> Kept:
+def _forward(blobs: Blobs, wide: Kept) -> Kept:
     """Which steps have no negative gaps, as only those can whose gaps have 8 bytes, and no endless ones."""
     kept = np.ones(len(blobs), np.bool_)
     for row in np.flatnonzero(wide).tolist():
-        gaps = np.frombuffer(blobs[row], WIDE)
+        gaps = blobs[row].view(WIDE)
         kept[row] = gaps.min() >= 0 and gaps.sum(dtype=np.float64) < LATEST_NS
     return kept
 
 
-def _flat(blobs: Sequence[bytes], counts: Int64) -> npt.NDArray[Any]:
+def _flat(blobs: Blobs, counts: Int64) -> npt.NDArray[Any]:
     """All gaps, step after step, ns: (gaps,), of 4 bytes if none needs more."""
-    lengths = np.fromiter(map(len, blobs), np.int64, len(blobs))
-    if (lengths == counts * NARROW.itemsize).all():
-        return np.frombuffer(b"".join(blobs), NARROW)
-    widths = np.where(lengths == counts * NARROW.itemsize, 0, 1).tolist()
-    parts = [np.frombuffer(blob, (NARROW, WIDE)[wide]) for blob, wide in zip(blobs, widths, strict=True)]
+    narrow = blobs.lengths == counts * NARROW.itemsize
+    if narrow.all():
+        return blobs.data.view(NARROW)
+    parts = [blobs[row].view(NARROW if is_narrow else WIDE) for row, is_narrow in enumerate(narrow.tolist())]
     return np.concatenate(parts, dtype=np.int64)

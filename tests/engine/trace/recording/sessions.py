@@ -46,6 +46,7 @@ from engine.trace.phases import StepKind
 from engine.trace.recording.session_file import SessionFile
 from engine.trace.sameness import Sameness
 from engine.trace.shapes import AttentionShape, LayerShape, MlpShape, ModelShape, Weights
+from engine.trace.stamps import Stamps
 from engine.trace.store import Trace
 from tests.engine.trace import building
 from tests.engine.trace.building import MS, T0, joined, started, step
@@ -178,6 +179,10 @@ def assert_same(one: Any, other: Any, where: str = "trace") -> None:
         assert len(one) == len(other), where
         for place, pair in enumerate(zip(one, other, strict=True)):
             assert_same(*pair, f"{where}[{place}]")
+    elif isinstance(one, Stamps):  # of a file they are kept otherwise
+        assert len(one) == len(other), where
+        for step in range(len(one)):
+            assert_same(one.of(step), other.of(step), f"{where}[{step}]")
     elif type(one).__name__ == "Column":
         assert_same(one.values, other.values, where)
     elif is_dataclass(one) and not isinstance(one, type):
