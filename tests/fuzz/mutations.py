@@ -80,7 +80,7 @@ def log_of_noise(source: random.Random, path: Path) -> None:
 def change_values(source: random.Random, path: Path) -> None:
     """Values of any column, of the kind that it has."""
     for _ in range(source.choice((1, 3))):
-        table = source.choice(("steps", "steps", "tokens", "events", "metadata"))
+        table = source.choice(("steps", "steps", "tokens", "events", "metadata", "packed"))
         _run(path, lambda connection, table=table: _change(source, connection, table))
 
 
@@ -140,7 +140,7 @@ def shuffle(source: random.Random, path: Path) -> None:
             "INSERT INTO events (step, at_ns, kind, body) SELECT step, at_ns, kind, body FROM events",
             "UPDATE events SET kind = (SELECT kind FROM events AS o WHERE o.event = events.event + 1)",
         )
-    ).format(t=source.choice(("steps", "tokens", "events")), n=source.choice(NUMBERS))
+    ).format(t=source.choice(("steps", "tokens", "events", "packed")), n=source.choice(NUMBERS))
     _run(path, lambda connection: connection.execute(statement))
 
 

@@ -179,7 +179,8 @@ def check_schema(path: Path, connection: sqlite3.Connection) -> None:
     tables = {row[1]: row for row in connection.execute("PRAGMA table_list") if row[0] == "main"}
     if any(row[2] == "virtual" for row in tables.values()):
         raise RecordingError(f"'{path.name}' holds a virtual table, which no session has: it is not opened.")
-    for name, needed in schema.NEEDED.items():
+    optional = {name: needed for name, needed in schema.OPTIONAL.items() if name in tables}
+    for name, needed in {**schema.NEEDED, **optional}.items():
         _, _, kind, _, _, strict = tables.get(name, ("", "", "", 0, 0, 0))
         if kind != "table" or not strict:
             raise RecordingError(
@@ -198,7 +199,8 @@ def check_schema(path: Path, connection: sqlite3.Connection) -> None:
 
 def _known_columns(table: str) -> dict[str, str]:
     known = {"event": "INTEGER", "step": "INTEGER", "token": "INTEGER", "begin_ns": "INTEGER", "gaps": "BLOB"}
-    known |= {"at_ns": "INTEGER", "body": "TEXT", "key": "TEXT", "value": "TEXT"}
+    known |= {"at_ns": "INTEGER", "body": "TEXT", "key": "TEXT", "value": "TEXT", "block": "INTEGER"}
+    known |= {"source": "TEXT", "count": "INTEGER", "columns": "TEXT", "numbers": "BLOB"}
     declared = {"steps": schema.STEP_FIELDS, "tokens": schema.TOKEN_FIELDS}.get(table, {})
     return known | {name: sql_type for name, (_, sql_type, _) in declared.items()}
 

@@ -19,7 +19,7 @@ from engine.trace.phases import ROLE_OF, Phase, Role
 
 APPLICATION_ID = 0x43594347  # "CYCG", at byte 68 of the file
 #: A newer MAJOR cannot be read by an older program. A newer MINOR can: it adds columns and kinds of events.
-MAJOR, MINOR = 1, 0
+MAJOR, MINOR = 1, 1
 USER_VERSION = MAJOR * 1000 + MINOR
 
 #: What an engine says of other things than the session: nothing that is measured, and nothing to hand on with it.
@@ -54,6 +54,8 @@ TOKEN_FIELDS = _columns(Token, (), {})
 PHASE_COLUMNS = tuple(f"{phase.name.lower()}_ns" for phase in Phase)
 #: Columns that the program writes and does not read.
 FOR_PEOPLE = ("wall_ns", *PHASE_COLUMNS)
+#: Columns of bytes and texts, of which there are no packed numbers.
+NO_NUMBERS = ("device_stamps", "gaps", "text")
 
 METADATA = "CREATE TABLE metadata (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) STRICT"
 EVENTS = (
@@ -76,7 +78,21 @@ GAPS = (
     " phase TEXT NOT NULL, layer INTEGER NOT NULL, role TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (layout, gap))"
     " STRICT, WITHOUT ROWID"
 )
-TABLES = {"metadata": METADATA, "events": EVENTS, "steps": STEPS, "tokens": TOKENS, "layout_gaps": GAPS}
+PACKED = (
+    "CREATE TABLE packed (block INTEGER PRIMARY KEY, source TEXT NOT NULL, count INTEGER NOT NULL,"
+    " columns TEXT NOT NULL, numbers BLOB NOT NULL) STRICT"
+)
+TABLES = {
+    **{"metadata": METADATA, "events": EVENTS, "steps": STEPS, "tokens": TOKENS, "layout_gaps": GAPS},
+    "packed": PACKED,
+}
+#: Whoever changes a row makes the packed numbers of its table wrong; this program only adds rows.
+TRIGGERS = tuple(
+    f"CREATE TRIGGER {table}_{what.lower()} AFTER {what} ON {table}"
+    f" BEGIN DELETE FROM packed WHERE source = '{table}'; END"
+    for table in ("steps", "tokens")
+    for what in ("UPDATE", "DELETE")
+)
 #: The least that a file must have; a newer minor version may have more.
 NEEDED = {
     "metadata": ("key", "value"),
@@ -84,6 +100,8 @@ NEEDED = {
     "steps": ("step", "begin_ns", "gaps"),
     "tokens": ("token", "step"),
 }
+#: What a file may have: those of 1.0 do not.
+OPTIONAL = {"packed": ("block", "source", "count", "columns", "numbers")}
 
 
 def layout_gap_rows(number: int, layout: Layout) -> list[tuple[int, int, int, str, int, str, str]]:

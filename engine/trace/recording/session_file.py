@@ -13,6 +13,7 @@ from engine.trace.ledger import Layout
 from engine.trace.recording import packing, schema
 from engine.trace.recording.codec import to_json
 from engine.trace.recording.errors import RecordingError
+from engine.trace.recording.packed import Packer
 from engine.trace.recording.report import write_report
 
 PAGE_BYTES = 16 * 1024
@@ -44,6 +45,8 @@ class SessionFile:
         self.tokens = 0
         self.left_out: dict[str, str] = {}
         self._layouts: dict[int, Layout] = {}
+        self._step_packer = Packer("steps", packing.STEP_COLUMNS, schema.STEP_FIELDS)
+        self._token_packer = Packer("tokens", packing.TOKEN_COLUMNS, schema.TOKEN_FIELDS)
         self._at_ns = 0
         self._last_step: StepEnded | None = None
         self._connection = _created(path, metadata, overwrite)
@@ -90,12 +93,14 @@ class SessionFile:
         return max(self._at_ns, int.from_bytes(self._last_step.stamps[-8:], sys.byteorder, signed=True))
 
     def _store(self, steps: Rows, tokens: Rows, others: Rows, gaps: Rows) -> None:
+        packed = self._step_packer.take(steps) + self._token_packer.take(tokens)
         try:
             with self._connection:
                 self._insert("INSERT OR REPLACE INTO layout_gaps", 7, gaps)
                 self._insert("INSERT INTO events (step, at_ns, kind, body)", 4, others)
                 self._insert("INSERT INTO steps", len(packing.STEP_COLUMNS), steps)
                 self._insert("INSERT INTO tokens", len(packing.TOKEN_COLUMNS), tokens)
+                self._insert("INSERT INTO packed (source, count, columns, numbers)", 4, packed)
         except (sqlite3.Error, OSError) as error:
             raise RecordingError(_sentence(self.path, error)) from error
         self.steps += len(steps)
@@ -168,7 +173,7 @@ def _created(path: Path, metadata: Mapping[str, str], overwrite: bool) -> sqlite
                 "PRAGMA synchronous = NORMAL"
             )  # a dead process loses nothing; a dead machine may
             with connection:
-                for statement in (*schema.TABLES.values(), *schema.VIEWS):
+                for statement in (*schema.TABLES.values(), *schema.TRIGGERS, *schema.VIEWS):
                     connection.execute(statement)
                 connection.executemany("INSERT INTO metadata VALUES (?, ?)", list(metadata.items()))
             undo.pop_all()
