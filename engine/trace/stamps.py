@@ -1,4 +1,4 @@
-"""The time stamps of all steps: those of steps from a file are made of the times between them when they are asked for."""
+"""The time stamps of all steps; those of steps from a file are made when they are asked for."""
 
 from bisect import bisect_right
 

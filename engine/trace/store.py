@@ -138,8 +138,9 @@ class Steps:
 
     def reserve(self, steps: int) -> None:
         """Make room for so many steps more: columns need not grow, and what is not used costs nothing."""
-        for column in (*self._columns.values(), self.stamps):
+        for column in self._columns.values():
             column.reserve(steps)
+        self.stamps.reserve(steps)
 
 
 class Tokens:

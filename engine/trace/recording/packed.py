@@ -25,7 +25,7 @@ def pack(columns: Int64) -> bytes:
     """Columns of whole numbers, (columns, rows), as differences of neighbouring rows, byte by byte, compressed."""
     changes = np.diff(columns, axis=1, prepend=0).astype(_WORD, copy=False)
     places = changes.view(np.uint8).reshape(*columns.shape, _WORD.itemsize).transpose(0, 2, 1)
-    return zlib.compress(np.ascontiguousarray(places), LEVEL)
+    return zlib.compress(places.tobytes(), LEVEL)
 
 
 def unpack(blob: bytes, columns: int, rows: int) -> Int64:

@@ -52,7 +52,9 @@ Last = TypeVar("Last", Blobs, Texts)
 
 @dataclass(frozen=True, slots=True)
 class Rows(Generic[Last]):
-    """Rows of a table, n of them: numbers that belong to none of its fields, its fields as arrays (n,), and its last."""
+    """Rows of a table, n of them: numbers that belong to none of its fields, its fields as arrays (n,), and the column
+    that is no array.
+    """
 
     numbers: Mapping[str, Int64]
     fields: Mapping[str, npt.NDArray[Any]]

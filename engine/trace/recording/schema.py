@@ -82,10 +82,8 @@ PACKED = (
     "CREATE TABLE packed (block INTEGER PRIMARY KEY, source TEXT NOT NULL, count INTEGER NOT NULL,"
     " columns TEXT NOT NULL, numbers BLOB NOT NULL) STRICT"
 )
-TABLES = {
-    **{"metadata": METADATA, "events": EVENTS, "steps": STEPS, "tokens": TOKENS, "layout_gaps": GAPS},
-    "packed": PACKED,
-}
+TABLES = {"metadata": METADATA, "events": EVENTS, "steps": STEPS, "tokens": TOKENS, "layout_gaps": GAPS}
+TABLES["packed"] = PACKED
 #: Whoever changes a row makes the packed numbers of its table wrong; this program only adds rows.
 TRIGGERS = tuple(
     f"CREATE TRIGGER {table}_{what.lower()} AFTER {what} ON {table}"

@@ -1,11 +1,12 @@
 """The tables of steps and of tokens as arrays: their types checked, nothing of them believed yet."""
 
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic
 
 import numpy as np
 import numpy.typing as npt
@@ -35,17 +36,19 @@ def read_tokens(path: Path, connection: sqlite3.Connection, notices: Notices) ->
 # ---------------------------------------------------------------- the column that becomes no array
 
 
-class _Reader(Protocol[Last]):
-    """What gathers the values of a column, a chunk at a time."""
+class _Gathered(ABC, Generic[Last]):
+    """The values of a column, gathered a chunk at a time."""
 
+    @abstractmethod
     def take(self, values: Sequence[Any]) -> None:
         """Add a chunk."""
 
+    @abstractmethod
     def made(self) -> Last:
         """All of it."""
 
 
-class _BlobsRead:
+class _BlobsRead(_Gathered[Blobs]):
     """A column of blobs: each byte is copied once, and no object is kept a value."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
@@ -73,7 +76,7 @@ class _BlobsRead:
         return Blobs(self._room[: self._end], np.cumsum(lengths))
 
 
-class _TextsRead:
+class _TextsRead(_Gathered[Texts]):
     """A column of texts."""
 
     def __init__(self) -> None:
@@ -114,17 +117,18 @@ class _Reading:
     """One table of a file on its way to arrays."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection, table: _Table) -> None:
-        self._path, self._connection, self._table = path, connection, table
+        self._path, self._connection = path, connection
+        self._table = table
 
-    def rows(self, last: _Reader[Last], notices: Notices) -> Rows[Last]:
+    def rows(self, last: _Gathered[Last], notices: Notices) -> Rows[Last]:
         """The rows of the table, in order. A field that an older file lacks has its default."""
-        table = self._table
+        table: _Table = self._table
         present = {row[1] for row in self._connection.execute(f"PRAGMA table_xinfo({table.name})")}
         known = {*table.fields, *table.before, table.last, *schema.FOR_PEOPLE}
         for column in sorted(present - known):
             notices.add(f"a column that this version does not know ({table.name}.{column[:40]})")
         wanted = [name for name in (*table.before, *table.fields) if name in present and name != table.last]
-        apart = [name for name in wanted if name in schema.NO_NUMBERS]
+        apart: list[str] = [name for name in wanted if name in schema.NO_NUMBERS]
         arrays = self._selected([table.order, *apart], last=last)
         order = arrays[table.order]
         arrays |= self._numbers([name for name in wanted if name not in apart], order)
@@ -162,9 +166,9 @@ class _Reading:
             return nothing
         return {name: found[name].astype(nothing[name].dtype, copy=False) for name in names}
 
-    def _selected(self, names: Sequence[str], where: str = "", last: _Reader[Any] | None = None) -> Arrays:
+    def _selected(self, names: Sequence[str], where: str = "", last: _Gathered[Any] | None = None) -> Arrays:
         """Columns of the rows as arrays, in order; `last` is given the one that becomes none."""
-        table = self._table
+        table: _Table = self._table
         columns = [*names, table.last] if last else names
         parts: dict[str, list[npt.NDArray[Any]]] = {name: [self._array((), name)] for name in names}
         cursor = self._connection.execute(

@@ -112,7 +112,7 @@ def test_what_does_not_belong_to_the_rows_is_not_taken(path: Path, folded: Trace
 
 @pytest.mark.parametrize(("table", "field"), [("steps", "batch"), ("tokens", "sequence")])
 def test_whoever_changes_a_row_is_believed(path: Path, table: str, field: str) -> None:
-    change(path, f"UPDATE {table} SET {field} = 5 WHERE step = 2")
+    change(path, f"UPDATE {table} SET {field} = 5 WHERE rowid = 2")
     assert table not in packed_rows(path)
     assert len(packed_rows(path)) == 1
     session = read_session(path)
