@@ -416,7 +416,7 @@ class Trace:
             case PartCompared():
                 self.parts.append(event)
             case TelemetrySampled():
-                self._append_telemetry(event)
+                self.append_telemetry(event, len(self.steps))
                 return
             case _:
                 self._note(event)
@@ -444,18 +444,20 @@ class Trace:
         """What about the machine makes numbers doubtful now."""
         return self._watchman.in_force
 
-    def _append_telemetry(self, event: TelemetrySampled) -> None:
+    def append_telemetry(self, event: TelemetrySampled, row: int) -> None:
+        """Fold in a sample that came before step `row`, which may be there already, and those behind it, too."""
         self.telemetry.append(event)
         tracer = self.observer[-1].tracer if self.observer else ""
-        for warning in self._watchman.take(event.at_ns, signs(event, self._is_stepping(event.at_ns), tracer)):
-            self.warnings.append(WarningMark(len(self.steps), event.at_ns, warning))
+        stepping = self._is_stepping(event.at_ns, row)
+        for warning in self._watchman.take(event.at_ns, signs(event, stepping, tracer)):
+            self.warnings.append(WarningMark(row, event.at_ns, warning))
 
-    def _is_stepping(self, at_ns: int) -> bool:
+    def _is_stepping(self, at_ns: int, row: int) -> bool:
         """Whether a step was under way shortly before; a step that is long has not been told of yet."""
-        if not len(self.steps):
+        if not row:
             return False
-        wall_ns = int(self.steps.wall_ns[-1])
-        return at_ns - int(self.steps.begin_ns[-1]) - wall_ns < max(STEPPING_NS, 3 * wall_ns)
+        wall_ns = int(self.steps.wall_ns[row - 1])
+        return at_ns - int(self.steps.begin_ns[row - 1]) - wall_ns < max(STEPPING_NS, 3 * wall_ns)
 
     def extend(self, events: Sequence[Event]) -> None:
         """Fold several events in."""

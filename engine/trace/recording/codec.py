@@ -132,7 +132,9 @@ def decoder(kind: Any, unbounded: bool = False) -> Decoder:
     if get_origin(kind) is tuple:
         return _tuple_decoder(get_args(kind), unbounded)
     if _is_union(kind):
-        return _union_decoder([decoder(each, unbounded) for each in get_args(kind)])
+        kinds = get_args(kind)
+        made = _union_decoder([decoder(each, unbounded) for each in kinds if each is not NoneType])
+        return _or_none(made) if NoneType in kinds else made
     if kind is float:
         return _any_float if unbounded else _finite
     if isinstance(kind, type) and issubclass(kind, Enum):
@@ -194,6 +196,11 @@ def _union_decoder(parts: list[Decoder]) -> Decoder:
         raise last
 
     return decode
+
+
+def _or_none(part: Decoder) -> Decoder:
+    """Of the values that may be missing: looked at first, since most sensors are."""
+    return lambda value, unknown: None if value is None else part(value, unknown)
 
 
 def _enum_decoder(kind: type[Enum]) -> Decoder:

@@ -16,7 +16,10 @@ from engine.trace.recording.tables import read_steps, read_tokens
 from engine.trace.store import Trace
 
 MOST_OF_A_KIND = 100_000  # events, but for samples, and for what every step may have:
-OFTEN = {"MemorySampled", "ObserverReport", "SequencesEncoded", "BeamsRanked"}
+OFTEN = {
+    *("MemorySampled", "TelemetrySampled", "ObserverReport", "DisplayReport", "RecordingReport"),
+    *("SequencesEncoded", "BeamsRanked"),
+}
 MOST_OFTEN = 5_000_000
 MOST_METADATA, LONGEST_METADATA = 200, 10_000  # entries, characters
 

@@ -6,20 +6,26 @@ from pathlib import Path
 
 from engine.protocol import (
     BeamsRanked,
+    DisplayReport,
     EngineStarted,
     Event,
     MemorySampled,
     ModelLoaded,
     ObserverReport,
+    RecordingReport,
     SamenessMeasured,
     SequencesEncoded,
     StateChanged,
+    TelemetrySampled,
 )
 from engine.trace.bulk import StepColumns
 from engine.trace.store import Trace
 
-#: What they do to a trace has nothing to do with the steps that are in it already.
-INDIFFERENT = (MemorySampled, ObserverReport, SamenessMeasured, SequencesEncoded, BeamsRanked, StateChanged)
+#: What they do to a trace has nothing to do with how many of its steps are in it already.
+INDIFFERENT = (
+    *(MemorySampled, ObserverReport, DisplayReport, RecordingReport, TelemetrySampled),
+    *(SamenessMeasured, SequencesEncoded, BeamsRanked, StateChanged),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +65,22 @@ class RecordedSession:
         engine = next((event for event in self.preamble if isinstance(event, EngineStarted)), None)
         trace, row = Trace(self.loaded, engine), 0
         trace.steps.reserve(last)
+        beside: list[tuple[int, Event]] = []  # they would cut the steps into many small parts
         for step, event in self.others:
             if step > last:
                 break
-            if step > row and not isinstance(event, INDIFFERENT):
+            if isinstance(event, INDIFFERENT):
+                beside.append((step, event))
+                continue
+            if step > row:
                 trace.extend_steps(self.steps.part(row, step))
                 row = step
             trace.append(event)
         if row < last:
             trace.extend_steps(self.steps.part(row, last))
+        for step, event in beside:
+            if isinstance(event, TelemetrySampled):
+                trace.append_telemetry(event, step)
+            else:
+                trace.append(event)
         return trace

@@ -11,13 +11,15 @@ from engine.protocol import (
     Event,
     KernelsCaptured,
     LayoutDefined,
+    MemorySampled,
     ModelLoaded,
     ShapeDefined,
+    TelemetrySampled,
 )
 from engine.trace import calibration
-from engine.trace.kernels import Capture
 from engine.trace.ledger import Int64, Layout
 from engine.trace.recording.rows import Notices
+from engine.trace.recording.samples import Samples, capture_problem
 from engine.trace.shapes import ModelShape
 
 LATEST_NS = 2**61
@@ -31,6 +33,7 @@ class References:
 
     def __init__(self, loaded: ModelLoaded) -> None:
         self.layouts: dict[int, list[tuple[int, Layout]]] = {}
+        self._samples = Samples()
         self._configured: list[tuple[int, int]] = [(0, 1)]  # from which step on, how many
 
     def take(self, step: int, event: Event, notices: Notices) -> bool:
@@ -48,6 +51,8 @@ class References:
                 return nonsense_of_shape(event.shape)
             case KernelsCaptured():
                 return self._misfit(event)
+            case TelemetrySampled() | MemorySampled():
+                return self._samples.problem(event)
         numbers = [getattr(event, "configuration", 0), *getattr(event, "configurations", ())]
         defines = hasattr(event, "effective")
         most = MOST_CONFIGURATIONS if defines else self._configured[-1][1]
@@ -74,11 +79,7 @@ class References:
     def _misfit(self, event: KernelsCaptured) -> str:
         if event.layout not in self.layouts:
             return "whose layout does not exist"
-        try:
-            Capture(event, self.layouts[event.layout][-1][1])
-        except ValueError:
-            return "whose entries do not fit together"
-        return ""
+        return capture_problem(event, self.layouts[event.layout][-1][1])
 
     def configurations(self, numbers: Int64) -> Int64:
         """How many configurations there are when each step, by its number, is made, (n,)."""
