@@ -16,7 +16,7 @@ LONGEST_NS = 2**53  # of a captured step, 104 days
 Sample = TelemetrySampled | MemorySampled | DeviceSample
 #: Fields with a largest value of their own; shares a little above 1 come of two clocks.
 _SHARES = ("cpu", "steal", "utilization")
-_LOADS = ("engine_cpu", "others_cpu", "load", "processors")
+_LOADS = ("engine_cpu", "others_cpu", "load")
 
 
 class Samples:
@@ -64,6 +64,8 @@ def _range(name: str) -> tuple[float, float]:
         return 0.0, 2.0
     if name in _LOADS:
         return 0.0, MOST_LOAD
+    if name == "processors":
+        return 1.0, MOST_LOAD
     return (COLDEST_C, HOTTEST_C) if name == "temperature_c" else (0.0, MOST)
 
 
