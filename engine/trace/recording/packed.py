@@ -1,7 +1,7 @@
 """Numbers of the tables `steps` and `tokens` once more, a thousand rows a blob: read without an object a number.
 
-The rows are what counts. A trigger drops these blobs as soon as somebody changes a row, and what does not fit the rows
-is not taken: then the rows themselves are read, which takes longer. The last rows of a table may have no blob.
+Where they do not fit the rows that are there, the rows themselves are read, which takes longer: so are those of a file
+without such blobs, and the last ones of any file. Whoever changes values of rows has to empty this table.
 """
 
 import zlib

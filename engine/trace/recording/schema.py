@@ -84,13 +84,6 @@ PACKED = (
 )
 TABLES = {"metadata": METADATA, "events": EVENTS, "steps": STEPS, "tokens": TOKENS, "layout_gaps": GAPS}
 TABLES["packed"] = PACKED
-#: Whoever changes a row makes the packed numbers of its table wrong; this program only adds rows.
-TRIGGERS = tuple(
-    f"CREATE TRIGGER {table}_{what.lower()} AFTER {what} ON {table}"
-    f" BEGIN DELETE FROM packed WHERE source = '{table}'; END"
-    for table in ("steps", "tokens")
-    for what in ("UPDATE", "DELETE")
-)
 #: The least that a file must have; a newer minor version may have more.
 NEEDED = {
     "metadata": ("key", "value"),

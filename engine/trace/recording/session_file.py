@@ -173,7 +173,7 @@ def _created(path: Path, metadata: Mapping[str, str], overwrite: bool) -> sqlite
                 "PRAGMA synchronous = NORMAL"
             )  # a dead process loses nothing; a dead machine may
             with connection:
-                for statement in (*schema.TABLES.values(), *schema.TRIGGERS, *schema.VIEWS):
+                for statement in (*schema.TABLES.values(), *schema.VIEWS):
                     connection.execute(statement)
                 connection.executemany("INSERT INTO metadata VALUES (?, ?)", list(metadata.items()))
             undo.pop_all()
