@@ -18,10 +18,18 @@ Float = npt.NDArray[np.float64]
 #: Numbers of a TelemetrySampled, and of a DeviceSample, each a column of its name.
 HOST = (
     *("cpu", "engine_cpu", "others_cpu", "steal", "load", "engine_bytes", "memory_used_bytes", "clock_hz"),
-    *("temperature_c", "energy_j"),
+    *("temperature_c", "energy_j", "processors", "memory_total_bytes", "took_ns", "throttled", "on_battery"),
 )
 DEVICE = (
-    *("memory_used_bytes", "utilization", "power_w", "energy_j", "temperature_c", "clock_hz"),
+    *(
+        "memory_used_bytes",
+        "memory_total_bytes",
+        "utilization",
+        "power_w",
+        "energy_j",
+        "temperature_c",
+        "clock_hz",
+    ),
     "memory_clock_hz",
 )
 #: Of a MemorySampled: what the engine says of its own memory.
@@ -43,6 +51,11 @@ class Samples:
         return len(self._at)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What its columns are called."""
+        return self._names
+
+    @property
     def at_ns(self) -> Int64:
         """When each sample was taken, wall clock."""
         return self._at.values
@@ -60,11 +73,15 @@ class Samples:
 
     def rates(self, name: str) -> Float:
         """How fast a counter went up until each sample (n), a second; NaN for the first."""
-        counter, at_s = self[name], self.at_ns / 1e9
-        rates = np.full(len(counter), np.nan)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            rates[1:] = np.diff(counter) / np.diff(at_s)
-        return rates
+        return rates_of(self[name], self.at_ns)
+
+
+def rates_of(counter: Float, at_ns: Int64) -> Float:
+    """How fast a counter (n) went up until each of its times (n), a second; NaN for the first."""
+    rates = np.full(len(counter), np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rates[1:] = np.diff(counter) / np.diff(at_ns / 1e9)
+    return rates
 
 
 class Telemetry:

@@ -94,15 +94,18 @@ def _filled(boxes: Boxes, class_: str) -> str:
     return element("path", d=data, class_=class_) if data else ""
 
 
-def _text(x: float, y: float, words: str, class_: str = "label", anchor: str = "start") -> str:
+def text(x: float, y: float, words: str, class_: str = "label", anchor: str = "start") -> str:
+    """Words that begin, end ("end") or have their middle ("middle") at a place."""
     return element("text", safe(words), x=f"{x:.1f}", y=f"{y:.1f}", class_=class_, text_anchor=anchor)
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, class_: str) -> str:
+def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> str:
+    """A straight line."""
     return element("line", x1=f"{x1:.1f}", y1=f"{y1:.1f}", x2=f"{x2:.1f}", y2=f"{y2:.1f}", class_=class_)
 
 
-def _chart(height: int, title: str, parts: Iterable[str]) -> str:
+def chart(height: int, title: str, parts: Iterable[str]) -> str:
+    """A whole chart of parts, of which empty ones are left out."""
     body = joined((element("title", safe(title)), *(part for part in parts if part)))
     return element(
         "svg", body, xmlns="http://www.w3.org/2000/svg", viewBox=f"0 0 {WIDTH} {height}", role="img"
@@ -115,15 +118,15 @@ def _axes(frame: Frame, y_ticks: Sequence[tuple[float, str]], unit: str) -> list
     parts = [element("rect", x=LEFT, y=TOP, width=right - LEFT, height=base - TOP, class_="plot")]
     for value, label in y_ticks:
         y = float(frame.y(value))
-        parts += [_line(LEFT, y, right, y, "grid"), _text(LEFT - 7, y + 4, label, anchor="end")]
-    parts.append(_text(LEFT - 7, TOP - 6, unit, "faint", "end"))
+        parts += [line(LEFT, y, right, y, "grid"), text(LEFT - 7, y + 4, label, anchor="end")]
+    parts.append(text(LEFT - 7, TOP - 6, unit, "faint", "end"))
     for tick in ticks(frame.rows.start, frame.rows.stop, 10):
         if tick == int(tick) and tick < frame.rows.stop:
             x = float(frame.x(tick))
-            parts.append(_line(x, base, x, base + 4, "axis"))
+            parts.append(line(x, base, x, base + 4, "axis"))
             if x < right - TITLE:
-                parts.append(_text(x, base + 17, f"{int(tick):,}", anchor="middle"))
-    return [*parts, _line(LEFT, base, right, base, "axis"), _text(right, base + 17, "step", "faint", "end")]
+                parts.append(text(x, base + 17, f"{int(tick):,}", anchor="middle"))
+    return [*parts, line(LEFT, base, right, base, "axis"), text(right, base + 17, "step", "faint", "end")]
 
 
 def _time_ticks(frame: Frame) -> tuple[list[tuple[float, str]], str]:
@@ -137,9 +140,9 @@ def _mark_lines(excerpt: Excerpt, frame: Frame) -> list[str]:
     base = frame.height - BOTTOM
     for number, mark in enumerate(excerpt.all_marks, start=1):
         x = float(frame.x(min(mark.step, frame.rows.stop)))
-        parts.append(_line(x, TOP, x, base, "mark"))
+        parts.append(line(x, TOP, x, base, "mark"))
         if x >= free:
-            parts.append(_text(x, TOP - 5, str(number), "label", "middle"))
+            parts.append(text(x, TOP - 5, str(number), "label", "middle"))
             free = x + 8 * len(str(number)) + 4
     return parts
 
@@ -175,7 +178,7 @@ def step_chart(excerpt: Excerpt, height: int = 250) -> str:
     cut = edges[:, -1] > frame.ceiling
     caps = _boxes(left[cut], np.full(cut.sum(), TOP), right[cut], np.full(cut.sum(), TOP + 3))
     parts = [*_axes(frame, *_time_ticks(frame)), *bars, _filled(hatched, "hatched"), _filled(caps, "cap")]
-    return _chart(height, "Wall time of each step, by phase", [*parts, *_mark_lines(excerpt, frame)])
+    return chart(height, "Wall time of each step, by phase", [*parts, *_mark_lines(excerpt, frame)])
 
 
 def latency_chart(excerpt: Excerpt, height: int = 200) -> str:
@@ -211,7 +214,7 @@ def latency_chart(excerpt: Excerpt, height: int = 200) -> str:
     cut = high > frame.ceiling
     caps = _boxes(left[cut], np.full(cut.sum(), TOP), right[cut], np.full(cut.sum(), TOP + 3))
     title = "Time a sequence of each step" if only_reads(trace) else "Inter-token latency of each arrival"
-    return _chart(height, title, [*parts, _filled(caps, "cap"), *_mark_lines(excerpt, frame)])
+    return chart(height, title, [*parts, _filled(caps, "cap"), *_mark_lines(excerpt, frame)])
 
 
 def layer_chart(excerpt: Excerpt, role: Role, height: int = 170) -> str:
@@ -230,14 +233,14 @@ def layer_chart(excerpt: Excerpt, role: Role, height: int = 170) -> str:
     x, edges = frame.x(begins), frame.y(np.arange(layers + 1))
     labels = [(tick + 0.5, f"{int(tick)}") for tick in ticks(0, layers - 1, 6) if tick == int(tick)]
     parts = _axes(frame, [], "layer")
-    parts += [_text(LEFT - 7, float(frame.y(at)) + 4, label, anchor="end") for at, label in labels]
+    parts += [text(LEFT - 7, float(frame.y(at)) + 4, label, anchor="end") for at, label in labels]
     for level in range(LEVELS):
         column, layer = np.nonzero(levels == level)
         boxes = _boxes(x[column], edges[layer + 1], x[column + 1], edges[layer])
         parts.append(_filled(boxes, f"map-{level}"))
     name = "MLP or mixer" if role is Role.MLP else role.name.lower()
     scale = f"{name}: dark 0, bright {units.duration(top)} and more"
-    return _chart(height, f"Time of each layer: {scale}", [*parts, _text(LEFT, TOP - 6, scale, "label")])
+    return chart(height, f"Time of each layer: {scale}", [*parts, text(LEFT, TOP - 6, scale, "label")])
 
 
 def map_colors(name: str = "viridis") -> list[str]:

@@ -5,14 +5,23 @@ from dataclasses import dataclass, replace
 
 from engine.protocol import BeamsRanked, MemorySampled, ObserverReport, SequencesEncoded
 from engine.trace.export.refused import ExportRefused
+from engine.trace.export.samples import Sampled, sampled
 from engine.trace.metrics import Measured, summary
-from engine.trace.store import AlternationRecord, GapMark, GenerationRecord, JoinMark, Mark, Trace
+from engine.trace.store import (
+    AlternationRecord,
+    GapMark,
+    GenerationRecord,
+    JoinMark,
+    Mark,
+    Trace,
+    WarningMark,
+)
 
 _RANGE = re.compile(r"(\d{0,18}):(\d{0,18})")
 
 
 #: What tables of marks hold.
-PlacedMark = Mark | JoinMark | GapMark
+PlacedMark = Mark | JoinMark | GapMark | WarningMark
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +30,9 @@ class Excerpt:
 
     A trace that still grows can be written from another thread than the one that appends: rows that are there stay as
     they are. `of`: how many steps the trace had then. `generations`: those that have some of the steps (or, of a whole
-    trace, none yet), with all of their steps so far. `marks`, `joins`, `gaps`: those before one of the steps (of a
-    whole trace also behind the last).
+    trace, none yet), with all of their steps so far. `marks`, `joins`, `gaps`, `warnings`: those before one of the
+    steps (of a whole trace also behind the last). `captures`: the rows of steps that were captured in depth. `sampled`:
+    what sensors said from the first step's begin to the last one's end (of a whole trace all).
     """
 
     trace: Trace
@@ -32,6 +42,9 @@ class Excerpt:
     marks: tuple[Mark, ...]
     joins: tuple[JoinMark, ...]
     gaps: tuple[GapMark, ...]
+    warnings: tuple[WarningMark, ...]
+    captures: tuple[int, ...]
+    sampled: tuple[Sampled, ...]
     alternations: tuple[AlternationRecord, ...]
     results: tuple[SequencesEncoded, ...]
     beams: tuple[BeamsRanked, ...]
@@ -53,8 +66,8 @@ class Excerpt:
 
     @property
     def all_marks(self) -> list[PlacedMark]:
-        """Changes, joins and gaps in the order in which they lie on the trace."""
-        marks: list[PlacedMark] = [*self.marks, *self.joins, *self.gaps]
+        """Changes, joins, gaps and warnings in the order in which they lie on the trace."""
+        marks: list[PlacedMark] = [*self.marks, *self.joins, *self.gaps, *self.warnings]
         return sorted(marks, key=lambda mark: mark.step)
 
     @property
@@ -100,6 +113,9 @@ def excerpt_of(trace: Trace, first: int = 0, last: int | None = None) -> Excerpt
         marks=tuple(mark for mark in trace.marks if holds(mark.step)),
         joins=tuple(join for join in trace.joins if holds(join.step)),
         gaps=tuple(gap for gap in trace.gaps if holds(gap.step)),
+        warnings=tuple(warning for warning in trace.warnings if holds(warning.step)),
+        captures=tuple(row for row in sorted(trace.captures) if row in rows),
+        sampled=sampled(trace) if is_whole else sampled(trace, begin_ns, end_ns),
         alternations=tuple(a for a in trace.alternations if _overlap(a, rows)),
         results=tuple(r for r in trace.results if r.step - trace.first_index in rows),
         beams=tuple(b for b in trace.beams if b.step - trace.first_index in rows),

@@ -14,8 +14,10 @@ from engine.protocol import (
     SequencesEncoded,
     ShapeDefined,
 )
+from engine.trace.capture_record import capture_record
 from engine.trace.export.excerpt import Excerpt
 from engine.trace.export.progress import Tick
+from engine.trace.export.samples import telemetry_records
 from engine.trace.ledger import Int64
 from engine.trace.records import (
     Record,
@@ -69,20 +71,17 @@ def _others(excerpt: Excerpt) -> list[_Placed]:
     for gap in excerpt.gaps:
         replaced = replace(gap.event, step=gap.step)
         placed.append((gap.step, BEFORE, replaced.at_ns, event_record(replaced)))
-    placed += [
-        (mark.step, BEFORE, mark.at_ns, warning_record(mark))
-        for mark in trace.warnings
-        if rows.start <= mark.step < rows.stop or (mark.step == rows.stop == len(trace.steps))
-    ]
+    placed += [(mark.step, BEFORE, mark.at_ns, warning_record(mark)) for mark in excerpt.warnings]
+    placed += [(row, BEHIND, 0, capture_record(trace, row)) for row in excerpt.captures]
     followers: list[SequencesEncoded | BeamsRanked] = [*excerpt.results, *excerpt.beams]
     for follower in followers:
         row = follower.step - trace.first_index
         placed.append((row, BEHIND, 0, event_record(replace(follower, step=row))))
     ends = trace.steps.begin_ns[rows.start : rows.stop] + trace.steps.wall_ns[rows.start : rows.stop]
     samples: list[MemorySampled | ObserverReport] = [*excerpt.memory, *excerpt.observer]
-    for sample in samples:
-        row = rows.start + int(ends.searchsorted(sample.at_ns)) - 1
-        placed.append((row, LATER, sample.at_ns, event_record(sample)))
+    told_at = [(sample.at_ns, event_record(sample)) for sample in samples]
+    for at_ns, record in (*told_at, *telemetry_records(excerpt.sampled)):
+        placed.append((rows.start + int(ends.searchsorted(at_ns)) - 1, LATER, at_ns, record))
     placed += _floors(excerpt, ends)
     told = [(row, rank, at_ns, record) for row, rank, at_ns, record in placed if record]
     return sorted(told, key=_place)

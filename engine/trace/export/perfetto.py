@@ -2,7 +2,8 @@
 
 Source: "Trace Event Format" (Google, 2016), JSON object form. Steps lie on a track of the host with their phases nested
 in them, layer by layer, as begin and end events in the order in which they were stamped; generations, switches and
-tokens have tracks of their own; marks are instants through all tracks; context, cache, batch and memory are counters.
+tokens have tracks of their own, and so have steps that were captured in depth; marks and warnings are instants through
+all tracks; context, KV cache, batch and all that was sampled of the machine are counters.
 `ts` is microseconds since the first event, written with three decimals: nothing of a nanosecond is lost.
 
 A lane is what one clock saw of a step; a counter is one number over time. Both are rows of a table: another one is a
@@ -17,11 +18,13 @@ from typing import Any, BinaryIO
 
 from engine import __version__
 from engine.trace.device_ledger import NO_TIME
+from engine.trace.export.capture_tracks import capture_events, capture_tracks, first_moment
 from engine.trace.export.excerpt import Excerpt, PlacedMark
 from engine.trace.export.progress import Tick
+from engine.trace.export.samples import KV_CACHE, lines
 from engine.trace.ledger import END, Int64, Layout
 from engine.trace.phases import LABELS, Phase
-from engine.trace.store import KINDS, NO_LATENCY, Trace
+from engine.trace.store import KINDS, NO_LATENCY, Trace, WarningMark
 from engine.trace.wording import change_sentences
 
 PID = 1
@@ -63,7 +66,7 @@ def _step_counts(excerpt: Excerpt) -> Iterator[Count]:
     ends = (steps.begin_ns[rows] + steps.wall_ns[rows]).tolist()
     named = (
         ("context", "tokens", steps.context_length),
-        ("cache", "bytes", steps.cache_bytes),
+        (KV_CACHE, "bytes", steps.cache_bytes),
         ("batch", "sequences", steps.batch),
     )
     for name, what, column in named:
@@ -72,19 +75,15 @@ def _step_counts(excerpt: Excerpt) -> Iterator[Count]:
         )
 
 
-def _memory_counts(excerpt: Excerpt) -> Iterator[Count]:
-    """What the engine said of its memory; nothing where it was not measured."""
-    for sample in sorted(excerpt.memory, key=lambda sample: sample.at_ns):
-        named = (
-            ("memory of the engine", sample.process_bytes),
-            ("weights", sample.weight_bytes),
-            ("device memory allocated", sample.device_allocated_bytes),
-            ("device memory reserved", sample.device_reserved_bytes),
-        )
-        yield from ((name, "bytes", sample.at_ns, value) for name, value in named if value is not None)
+def _sampled_counts(excerpt: Excerpt) -> Iterator[Count]:
+    """What sensors said; the cache is told with each step."""
+    for line in lines(excerpt.sampled):
+        if line.name != KV_CACHE:
+            for at_ns, value in zip(line.at_ns.tolist(), line.values.tolist(), strict=True):
+                yield line.name, line.unit, at_ns, int(value) if line.unit == "bytes" else value
 
 
-COUNTERS: tuple[Callable[[Excerpt], Iterator[Count]], ...] = (_step_counts, _memory_counts)
+COUNTERS: tuple[Callable[[Excerpt], Iterator[Count]], ...] = (_step_counts, _sampled_counts)
 
 
 # ---------------------------------------------------------------- writing
@@ -117,6 +116,7 @@ def events(excerpt: Excerpt, tick: Tick = lambda _: None) -> Iterator[str]:
     yield from map(_json, _metadata(excerpt))
     kinds = (_generations, _switches, _instants, _tokens)
     yield from map(_json, chain.from_iterable(kind(excerpt, origin) for kind in kinds))
+    yield from map(_json, capture_events(excerpt, origin, PID))
     for counter in COUNTERS:
         yield from (_counter(name, what, at - origin, value) for name, what, at, value in counter(excerpt))
     writers: dict[int, _StepWriter] = {}
@@ -135,7 +135,8 @@ def _origin(excerpt: Excerpt) -> int:
     moments += [g.started.submitted_ns for g in excerpt.generations]
     moments += [m.at_ns - max(0, m.event.switch_ns) for m in excerpt.marks]
     moments += [j.event.at_ns for j in excerpt.joins] + [g.event.at_ns for g in excerpt.gaps]
-    moments += [m.at_ns for m in excerpt.memory]
+    moments += [w.at_ns for w in excerpt.warnings] + first_moment(excerpt)
+    moments += [int(part.at_ns[0]) for part in excerpt.sampled]
     return min(moments)
 
 
@@ -166,7 +167,7 @@ def _metadata(excerpt: Excerpt) -> Iterator[dict[str, Any]]:
         return {"ph": "M", "pid": PID, "tid": tid, "cat": "__metadata", "name": what, "args": args, "ts": 0}
 
     yield told(0, "process_name", name=f"Cyclograph: {trace.model.name}" if trace.model else "Cyclograph")
-    for place, (tid, track) in enumerate(TRACKS.items()):
+    for place, (tid, track) in enumerate({**TRACKS, **capture_tracks(excerpt)}.items()):
         if tid == DEVICE and not has_device:
             continue
         yield told(tid, "thread_name", name=track)
@@ -216,15 +217,21 @@ def _instants(excerpt: Excerpt, origin: int) -> Iterator[dict[str, Any]]:
             "s": "p",
             "pid": PID,
             "tid": SETTINGS,
-            "cat": "mark",
+            "cat": "warning" if isinstance(mark, WarningMark) else "mark",
             "name": mark.text or "mark",
-            "args": {"before step": mark.step},
+            "args": {"before step": mark.step} | _warning_args(mark),
             "ts": _moment(mark) - origin,
         }
 
 
 def _moment(mark: PlacedMark) -> int:
-    return mark.event.at_ns
+    return mark.at_ns if isinstance(mark, WarningMark) else mark.event.at_ns
+
+
+def _warning_args(mark: PlacedMark) -> dict[str, str]:
+    if not isinstance(mark, WarningMark):
+        return {}
+    return {"sentence": mark.warning.sentence, "remedy": mark.warning.remedy}
 
 
 def _tokens(excerpt: Excerpt, origin: int) -> Iterator[dict[str, Any]]:

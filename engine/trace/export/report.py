@@ -12,6 +12,7 @@ import numpy as np
 
 from engine import __version__
 from engine.protocol import Family
+from engine.trace.export.capture_tables import capture_tables
 from engine.trace.export.drawing import SERIES, latency_chart, layer_chart, step_chart
 from engine.trace.export.excerpt import Excerpt
 from engine.trace.export.markup import element, joined, safe
@@ -24,6 +25,7 @@ from engine.trace.export.report_tables import (
     metric_table,
     phase_table,
 )
+from engine.trace.export.sample_charts import sample_charts
 from engine.trace.export.style import style_sheet
 from engine.trace.phases import LABELS, Phase, Role
 from engine.trace.pooling import configuration_numbers, is_preparation
@@ -46,7 +48,7 @@ def write_report(excerpt: Excerpt, file: BinaryIO, tick: Tick) -> None:
     parts = []
     for place, part in enumerate(sections(excerpt, datetime.now().astimezone())):
         parts.append(part)
-        tick(min(0.9, place / 12))
+        tick(min(0.9, place / 14))
     file.write(page(excerpt, parts).encode("utf-8"))
 
 
@@ -78,6 +80,8 @@ def sections(excerpt: Excerpt, now: datetime) -> Iterable[str]:
     yield _section("Settings", configuration_table(excerpt))
     yield _section("What switches did", effect_table(excerpt))
     yield _section("Marks", mark_table(excerpt))
+    yield _section("The machine meanwhile", sample_charts(excerpt))
+    yield _section("Steps in depth", capture_tables(excerpt))
     yield _section("Measured on", environment_tables(excerpt))
 
 

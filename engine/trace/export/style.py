@@ -38,6 +38,7 @@ svg text.faint { fill: var(--faint); }
 .mark { stroke: var(--mark); stroke-opacity: 0.7; }
 .cap { fill: var(--text); }
 .spread { fill-opacity: 0.35; }
+.line { fill: none; stroke-width: 1.5; stroke-linejoin: round; }
 [class^="map-"] { shape-rendering: crispEdges; }
 .hatched { fill: url(#hatch); }
 #hatch path { stroke: var(--plot); stroke-width: 2.5; stroke-opacity: 0.65; }
@@ -59,6 +60,9 @@ def style_sheet() -> str:
     light, dark = _variables(palette.LIGHT), _variables(palette.DARK)
     names = [f"phase-{phase.name.lower()}" for phase in Phase] + [f"series-{n}" for n in range(SERIES)]
     fills = "".join(f".{name} {{ fill: var(--{name}); background: var(--{name}); }}\n" for name in names)
+    fills += "".join(
+        f".line.series-{n} {{ fill: none; stroke: var(--series-{n}); }}\n" for n in range(SERIES)
+    )
     levels = "".join(f".map-{level} {{ fill: {color}; }}\n" for level, color in enumerate(map_colors()))
     return (
         f":root {{ color-scheme: light dark; {light}}}\n"

@@ -1,4 +1,4 @@
-"""A trace as tables: steps, tokens, layers, marks and configurations, each column with a name and a kind.
+"""A trace as tables: steps, tokens, layers, marks, configurations, telemetry and kernels. Columns have names and kinds.
 
 Every table is read in chunks of columns, so that a long session never lies in memory twice. Times are int64
 nanoseconds of the host's monotonic clock; their names say which (`wall_ns`, `arrival_ns`). What does not exist is None.
@@ -12,11 +12,14 @@ import numpy as np
 
 from engine.protocol import SettingChange
 from engine.trace.export.excerpt import Excerpt, PlacedMark
+from engine.trace.export.samples import Sampled, is_whole, plain
+from engine.trace.ledger import Int64
 from engine.trace.phases import PHASE_COUNT, Phase, Role
-from engine.trace.store import KINDS, NO_LATENCY, GapMark, JoinMark
+from engine.trace.store import KINDS, NO_LATENCY, GapMark, JoinMark, WarningMark
+from engine.trace.telemetry import DEVICE, HOST, MEMORY
 
 CHUNK_ROWS = 8192
-WHOLE, TEXT = "whole", "text"  # kinds of columns: int64, or a string
+WHOLE, NUMBER, TEXT = "whole", "number", "text"  # kinds of columns: int64, float64, or a string
 
 Values = Sequence[Any]
 Chunk = dict[str, Values]  # a column's name to its values, equally many each
@@ -165,8 +168,11 @@ def _mark_chunks(excerpt: Excerpt) -> Iterator[Chunk]:
 
 
 def _mark_rows(mark: PlacedMark) -> list[dict[str, Any]]:
-    """A row a setting that was changed, or one for a sequence that joined or an engine that was replaced."""
+    """A row a setting that was changed, or one for a sequence that joined, an engine that was replaced, a warning."""
     text = visible(mark.text)
+    if isinstance(mark, WarningMark):
+        about = {"key": visible(mark.warning.about), "reason": visible(mark.warning.sentence)}
+        return [{"step": mark.step, "at_ns": mark.at_ns, "kind": "warning", "text": text} | about]
     if isinstance(mark, GapMark):
         told = {
             "step": mark.step,
@@ -215,4 +221,82 @@ CONFIGURATIONS = Table(
     lambda excerpt: sum(map(len, excerpt.trace.configurations)),
 )
 
-TABLES = {table.name: table for table in (STEPS, TOKENS, LAYERS, MARKS, CONFIGURATIONS)}
+
+# ---------------------------------------------------------------- telemetry
+
+#: Of all sources; a source has nothing in the columns of others.
+_SAMPLED = tuple(dict.fromkeys((*HOST, *DEVICE, *MEMORY)))
+
+
+def _telemetry_chunks(excerpt: Excerpt) -> Iterator[Chunk]:
+    for source in excerpt.sampled:
+        for piece in _pieces(range(len(source))):
+            yield _telemetry_chunk(excerpt, source, slice(piece.start, piece.stop))
+
+
+def _telemetry_chunk(excerpt: Excerpt, source: Sampled, rows: slice) -> Chunk:
+    at_ns = source.at_ns[rows]
+    begun = np.searchsorted(excerpt.trace.steps.begin_ns, at_ns, side="right") - 1
+    chunk: Chunk = {
+        "at_ns": at_ns.tolist(),
+        "step": [step if step >= 0 else None for step in begun.tolist()],
+        "source": [visible(source.source)] * len(at_ns),
+    }
+    for name in _SAMPLED:
+        values = source.columns[name][rows].tolist() if name in source.columns else [np.nan] * len(at_ns)
+        told = [plain(name, value) for value in values]
+        chunk[name] = [int(value) if isinstance(value, bool) else value for value in told]
+    return chunk
+
+
+#: What sensors said; `step`: the last one that had begun by then. `source`: "machine", "engine", or a device.
+TELEMETRY = Table(
+    "telemetry",
+    {"at_ns": WHOLE, "step": WHOLE, "source": TEXT}
+    | {name: WHOLE if is_whole(name) else NUMBER for name in _SAMPLED},
+    _telemetry_chunks,
+    lambda excerpt: sum(map(len, excerpt.sampled)),
+)
+
+
+# ---------------------------------------------------------------- kernels
+
+
+def _kernel_chunks(excerpt: Excerpt) -> Iterator[Chunk]:
+    for row in excerpt.captures:
+        capture = excerpt.trace.capture(row)
+        assert capture is not None
+        event = capture.event
+        for piece in _pieces(range(len(capture))):
+            rows = slice(piece.start, piece.stop)
+            yield {
+                "step": [row] * len(piece),
+                "again": [int(event.again)] * len(piece),
+                "entry": list(piece),
+                "begin_ns": (capture.stamps[0] + capture.begin_ns[rows]).tolist(),
+                "duration_ns": capture.duration_ns[rows].tolist(),
+                "self_ns": capture.self_ns[rows].tolist(),
+                "parent": _or_none(capture.parent[rows]),
+                "launched_by": _or_none(capture.launched_by[rows]),
+                "layer": _or_none(capture.layer[rows]),
+                "phase": [Phase(phase).name.lower() for phase in capture.phase[rows].tolist()],
+                "lane": [visible(event.lanes[lane]) for lane in capture.lane[rows].tolist()],
+                "name": [visible(event.names[name]) for name in capture.name[rows].tolist()],
+            }
+
+
+def _or_none(places: Int64) -> list[int | None]:
+    return [place if place >= 0 else None for place in places.tolist()]
+
+
+#: Operations and kernels of the steps that were captured; `parent`, `launched_by`: entries of the same step.
+KERNELS = Table(
+    "kernels",
+    dict.fromkeys(("step", "again", "entry", "begin_ns", "duration_ns", "self_ns"), WHOLE)
+    | dict.fromkeys(("parent", "launched_by", "layer"), WHOLE)
+    | dict.fromkeys(("phase", "lane", "name"), TEXT),
+    _kernel_chunks,
+    lambda excerpt: sum(len(excerpt.trace.captures[row].duration_ns) // 8 for row in excerpt.captures),
+)
+
+TABLES = {table.name: table for table in (STEPS, TOKENS, LAYERS, MARKS, CONFIGURATIONS, TELEMETRY, KERNELS)}
