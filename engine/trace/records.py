@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import isfinite
 from typing import Any
 
 from engine.protocol import (
     AlternationEnded,
     AlternationStarted,
+    Beam,
     BeamsRanked,
     Calibrated,
     EngineReplaced,
@@ -67,7 +69,9 @@ def event_record(event: Event) -> Record | None:
             return {"event": "turns", "ended": isinstance(event, AlternationEnded), **asdict(event)}
         case TelemetryEnded():
             return {"event": "note", "sentence": event.sentence}
-        case SequencesEncoded() | BeamsRanked() | MemorySampled() | ObserverReport() | TelemetrySampled():
+        case BeamsRanked():
+            return {"event": _NAMES[BeamsRanked], **asdict(event), "beams": list(map(_beam, event.beams))}
+        case SequencesEncoded() | MemorySampled() | ObserverReport() | TelemetrySampled():
             return {"event": _NAMES[type(event)], **asdict(event)}
         case ShapeDefined() | Calibrated() | FloorBeaten() | Noticed():
             return {"event": _NAMES[type(event)], **asdict(event)}
@@ -85,6 +89,11 @@ _NAMES: dict[type, str] = {
     FloorBeaten: "floor_beaten",
     TelemetrySampled: "telemetry",
 }
+
+
+def _beam(beam: Beam) -> Record:
+    """A beam as plain values. JSON knows no infinity, which a beam scores that cannot go on."""
+    return asdict(beam) | {"score": beam.score if isfinite(beam.score) else None}
 
 
 def _prompt_record(event: GenerationStarted | SequenceJoined) -> Record:

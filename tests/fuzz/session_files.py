@@ -3,6 +3,7 @@
 Each case runs in a process with others, since a crash must not end the count: `python -m tests.fuzz --cases 5000`.
 """
 
+import os
 import resource
 import shutil
 import sys
@@ -13,9 +14,14 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from engine.trace.export import FORMATS, TABLES, excerpt_of
+from engine.trace.export.csv_table import write_csv
 from engine.trace.metrics import summary
 from engine.trace.recording import RecordingError, read_session
+from engine.trace.store import Trace
 from tests.fuzz.mutations import mutate
+
+EXPORT_EVERY = 4  # cases: it takes longer than all the rest
 
 
 @dataclass
@@ -44,7 +50,7 @@ def run(original: Path, seeds: range, figures: Figures) -> None:
             how = mutate(seed, path)
             begin = time.process_time()
             try:
-                outcome = look(path)
+                outcome = look(path, exports=seed % EXPORT_EVERY == 0)
             except Exception as error:
                 figures.failures.append(f"seed {seed} ({how}): {type(error).__name__}: {error}")
                 outcome = "failed"
@@ -73,8 +79,10 @@ def _count(figures: Figures, seed: int, took_s: float, outcome: str) -> None:
         figures.slowest_s, figures.slowest_seed = took_s, seed
 
 
-def look(path: Path) -> str:
-    """Read a file, and do with it what a window does first; returns what came of it: of a refusal its sentence."""
+def look(path: Path, exports: bool) -> str:
+    """Read a file, and do with it what a window does first, or export it; returns what came of it: of a refusal its
+    sentence.
+    """
     try:
         session = read_session(path)
     except RecordingError as error:
@@ -92,7 +100,20 @@ def look(path: Path) -> str:
     for step in range(0, len(trace.steps), 7):
         trace.spans(step)
         assert 0 <= trace.steps.configuration[step] < len(trace.configurations)
+    if exports and len(trace.steps):
+        export_all(trace)
     return "repaired" if session.notices else "read"
+
+
+def export_all(trace: Trace) -> None:
+    """Every format but Parquet, whose writer is not ours, into nothing."""
+    excerpt = excerpt_of(trace)
+    with open(os.devnull, "wb") as nothing:
+        for each in FORMATS.values():
+            if each.write is not None:
+                each.write(excerpt, nothing, lambda _: None)
+        for table in TABLES.values():
+            write_csv(table, excerpt, nothing, lambda _: None)
 
 
 def peak_bytes() -> int:

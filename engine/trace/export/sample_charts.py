@@ -95,7 +95,7 @@ def _frame(axes: _Axes, unit: str) -> Iterator[str]:
     for value in (axes.floor, (axes.floor + axes.ceiling) / 2, axes.ceiling):
         y = float(axes.y(value))
         yield line(LEFT, y, right, y, "grid")
-        yield text(LEFT - 7, y + 4, units.number(value / size), anchor="end")
+        yield text(LEFT - 7, y + 4, f"{value / size:g}", anchor="end")
     yield text(LEFT - 7, TOP - 6, name, "faint", "end")
     seconds = (axes.end_ns - axes.begin_ns) / 1e9
     for tick in ticks(0.0, seconds, 8):

@@ -1,11 +1,14 @@
 import io
+import resource
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from engine.trace.export import FORMATS, TABLES, ExportCancelled, ExportRefused, excerpt_of, export, files_of
 from engine.trace.export.plain_text import write_text
-from tests.engine.trace.export import sessions
+from tests.engine.trace.export import machine, sessions
 from tests.gui import readers
 
 
@@ -32,6 +35,43 @@ def test_giving_up_leaves_nothing(suffix: str, tmp_path: Path) -> None:
     with pytest.raises(ExportCancelled):
         export(excerpt_of(sessions.trace()), tmp_path / f"out{suffix}", tick=give_up)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def tiny_files() -> Iterator[None]:
+    """No file of this process may be larger than a few bytes: writing really fails."""
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_disk_that_fails_leaves_everything_as_it_was(suffix: str, tmp_path: Path, tiny_files: None) -> None:
+    if FORMATS[suffix].why_not():
+        pytest.skip(FORMATS[suffix].why_not())
+    target = tmp_path / f"out{suffix}"
+    before = {path.name: b"precious" for path in list(files_of(target))[:2]}
+    for name, content in before.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ExportRefused, match="larger than a file may be"):
+        export(excerpt_of(machine.trace()), target, replace=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_nothing_is_overwritten_unasked(suffix: str, tmp_path: Path) -> None:
+    if FORMATS[suffix].why_not():
+        pytest.skip(FORMATS[suffix].why_not())
+    target = tmp_path / f"out{suffix}"
+    last = list(files_of(target))[-1]
+    last.write_bytes(b"precious")
+    with pytest.raises(ExportRefused, match="is there already"):
+        export(excerpt_of(machine.trace()), target)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {last.name: b"precious"}
+    assert last in export(excerpt_of(machine.trace()), target, replace=True)
+    assert last.read_bytes() != b"precious"
 
 
 def test_one_table_has_just_the_name_that_was_given() -> None:

@@ -1,9 +1,10 @@
+import io
 import json
 from dataclasses import replace
 
-from engine.protocol import Calibrated, FloorBeaten, ShapeDefined
+from engine.protocol import Beam, BeamsRanked, Calibrated, FloorBeaten, ShapeDefined
 from engine.trace.export import excerpt_of
-from engine.trace.export.json_lines import records
+from engine.trace.export.json_lines import records, write_json_lines
 from engine.trace.phases import StepKind
 from engine.trace.records import step_record
 from engine.trace.shapes import ModelShape
@@ -92,3 +93,13 @@ def test_what_floors_stand_on_comes_before_the_steps_that_do() -> None:
     assert "calibrated" not in [record["event"] for record in told(trace, 0, 0)]
     steps = [record for record in told(trace) if record["event"] == "step"]
     assert [step["floor_ns"] for step in steps] == [None, 20_000]
+
+
+def test_a_beam_that_cannot_go_on_has_no_score() -> None:
+    ranked = BeamsRanked(0, 0, (Beam("a", 1, -0.5), Beam("b", 1, float("-inf"), True)))
+    trace = building.trace_of(building.started(), sessions.step(0, StepKind.DECODE, ("a",)), ranked)
+    file = io.BytesIO()
+    write_json_lines(excerpt_of(trace), file, lambda _: None)
+    lines = [json.loads(line, parse_constant=str) for line in file.getvalue().splitlines()]
+    (beams,) = [line["beams"] for line in lines if line["event"] == "beams"]
+    assert [(beam["text"], beam["score"]) for beam in beams] == [("a", -0.5), ("b", None)]

@@ -10,7 +10,7 @@ from engine.trace.export import TABLES, ExportRefused, excerpt_of, export
 from engine.trace.export.csv_table import write_csv
 from engine.trace.phases import Phase
 from engine.trace.store import Trace
-from tests.engine.trace.export import sessions
+from tests.engine.trace.export import machine, sessions
 from tests.gui import synthetic
 
 
@@ -51,7 +51,7 @@ def test_tokens_marks_layers_and_configurations() -> None:
 
 
 def test_a_selection_is_a_part_of_the_whole() -> None:
-    trace = sessions.trace()
+    trace = machine.trace()
     for name in TABLES:
         whole, part = read(name, trace), read(name, trace, 3, 4)
         assert part
