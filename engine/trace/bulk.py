@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.protocol import StepEnded, Token
+from engine.trace import device_bulk
 from engine.trace.ledger import Int64, Layout
 from engine.trace.phases import StepKind
 
@@ -111,18 +112,38 @@ class StepColumns:
     def write_sums(self, phases: Int64, layers: Int64) -> None:
         """Write wall times, ns: of the phases (n, PHASE_COUNT), of layers' attention, MLP and rest (n, layers, 3).
 
-        Arrays of zeros come in. Layers beyond those of `layers` are left out.
+        Arrays of zeros come in. Layers beyond those of `layers` are left out. By the device's clock where there is one:
+        of these steps each stands alone.
         """
+        for layout, rows in self._blocks(~self.has_device):
+            gaps = self._gaps_of(rows, layout.stamp_count - 1)
+            phases[rows] = layout.phases_of_gaps(gaps)
+            known = min(layout.layer_count, layers.shape[1])
+            if known:
+                layers[rows, :known] = layout.layers_of_gaps(gaps)[:, :known]
+        for layout, rows in self._blocks(self.has_device):
+            gaps, times = self._gaps_of(rows, layout.stamp_count - 1), self._times_of(layout, rows)
+            phases[rows], by_layer = device_bulk.ledgers(layout, self.begin_ns[rows], gaps, times)
+            known = min(layout.layer_count, layers.shape[1])
+            layers[rows, :known] = by_layer[:, :known]
+
+    @property
+    def has_entangled_device(self) -> npt.NDArray[np.bool_]:
+        """Which steps have times of a device that do not stand alone, (n,)."""
+        found, ends = self.has_device, self.begin_ns + self.wall_ns
+        for layout, rows in self._blocks(found.copy()):
+            found[rows] = ~device_bulk.stand_alone(self._times_of(layout, rows), ends[rows])
+        return found
+
+    def _blocks(self, chosen: npt.NDArray[np.bool_]) -> Iterator[tuple[Layout, Int64]]:
+        """Steps of those that are chosen, (n,), some of one layout at a time."""
         for place in np.unique(self.layout_places).tolist():
-            layout = self.layouts[place]
-            own = np.flatnonzero(self.layout_places == place)
+            own = np.flatnonzero(chosen & (self.layout_places == place))
             for begin in range(0, len(own), TOGETHER):
-                rows = own[begin : begin + TOGETHER]
-                gaps = self._gaps_of(rows, layout.stamp_count - 1)
-                phases[rows] = layout.phases_of_gaps(gaps)
-                known = min(layout.layer_count, layers.shape[1])
-                if known:
-                    layers[rows, :known] = layout.layers_of_gaps(gaps)[:, :known]
+                yield self.layouts[place], own[begin : begin + TOGETHER]
+
+    def _times_of(self, layout: Layout, rows: Int64) -> Int64:
+        return device_bulk.device_times(self.fields["device_stamps"][rows].tolist(), layout)
 
     def _gaps_of(self, rows: Int64, count: int) -> Int64:
         first, last = int(rows[0]), int(rows[-1])

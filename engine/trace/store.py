@@ -130,11 +130,19 @@ class Steps:
         phases, layers = self._columns["phases_ns"].claim(count), self._columns["layers_ns"].claim(count)
         steps.write_sums(phases, layers)
         rows["begin_ns"], rows["wall_ns"] = steps.begin_ns, steps.wall_ns
-        rows["device_offset"] = np.full(count, -1)
+        rows["device_offset"] = self._extend_device(steps)
         for name, column in self._columns.items():
             if name not in ("phases_ns", "layers_ns"):
                 column.extend(rows[name] if name in rows else steps.fields[name])
         self.stamps.extend(steps)
+
+    def _extend_device(self, steps: StepColumns) -> Int64:
+        """Add the stamps of devices; returns where those of each step lie, (n,), -1 for none."""
+        blobs = steps.fields["device_stamps"].tolist()
+        counts = np.fromiter(map(len, blobs), np.int64, len(blobs)) // np.dtype(np.int64).itemsize
+        offsets: Int64 = np.where(counts, len(self.device_stamps) + np.cumsum(counts) - counts, -1)
+        self.device_stamps.extend(np.frombuffer(b"".join(blobs), np.int64))
+        return offsets
 
     def reserve(self, steps: int) -> None:
         """Make room for so many steps more: columns need not grow, and what is not used costs nothing."""
@@ -469,10 +477,10 @@ class Trace:
 
         Their layouts are known to the trace; their stamps fit.
         """
-        with_device = [*np.flatnonzero(steps.has_device).tolist(), len(steps)]
+        entangled = [*np.flatnonzero(steps.has_entangled_device).tolist(), len(steps)]
         first = 0
         while first < len(steps):
-            plain = with_device[bisect_left(with_device, first)]
+            plain = entangled[bisect_left(entangled, first)]
             if plain > first and self._all_is_plain:
                 self._append_steps(steps.part(first, plain))
                 first = plain

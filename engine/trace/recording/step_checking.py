@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.protocol import StepEnded, Token
-from engine.trace import device_ledger
-from engine.trace.bulk import StepColumns
+from engine.trace.bulk import TOGETHER, StepColumns
+from engine.trace.device_bulk import device_times, run_forward
 from engine.trace.ledger import Int64, Layout
 from engine.trace.phases import StepKind
 from engine.trace.recording.packing import NARROW, WIDE
@@ -103,12 +103,16 @@ def _in_range(columns: Mapping[str, npt.NDArray[Any]], kind: Any) -> Kept:
 def _device_times(steps: Rows[Blobs], layouts: Sequence[Layout], which: Int64, looked_at: Kept) -> Kept:
     """Where the stamps of a device, if there are any, fit the layout; all that is not looked at does."""
     kept = np.ones(len(steps), np.bool_)
-    stamps = steps.fields["device_stamps"]
-    for row in np.flatnonzero(looked_at & stamps.astype(np.bool_)).tolist():
-        try:
-            device_ledger.checked(layouts[which[row]], stamps[row])
-        except ValueError:
-            kept[row] = False
+    blobs = steps.fields["device_stamps"]
+    lengths = np.fromiter(map(len, blobs), np.int64, len(blobs))
+    for place, layout in enumerate(layouts):
+        rows = np.flatnonzero(looked_at & (which == place) & (lengths > 0))
+        fit = lengths[rows] == layout.stamp_count * WIDE.itemsize
+        kept[rows[~fit]] = False
+        rows = rows[fit]
+        for begin in range(0, len(rows), TOGETHER):
+            part = rows[begin : begin + TOGETHER]
+            kept[part] = run_forward(device_times(blobs[part].tolist(), layout))
     return kept
 
 
