@@ -11,10 +11,14 @@ import os
 import statistics
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter, process_time, thread_time
 
-from engine.protocol import Event, StepEnded
+import numpy as np
+
+from engine.protocol import DeviceSample, Event, MemorySampled, StepEnded, TelemetrySampled
+from engine.trace.device_ledger import NO_TIME
 from engine.trace.recording import Recorder, read_session
 from engine.trace.recording.session_file import SessionFile
 from engine.trace.store import Trace
@@ -25,7 +29,7 @@ TOGETHER = 4096
 
 
 def main() -> None:
-    """Print one JSON line for writing, and one for opening."""
+    """Print one JSON line for writing, one for opening each kind of session, and one for folding events."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--steps", type=int, default=60_000, help="that are written, a turn")
@@ -98,47 +102,93 @@ def measure_writing(directory: Path, events: list[Event], steps: int, rounds: in
 
 
 def measure_opening(directory: Path, shape: synthetic.Shape, steps: int, rounds: int) -> None:
-    """How long a long session takes until there is a trace to draw, and how long its fold takes, event by event."""
-    path = directory / "long.cyclograph"
+    """How long a long session takes until there is a trace to draw, and how long its fold takes, event by event.
+
+    "plain": steps and marks alone; "sampled": with samples of the machine, 4 a second; "device": with a device's times.
+    """
+    kinds = {"plain": (steps, _plain), "sampled": (steps, _sampled), "device": (steps // 5, _on_device)}
+    files = {name: _long(directory / f"{name}.cyclograph", shape, *kind) for name, kind in kinds.items()}
+    walls: dict[str, dict[str, list[float]]] = {
+        name: {"read": [], "trace": [], "all": [], "processor": []} for name in files
+    }
+    for _ in range(rounds):
+        for name, path in files.items():
+            for part, took in _opened(path, kinds[name][0]).items():
+                walls[name][part].append(took)
+    for name, path in files.items():
+        report(
+            "opening",
+            session=name,
+            steps=kinds[name][0],
+            bytes=path.stat().st_size,
+            seconds={
+                part: {"median": round(statistics.median(s), 3), "best": round(min(s), 3)}
+                for part, s in walls[name].items()
+            },
+        )
+    session = read_session(files["plain"])
+    few = list(session.events(min(steps, 2000)))
+    folded = Trace(session.loaded)
+    begin = perf_counter()
+    folded.extend(few[1:])
+    report(
+        "folding",
+        session="plain",
+        steps=len(folded.steps),
+        us_per_step=round((perf_counter() - begin) / len(folded.steps) * 1e6),
+    )
+
+
+def _opened(path: Path, steps: int) -> dict[str, float]:
+    """Seconds of the parts of opening a session with so many steps."""
+    begin, begun = perf_counter(), process_time()
+    session = read_session(path)
+    middle = perf_counter()
+    trace = session.trace()
+    end = perf_counter()
+    assert len(trace.steps) == steps
+    return {
+        "read": middle - begin,
+        "trace": end - middle,
+        "all": end - begin,
+        "processor": process_time() - begun,
+    }
+
+
+def _long(path: Path, shape: synthetic.Shape, steps: int, told: Callable[[StepEnded], list[Event]]) -> Path:
+    """A session file of so many steps, each told of by these events."""
     file = SessionFile(path, {})
     batch: list[Event] = [synthetic.loaded(shape.layers)]
     for event in synthetic.events(steps, shape):
-        batch.append(event)
-        if len(batch) == TOGETHER:
+        batch += told(event) if isinstance(event, StepEnded) else [event]
+        if len(batch) >= TOGETHER:
             file.write(batch)
             batch = []
     file.write(batch)
     file.close()
-    walls: dict[str, list[float]] = {"read": [], "trace": [], "all": []}
-    processor: list[float] = []
-    for _ in range(rounds):
-        begin, begun = perf_counter(), process_time()
-        session = read_session(path)
-        middle = perf_counter()
-        trace = session.trace()
-        end = perf_counter()
-        processor.append(process_time() - begun)
-        walls["read"].append(middle - begin)
-        walls["trace"].append(end - middle)
-        walls["all"].append(end - begin)
-        assert len(trace.steps) == steps
-    count = min(steps, 2000)
-    few = list(session.events(count))
-    folded = Trace(session.loaded)
-    begin = perf_counter()
-    folded.extend(few[1:])
-    fold_s = (perf_counter() - begin) / count * steps
-    report(
-        "opening",
-        steps=steps,
-        bytes=path.stat().st_size,
-        wall_s={
-            name: {"median": round(statistics.median(s), 3), "best": round(min(s), 3)}
-            for name, s in walls.items()
-        },
-        processor_s={"median": round(statistics.median(processor), 3), "best": round(min(processor), 3)},
-        event_by_event_s=round(fold_s, 1),
-    )
+    return path
+
+
+def _plain(step: StepEnded) -> list[Event]:
+    return [step]
+
+
+def _sampled(step: StepEnded) -> list[Event]:
+    """With a sample of the machine every 60 steps of 4 ms."""
+    if step.index % 60:
+        return [step]
+    at_ns = int(np.frombuffer(step.stamps, np.int64)[-1])
+    device = DeviceSample("cuda:0", 1 << 33, 1 << 36, 0.9, 350.0, 1e5 + step.index, 60.0, 1.9e9, 2.6e9, ())
+    sample = TelemetrySampled(at_ns, 500_000, 8, cpu=0.3, energy_j=1.0 * step.index, devices=(device,))
+    return [step, MemorySampled(at_ns, 1 << 30, 1 << 29, step.cache_bytes), sample]
+
+
+def _on_device(step: StepEnded) -> list[Event]:
+    """Run by a device in nine tenths of the time, right behind the host."""
+    host = np.frombuffer(step.stamps, np.int64)
+    times = np.minimum(host[0] + 5_000 + (host - host[0]) * 9 // 10, host[-1])
+    times[[0, -1]] = NO_TIME
+    return [replace(step, device_stamps=times.tobytes())]
 
 
 if __name__ == "__main__":

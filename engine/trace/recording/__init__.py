@@ -17,15 +17,20 @@ Tables:
     events       event: its number in the file; step: how many steps came before it; at_ns; kind: the name of a class of
                  engine.protocol; body: its fields as JSON
     layout_gaps  what the gaps of a step of a layout are: gap, of so many gaps, phase, layer (-1: none), role, name
+    packed       (since 1.1) the numbers of the steps and tokens once more, some thousand rows a blob, which this
+                 program reads in place of the rows: block; source: steps or tokens; count: of rows; columns: their
+                 names; numbers: see engine.trace.recording.packed. Whoever changes rows has to empty this table.
 
 Views, for those who read with SQL: models, configurations, settings, layouts, generations, marks, joins, alternations,
-sameness, beams, results, memory, telemetry, device_telemetry, notes, failures; step_gaps and step_layers take the blobs
-apart, some milliseconds a step: for a few hundred steps. For many, with numpy:
+sameness, beams, results, memory, telemetry, device_telemetry, captures, notes, failures; step_gaps and step_layers take
+the blobs apart, some milliseconds a step: for a few hundred steps. For many, with numpy:
 
     gaps = np.frombuffer(blob, "<u4" if len(blob) == 4 * count else "<i8")
 
-where `count` is layout_gaps.gaps. Steps and tokens have columns of their own since there are thousands a second. What
-an engine says of other things (models on this machine, prompts that are being typed) is not recorded.
+where `count` is layout_gaps.gaps. What sensors said, 4 times a second, and what captured steps were made of are events:
+the views memory, telemetry, device_telemetry and captures have their fields by column. Steps and tokens have columns of
+their own since there are thousands a second. What an engine says of other things (models on this machine, prompts that
+are being typed) is not recorded.
 
 A file is read as input from a stranger: see engine.trace.recording.opening and .checking.
 """

@@ -227,16 +227,33 @@ VIEWS = (
         "e.step, e.at_ns, "
         + _fields(
             *("process_bytes", "weight_bytes", "cache_bytes"),
-            *("device_allocated_bytes", "device_reserved_bytes"),
+            *("device_allocated_bytes", "device_reserved_bytes", "process_peak_bytes", "device_peak_bytes"),
         ),
+    ),
+    _event_view(
+        "captures",
+        "KernelsCaptured",
+        "e.at_ns, json_extract(e.body, '$.step') AS step, "
+        + _fields("again", "dropped", "took_ns", "overhead_ns", "exact_ns", "host_lanes", "lanes", "names")
+        + ", length(json_extract(e.body, '$.name')) * 3 / 16 AS entries",
     ),
     _event_view(
         "telemetry",
         "TelemetrySampled",
         "e.step, e.at_ns, "
         + _fields(
-            *("cpu", "engine_cpu", "others_cpu", "steal", "load", "engine_bytes", "memory_used_bytes"),
-            *("clock_hz", "temperature_c", "energy_j", "throttled", "on_battery", "took_ns", "devices"),
+            *("processors", "cpu", "engine_cpu", "others_cpu", "steal", "load", "engine_bytes"),
+            *(
+                "memory_used_bytes",
+                "memory_total_bytes",
+                "clock_hz",
+                "temperature_c",
+                "energy_j",
+                "throttled",
+                "on_battery",
+                "took_ns",
+                "devices",
+            ),
         ),
     ),
     "CREATE VIEW device_telemetry AS SELECT e.step, e.at_ns, "

@@ -1,5 +1,7 @@
 """What sensors and captures say in a session file: all of it comes back; what no machine says is left out."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -143,3 +145,16 @@ def spoiled(field: str, place: int, value: int, kind: type = np.int64) -> Kernel
 )
 def test_a_capture_that_does_not_hang_together_is_left_out(tmp_path: Path, capture: KernelsCaptured) -> None:
     assert "events of the kind KernelsCaptured" in left_out(tmp_path, capture)
+
+
+def test_those_who_read_with_sql_find_them_by_column(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.cyclograph", numbered(head(TELEMETRY, MEMORY, CAPTURE)))
+    with closing(sqlite3.connect(path)) as connection:
+        captures = connection.execute("SELECT step, again, entries, lanes FROM captures").fetchall()
+        devices = connection.execute("SELECT device, power_w, utilization FROM device_telemetry").fetchall()
+        memory = connection.execute("SELECT process_bytes, device_peak_bytes FROM memory").fetchall()
+        machine = connection.execute("SELECT processors, memory_total_bytes FROM telemetry").fetchall()
+    assert captures == [(1, 0, 3, '["host","stream 7"]')]
+    assert devices == [("cuda:0", 312.5, 0.9), ("cuda:1", 312.5, 0.9)]
+    assert memory == [(1 << 30, 1 << 30)]
+    assert machine == [(16, 1 << 36)]
