@@ -55,11 +55,8 @@ class Packer:
         }
         self._waiting: list[Int64] = []
 
-    def take(self, rows: Sequence[packing.Row]) -> list[packing.Row]:
-        """Rows of `packed` that these rows, and those before them, make."""
-        if not rows:
-            return []
-        columns = list(zip(*rows, strict=True))
+    def take(self, columns: Sequence[packing.Column]) -> list[packing.Row]:
+        """Rows of `packed` that these rows, all of their columns (at least one row), and those before them make."""
         self._waiting.append(np.stack([convert(columns[place]) for place, convert in self._taken.values()]))
         count = sum(block.shape[1] for block in self._waiting)
         if count < AT_LEAST:

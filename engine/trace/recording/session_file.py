@@ -20,6 +20,8 @@ PAGE_BYTES = 16 * 1024
 CACHE_KIB = 32 * 1024
 LOG_BYTES = 32 * 1024 * 1024  # of the log, until what is in it is moved into the file
 Rows = list[packing.Row]
+STAMP_BYTES = 8
+NO_LAYOUT: tuple[None, int] = (None, 0)
 TOGETHER = 64  # rows a statement: the interpreter's lock is let go and taken again at each
 
 
@@ -44,7 +46,7 @@ class SessionFile:
         self.steps = 0
         self.tokens = 0
         self.left_out: dict[str, str] = {}
-        self._layouts: dict[int, Layout] = {}
+        self._layouts: dict[int, tuple[Layout | None, int]] = {}  # and how many bytes its stamps take
         self._step_packer = Packer("steps", packing.STEP_COLUMNS, schema.STEP_FIELDS)
         self._token_packer = Packer("tokens", packing.TOKEN_COLUMNS, schema.TOKEN_FIELDS)
         self._at_ns = 0
@@ -60,8 +62,8 @@ class SessionFile:
         gaps: list[packing.Row] = []
         for event in events:
             if isinstance(event, StepEnded):
-                layout = self._layouts.get(event.layout)
-                if layout is not None and packing.fits(event, layout):  # else no trace can take it either
+                layout, size = self._layouts.get(event.layout, NO_LAYOUT)
+                if layout is not None and len(event.stamps) == size:  # else no trace can take it either
                     steps.append(event)
                     layouts.append(layout)
                     self._last_step = event
@@ -75,16 +77,12 @@ class SessionFile:
                 self.left_out[kind] = str(error)
                 continue
             if isinstance(event, LayoutDefined):
-                self._layouts[event.layout] = layout = Layout(event.names, event.codes)
+                layout = Layout(event.names, event.codes)
+                self._layouts[event.layout] = layout, STAMP_BYTES * layout.stamp_count
                 gaps += schema.layout_gap_rows(event.layout, layout)
             self._at_ns = event_ns(event, self._now_ns())
             others.append((self.steps + len(steps), self._at_ns, kind, body))
-        self._store(
-            packing.step_rows(self.steps, steps, layouts),
-            packing.token_rows(self.tokens, self.steps, steps),
-            others,
-            gaps,
-        )
+        self._store(steps, layouts, others, gaps)
 
     def _now_ns(self) -> int:
         """When the last of what was written ended."""
@@ -92,19 +90,27 @@ class SessionFile:
             return self._at_ns
         return max(self._at_ns, int.from_bytes(self._last_step.stamps[-8:], sys.byteorder, signed=True))
 
-    def _store(self, steps: Rows, tokens: Rows, others: Rows, gaps: Rows) -> None:
-        packed = self._step_packer.take(steps) + self._token_packer.take(tokens)
+    def _store(self, steps: list[StepEnded], layouts: list[Layout], others: Rows, gaps: Rows) -> None:
+        tokens = 0
         try:
             with self._connection:
                 self._insert("INSERT OR REPLACE INTO layout_gaps", 7, gaps)
                 self._insert("INSERT INTO events (step, at_ns, kind, body)", 4, others)
-                self._insert("INSERT INTO steps", len(packing.STEP_COLUMNS), steps)
-                self._insert("INSERT INTO tokens", len(packing.TOKEN_COLUMNS), tokens)
-                self._insert("INSERT INTO packed (source, count, columns, numbers)", 4, packed)
+                if steps:
+                    columns = packing.step_columns(self.steps, steps, layouts)
+                    self._insert_columns("steps", columns, self._step_packer)
+                    columns = packing.token_columns(self.tokens, self.steps, steps)
+                    tokens = len(columns[0])
+                    if tokens:
+                        self._insert_columns("tokens", columns, self._token_packer)
         except (sqlite3.Error, OSError) as error:
             raise RecordingError(_sentence(self.path, error)) from error
         self.steps += len(steps)
-        self.tokens += len(tokens)
+        self.tokens += tokens
+
+    def _insert_columns(self, table: str, columns: Sequence[packing.Column], packer: Packer) -> None:
+        self._insert(f"INSERT INTO {table}", len(columns), list(zip(*columns, strict=True)))
+        self._insert("INSERT INTO packed (source, count, columns, numbers)", 4, packer.take(columns))
 
     def _insert(self, into: str, columns: int, rows: Sequence[packing.Row]) -> None:
         row = f"({', '.join('?' * columns)})"
