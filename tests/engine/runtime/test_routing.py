@@ -54,7 +54,10 @@ def test_each_sequence_of_a_batch_chooses_for_itself(bench: Bench) -> None:
     last = len(steps) - 1
     assert steps.batch[last] == 3
     fed = Fed(
-        StepKind.DECODE, rows=3, routed=sum(map(len, chosen[-layers:])), past=int(steps.context_length[last]) - 2
+        StepKind.DECODE,
+        rows=3,
+        routed=sum(map(len, chosen[-layers:])),
+        past=int(steps.context_length[last]) - 2,
     )
     assert int(steps.moved_bytes[last]) == Costs(shape).told(fed, None)[0]
 
