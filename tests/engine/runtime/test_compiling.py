@@ -103,9 +103,7 @@ def test_a_compiled_step_has_the_same_tokens_and_phases_and_its_compilation_is_i
     assert "forward" not in vars(live.model)
 
 
-@pytest.mark.parametrize(
-    "change", [("quantization", "int4"), ("mlp_pruning", 50)]
-)
+@pytest.mark.parametrize("change", [("quantization", "int4"), ("mlp_pruning", 50)])
 def test_compiled_code_is_not_used_for_a_model_that_has_changed(
     bench: Bench, change: tuple[str, object]
 ) -> None:
