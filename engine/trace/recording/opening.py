@@ -48,7 +48,7 @@ def opened(path: Path, *, whole: bool = True) -> Iterator[sqlite3.Connection]:
     Raises RecordingError, also from the block, for whatever is wrong with the file.
     """
     size = check_header(path)
-    with contextlib.ExitStack() as after, _as_sentences(path):
+    with contextlib.ExitStack() as after, as_sentences(path):
         seconds = PATIENCE_S + size / BYTES_A_SECOND
         connection = after.enter_context(_connected(path))
         set_limits(connection, seconds)
@@ -69,7 +69,8 @@ def _check_pages_apart(path: Path, seconds: float) -> None:
 
 
 @contextlib.contextmanager
-def _as_sentences(path: Path) -> Iterator[None]:
+def as_sentences(path: Path) -> Iterator[None]:
+    """Whatever goes wrong with a file in the block is a RecordingError."""
     try:
         yield
     except sqlite3.OperationalError as error:
