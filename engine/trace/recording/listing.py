@@ -81,7 +81,7 @@ def read_entry(path: Path) -> SessionEntry:
     """What a list shows of a session. Whatever is wrong with the file becomes its `problem`."""
     size, written_s = size_of(path), 0.0
     with contextlib.suppress(OSError):
-        written_s = path.stat().st_mtime
+        written_s = min(max(0.0, path.stat().st_mtime), LATEST_S)
     try:
         with opened(path, whole=False) as connection:
             return _entry(path, size, written_s, connection)

@@ -1,0 +1,94 @@
+"""How much room recorded sessions take of what they may, and how much they may."""
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QDoubleSpinBox, QHBoxLayout, QProgressBar
+
+from engine.trace.recording.listing import SessionEntry
+from gui import units
+from gui.panels.session_rows import too_many
+from gui.panels.widgets import ElidedLabel, button, inset, label, set_role, set_text
+
+GIB = 2**30
+LEAST_GIB, MOST_GIB = 0.1, 10_000.0
+BAR_STEPS = 1000
+
+
+class SessionRoom(QHBoxLayout):
+    """A bar, and a field for the most. Where less would cost sessions it says which, and wants a second press."""
+
+    most_chosen = Signal(object)  # bytes
+
+    def __init__(self, most_bytes: int) -> None:
+        super().__init__()
+        self._most_bytes = most_bytes
+        self._entries: Sequence[SessionEntry] = ()
+        self._is_allowed = False
+        self._bar = QProgressBar()
+        self._bar.setRange(0, BAR_STEPS)
+        self._bar.setTextVisible(False)
+        self._bar.setFixedSize(180, 10)
+        self.use = label("", "muted")
+        self.most = QDoubleSpinBox()
+        inset(self.most)
+        self.most.setRange(LEAST_GIB, MOST_GIB)
+        self.most.setDecimals(1)
+        self.most.setSuffix(" GiB")
+        self.most.setValue(most_bytes / GIB)
+        self.most.setMinimumWidth(110)
+        self.most.setAccessibleName("The most that sessions may take")
+        self.apply = button("Set")
+        self.apply.setEnabled(False)
+        self.note = ElidedLabel("muted")
+        self.setSpacing(8)
+        self.addWidget(self._bar)
+        self.addWidget(self.use)
+        self.addWidget(self.note, 1)
+        self.addWidget(label("At most", "muted"))
+        self.addWidget(self.most)
+        self.addWidget(self.apply)
+        self.most.valueChanged.connect(self._look_again)
+        self.apply.clicked.connect(self._set)
+
+    def show_use(self, entries: Sequence[SessionEntry]) -> None:
+        """Show what these sessions take, that written last first."""
+        self._entries = entries
+        used = sum(entry.size_bytes for entry in entries)
+        self._bar.setValue(round(BAR_STEPS * min(1.0, used / self._most_bytes)))
+        count = f"{len(entries):,} session{'s' * (len(entries) != 1)}"
+        set_text(self.use, f"{count}, {units.size(used)} of {units.size(self._most_bytes)}")
+
+    @property
+    def _wanted(self) -> int:
+        return round(self.most.value() * GIB)
+
+    def _look_again(self) -> None:
+        """Another number is typed: what was allowed before is allowed no more."""
+        self._is_allowed = False
+        self._say("", "muted")
+        self.apply.setText("Set")
+        self.apply.setEnabled(abs(self._wanted - self._most_bytes) > GIB / 100)
+
+    def _set(self) -> None:
+        gone = too_many(self._entries, self._wanted)
+        if gone and not self._is_allowed:
+            self._is_allowed = True
+            size = units.size(sum(entry.size_bytes for entry in gone))
+            which = (
+                f"the oldest {len(gone):,} sessions that are"
+                if len(gone) > 1
+                else "the oldest session that is"
+            )
+            self._say(f"This deletes {which} not pinned ({size}), for good: press again.", "warning")
+            self.apply.setText("Delete and set")
+            return
+        self._most_bytes = self._wanted
+        self._look_again()
+        self.show_use(self._entries)
+        self.most_chosen.emit(self._most_bytes)
+
+    def _say(self, sentence: str, role: str) -> None:
+        set_role(self.note, role)
+        self.note.setText(sentence)
+        self.note.setToolTip(sentence)
