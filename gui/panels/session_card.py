@@ -35,9 +35,10 @@ class SessionCard(QGridLayout):
         self.setContentsMargins(12, 12, 12, 12)
         self.setHorizontalSpacing(12)
         self.setVerticalSpacing(8)
-        for row, (name, widget) in enumerate((("Title", self.title), ("Description", self.description))):
-            self.addWidget(label(name, "muted"), row, 0, Qt.AlignmentFlag.AlignTop)
-            self.addWidget(widget, row, 1)
+        self.addWidget(label("Title", "muted"), 0, 0)
+        self.addWidget(self.title, 0, 1)
+        self.addWidget(label("Description", "muted"), 1, 0, Qt.AlignmentFlag.AlignTop)
+        self.addWidget(self.description, 1, 1)
         self.addWidget(self.facts, 2, 0, 1, 2)
         self.setColumnStretch(1, 1)
         self.title.installEventFilter(self)

@@ -20,13 +20,14 @@ from gui.copying import Copies, offer_copies, table
 from gui.panels.model_table import chosen_ground
 from gui.panels.session_rows import COLUMNS, NAME, NUMBERS, STARTED, STATE, SessionRow, tip_of
 from gui.panels.widgets import label
-from gui.theme import Theme, number_font, text_font
+from gui.theme import RESOURCES, Theme, number_font, text_font
 
 ROW_ROLE, KEY_ROLE = Qt.ItemDataRole.UserRole, Qt.ItemDataRole.UserRole + 1
 ROW_HEIGHT = 30
 CELL_PADDING = 20  # pixels beside a text
 LEAST_NAME, WIDEST_CELL = 160, 240
-DESCENDING, ASCENDING = Qt.SortOrder.DescendingOrder, Qt.SortOrder.AscendingOrder
+ARROWS = (RESOURCES / "theme").as_posix()
+ARROW = "width: 9px; height: 9px; subcontrol-position: top center;"  # so that it lies over no title
 
 
 class SessionTable(QTreeView):
@@ -71,7 +72,7 @@ class SessionTable(QTreeView):
         header.setMinimumSectionSize(48)
         header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
         header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
-        header.setSortIndicator(STARTED, DESCENDING)
+        header.setSortIndicator(STARTED, Qt.SortOrder.DescendingOrder)
         self.setSortingEnabled(True)
 
     def set_theme(self, theme: Theme) -> None:
@@ -81,6 +82,9 @@ class SessionTable(QTreeView):
             f"QTreeView {{ border-radius: 6px; selection-background-color: {chosen_ground(theme)}; }}"
             f"QTreeView::item {{ padding: 0 5px; border: none; }}"
             f"QTreeView::item:selected {{ background: {chosen_ground(theme)}; color: {theme.text}; }}"
+            f"QHeaderView::section {{ padding: 8px 8px 4px 8px; }}"
+            f"QHeaderView::up-arrow {{ image: url('{ARROWS}/up-{theme.name}.svg'); {ARROW} }}"
+            f"QHeaderView::down-arrow {{ image: url('{ARROWS}/down-{theme.name}.svg'); {ARROW} }}"
         )
         self._fill()
 
@@ -111,9 +115,10 @@ class SessionTable(QTreeView):
             item = QStandardItem(text)
             item.setData(row, ROW_ROLE)
             item.setData(row.keys[column], KEY_ROLE)
-            item.setFont(_font(column))
+            item.setFont(_font(column, bool(row.entry.title)))
             item.setTextAlignment(_side(column))
-            item.setForeground(QColor(self._theme.text if column == NAME else self._theme.muted))
+            is_title = column == NAME and not row.entry.problem
+            item.setForeground(QColor(self._theme.text if is_title else self._theme.muted))
             item.setToolTip(f"<p style='white-space:pre-wrap'>{escape(tip_of(row.entry))}</p>")
             items.append(item)
         items[NAME].setSizeHint(QSize(0, ROW_HEIGHT))
@@ -209,8 +214,8 @@ class SessionTable(QTreeView):
             self.row_changed.emit()
 
 
-def _font(column: int) -> QFont:
-    return number_font(12) if column in NUMBERS else text_font(13, bold=column == NAME)
+def _font(column: int, has_title: bool = True) -> QFont:
+    return number_font(12) if column in NUMBERS else text_font(13, bold=column == NAME and has_title)
 
 
 def _side(column: int) -> Qt.AlignmentFlag:

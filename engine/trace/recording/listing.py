@@ -126,7 +126,10 @@ def _length_ns(connection: sqlite3.Connection) -> int:
     ]
     if None in ends:
         return 0
-    (begin_ns, _), (last_ns, wall_ns) = ends
+    numbers = [number for row in ends for number in row]
+    if not all(isinstance(number, int) for number in numbers):  # of a damaged file
+        return 0
+    begin_ns, _, last_ns, wall_ns = numbers
     return int(min(max(0, last_ns + wall_ns - begin_ns), LATEST_NS))
 
 
@@ -137,7 +140,7 @@ def _notes(connection: sqlite3.Connection) -> tuple[str, ...]:
     )
     latest: dict[int, str] = {}
     for (body,) in rows:
-        with contextlib.suppress(CodecError):
+        with contextlib.suppress(CodecError, TypeError):
             note = from_json(NoteTaken, body, set())
             latest[note.step] = note.text[:LONGEST_NOTE]
     return tuple(latest[step] for step in sorted(latest) if latest[step])
