@@ -52,6 +52,10 @@ def check_metadata(changes: Mapping[str, str]) -> None:
             raise RecordingError(
                 f"The {key} has {len(value):,} characters, and up to {LONGEST[key]:,} are kept."
             )
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise RecordingError(f"The {key} has half a character in it: type it anew.") from error
 
 
 def add_note(path: Path, note: NoteTaken) -> None:

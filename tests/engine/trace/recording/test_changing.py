@@ -55,6 +55,8 @@ def test_what_was_measured_cannot_be_changed_nor_a_text_be_endless(path: Path) -
         change_metadata(path, {"model": "another"})
     with pytest.raises(RecordingError, match="up to 200 are kept"):
         change_metadata(path, {"title": "x" * (LONGEST["title"] + 1)})
+    with pytest.raises(RecordingError, match="half a character"):
+        change_metadata(path, {"title": "\ud83d"})
     with pytest.raises(RecordingError, match="up to 500 characters"):
         add_note(path, NoteTaken(1, 3, "x" * (LONGEST_NOTE + 1)))
     assert path.read_bytes() == raw
