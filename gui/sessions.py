@@ -32,9 +32,10 @@ class Sessions(QObject):
         if self._dialog is None:
             self._dialog = self._made()
             self._keeper.refresh()
-        self._dialog.show()
-        self._dialog.raise_()
-        self._dialog.activateWindow()
+            self._dialog.show()
+        else:
+            self._dialog.raise_()
+            self._dialog.activateWindow()
         return self._dialog
 
     def _made(self) -> SessionsDialog:
