@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QFile, QObject, Signal
 
@@ -18,11 +19,13 @@ from engine.trace.recording.changing import (
     change_metadata,
     check_metadata,
 )
-from engine.trace.recording.listing import Listing, SessionEntry
 from engine.trace.recording.report import crash_path, report_path
 from engine.trace.recording.session_file import beside, is_written_here
 from engine.trace.recording.shelf import Shelf, is_in_use
 from gui import units
+
+if TYPE_CHECKING:
+    from engine.trace.recording.listing import Listing, SessionEntry
 
 SO_FAR_EVERY_S = 0.3  # a list that takes long is shown as far as it is
 
@@ -41,7 +44,7 @@ class SessionKeeper(QObject):
         super().__init__(parent)
         self.shelf = shelf
         self._recorder = recorder
-        self._listing = Listing(shelf)
+        self._listing: Listing | None = None
         self._worker: ThreadPoolExecutor | None = None
         self._ending = False
         self._wished: dict[Path, dict[str, str]] = {}  # metadata that is on its way into the files
@@ -113,6 +116,9 @@ class SessionKeeper(QObject):
             self.failed.emit(f"That could not be done ({type(error).__name__}: {error}).")
 
     def _list(self) -> None:
+        from engine.trace.recording.listing import Listing  # when a list is wanted: no window starts with it
+
+        self._listing = self._listing or Listing(self.shelf)
         found: list[SessionEntry] = []
         told_s = monotonic()
         for entry in self._listing.entries():
@@ -124,7 +130,7 @@ class SessionKeeper(QObject):
                 told_s = monotonic()
         self.listed.emit(found, True)
 
-    def _as_wished(self, entry: SessionEntry) -> SessionEntry:
+    def _as_wished(self, entry: "SessionEntry") -> "SessionEntry":
         """The session as it will be: whoever has named one does not see the old name again."""
         wished = self._wished.get(entry.path, {})
         seen = {TITLE: entry.title, DESCRIPTION: entry.description, PINNED: "yes" if entry.is_pinned else ""}

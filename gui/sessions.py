@@ -1,15 +1,18 @@
 """The list of recorded sessions, as a window opens it."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Qt, Slot
 
 from gui.main_window import MainWindow
 from gui.panels.message_bar import Kind
-from gui.panels.sessions import SessionsDialog
 from gui.recording import Recording
 from gui.session_keeper import SessionKeeper
 from gui.settings_store import SettingsStore
+
+if TYPE_CHECKING:
+    from gui.panels.sessions import SessionsDialog
 
 ABOUT = "sessions"  # what messages are about
 
@@ -27,7 +30,7 @@ class Sessions(QObject):
         keeper.done.connect(self._done)
         keeper.failed.connect(self._failed)
 
-    def show(self) -> SessionsDialog:
+    def show(self) -> "SessionsDialog":
         """Open the list, or bring it to the front."""
         if self._dialog is None:
             self._dialog = self._made()
@@ -38,7 +41,9 @@ class Sessions(QObject):
             self._dialog.activateWindow()
         return self._dialog
 
-    def _made(self) -> SessionsDialog:
+    def _made(self) -> "SessionsDialog":
+        from gui.panels.sessions import SessionsDialog  # when it is wanted: no window starts with it
+
         shelf, keeper = self._keeper.shelf, self._keeper
         dialog = SessionsDialog(self._window.theme, shelf.most_bytes, self._recording.is_on, self._window)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
