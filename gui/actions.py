@@ -66,7 +66,7 @@ ACTIONS = (
         "Charts",
         ("T",),
         "",
-        "Write on the selected step, or else on the newest; what is written there already can be changed",
+        "Write or change a note on the selected step, or else on the newest",
     ),
     ActionFacts("role", "Layer map: attention, MLP, rest", "Charts", ("R",)),
     ActionFacts(

@@ -25,7 +25,7 @@ from gui.theme import RESOURCES, Theme, number_font, text_font
 ROW_ROLE, KEY_ROLE = Qt.ItemDataRole.UserRole, Qt.ItemDataRole.UserRole + 1
 ROW_HEIGHT = 30
 CELL_PADDING = 20  # pixels beside a text
-LEAST_NAME, WIDEST_CELL = 160, 240
+LEAST_WORDS, WIDEST_CELL = 130, 240
 ARROWS = (RESOURCES / "theme").as_posix()
 ARROW = "width: 9px; height: 9px; subcontrol-position: top center;"  # so that it lies over no title
 
@@ -145,10 +145,12 @@ class SessionTable(QTreeView):
         self._note.setVisible(bool(note))
 
     def _fit_columns(self) -> None:
-        """As wide as the widest text of all rows; the name has what is left."""
+        """As wide as the widest text of all rows; the name has what is left, and words are cut before figures are."""
         widths = [self._width_of(column) for column in range(len(COLUMNS))]
-        rest = self.viewport().width() - sum(widths[NAME + 1 :])
-        widths[NAME] = max(LEAST_NAME, rest)
+        widths[NAME] = max(LEAST_WORDS, self.viewport().width() - sum(widths[NAME + 1 :]))
+        for column in range(STARTED):
+            too_wide = sum(widths) - self.viewport().width()
+            widths[column] = max(min(widths[column], LEAST_WORDS), widths[column] - max(0, too_wide))
         for column, width in enumerate(widths[:STATE]):
             self.setColumnWidth(column, width)
 
