@@ -24,6 +24,7 @@ from engine.trace.recording.session_file import beside, is_written_here
 from engine.trace.recording.shelf import Shelf, size_of
 
 LONGEST_NAME = 200  # characters of a model or a device
+PATIENCE_S = 1.0  # for a file, however large: a few of its rows are read
 LATEST_S = 2**33  # of the time of day, seconds since 1970
 
 
@@ -83,7 +84,7 @@ def read_entry(path: Path) -> SessionEntry:
     with contextlib.suppress(OSError):
         written_s = min(max(0.0, path.stat().st_mtime), LATEST_S)
     try:
-        with opened(path, whole=False) as connection:
+        with opened(path, whole=False, seconds=PATIENCE_S) as connection:
             return _entry(path, size, written_s, connection)
     except RecordingError as error:
         return SessionEntry(path, size, written_s, is_live=is_written_here(path), problem=str(error))

@@ -169,3 +169,17 @@ def test_sessions_lie_with_the_data_of_the_user(monkeypatch: pytest.MonkeyPatch,
     assert user_sessions() == tmp_path / "cyclograph" / "sessions"
     monkeypatch.delenv("XDG_DATA_HOME")
     assert user_sessions() == Path.home() / ".local" / "share" / "cyclograph" / "sessions"
+
+
+def test_a_file_that_takes_long_is_given_up_and_listed_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = finished(tmp_path / "a.cyclograph")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50000)"
+            " INSERT INTO events (step, at_ns, kind, body) SELECT 0, 0, 'Other', '{}' FROM n"
+        )
+    assert read_entry(path).problem == ""
+    monkeypatch.setattr(listing, "PATIENCE_S", 1e-9)
+    assert "took too long for its size and was given up" in read_entry(path).problem
