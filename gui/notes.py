@@ -27,7 +27,7 @@ class Notes(QObject):
         self.field = NoteField(centre)
         self.field.written.connect(self._written)
         engine.trace_replaced.connect(self._trace_replaced)
-        keeper.failed.connect(self._failed)
+        keeper.note_failed.connect(self._failed)
         for chart in window.charts[1:]:
             chart.addAction(window.actions_["note"])
 

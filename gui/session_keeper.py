@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from engine.trace.recording.listing import Listing, SessionEntry
 
 SO_FAR_EVERY_S = 0.3  # a list that takes long is shown as far as it is
+BELIEVED_S = 10.0
 
 
 class SessionKeeper(QObject):
@@ -36,6 +37,7 @@ class SessionKeeper(QObject):
     listed = Signal(object, bool)  # list[SessionEntry], that written last first; whether these are all
     done = Signal(str)  # what was done, a sentence
     failed = Signal(str)
+    note_failed = Signal(str)
 
     def __init__(
         self, shelf: Shelf, recorder: Callable[[], Recorder | None], parent: QObject | None = None
@@ -47,7 +49,8 @@ class SessionKeeper(QObject):
         self._listing: Listing | None = None
         self._worker: ThreadPoolExecutor | None = None
         self._ending = False
-        self._wished: dict[Path, dict[str, str]] = {}  # metadata that is on its way into the files
+        #: Metadata that is on its way into the files, and until when that is believed (s).
+        self._wished: dict[Path, tuple[dict[str, str], float]] = {}
 
     @property
     def live_path(self) -> Path | None:
@@ -67,7 +70,8 @@ class SessionKeeper(QObject):
         except RecordingError as error:
             self.failed.emit(str(error))
             return
-        self._wished[path] = {**self._wished.get(path, {}), **changes}
+        wished, _ = self._wished.get(path, ({}, 0.0))
+        self._wished[path] = {**wished, **changes}, monotonic() + BELIEVED_S
         recorder = self._recorder()
         if recorder is not None and path == self.live_path:
             recorder.change(path, changes)
@@ -132,9 +136,9 @@ class SessionKeeper(QObject):
 
     def _as_wished(self, entry: "SessionEntry") -> "SessionEntry":
         """The session as it will be: whoever has named one does not see the old name again."""
-        wished = self._wished.get(entry.path, {})
+        wished, until_s = self._wished.get(entry.path, ({}, 0.0))
         seen = {TITLE: entry.title, DESCRIPTION: entry.description, PINNED: "yes" if entry.is_pinned else ""}
-        if seen == seen | wished or entry.problem:
+        if seen == seen | wished or entry.problem or monotonic() > until_s:
             self._wished.pop(entry.path, None)
             return entry
         seen |= wished
@@ -157,8 +161,11 @@ class SessionKeeper(QObject):
             self._list()
 
     def _add_note(self, path: Path, note: NoteTaken) -> None:
-        self._own(path)
-        add_note(path, note)
+        try:
+            self._own(path)
+            add_note(path, note)
+        except RecordingError as error:
+            self.note_failed.emit(str(error))
 
     def _discard(self, path: Path) -> None:
         self._own(path)

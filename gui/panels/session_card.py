@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from PySide6.QtCore import QEvent, QObject, Qt, Signal
-from PySide6.QtGui import QKeyEvent
+from PySide6.QtGui import QKeyEvent, QTextCursor
 from PySide6.QtWidgets import QGridLayout, QLineEdit, QPlainTextEdit
 
 from engine.trace.recording.changing import DESCRIPTION, LONGEST, TITLE
@@ -31,6 +31,7 @@ class SessionCard(QGridLayout):
         self.description.setPlaceholderText("What was tried, and what came of it")
         self.description.setTabChangesFocus(True)
         self.description.setFixedHeight(TEXT_HEIGHT)
+        self.description.textChanged.connect(self._bound)
         self.facts = ElidedLabel("muted")
         self.setContentsMargins(12, 12, 12, 12)
         self.setHorizontalSpacing(12)
@@ -80,8 +81,14 @@ class SessionCard(QGridLayout):
         }
 
     def _typed(self) -> dict[str, str]:
-        text = self.description.toPlainText()[: LONGEST[DESCRIPTION]]
-        return {TITLE: self.title.text().strip(), DESCRIPTION: text.strip()}
+        return {TITLE: self.title.text().strip(), DESCRIPTION: self.description.toPlainText().strip()}
+
+    def _bound(self) -> None:
+        """Nothing is typed beyond what is kept."""
+        text = self.description.toPlainText()
+        if len(text) > LONGEST[DESCRIPTION]:
+            self.description.setPlainText(text[: LONGEST[DESCRIPTION]])
+            self.description.moveCursor(QTextCursor.MoveOperation.End)
 
     def _show(self, texts: dict[str, str]) -> None:
         """Put texts into the fields that nobody is typing into."""

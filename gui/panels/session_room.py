@@ -7,7 +7,7 @@ from PySide6.QtWidgets import QDoubleSpinBox, QHBoxLayout, QProgressBar
 
 from engine.trace.recording.listing import SessionEntry
 from gui import units
-from gui.panels.session_rows import too_many
+from gui.panels.session_rows import cost_of_room
 from gui.panels.widgets import ElidedLabel, button, inset, label, set_role, set_text
 
 GIB = 2**30
@@ -71,17 +71,11 @@ class SessionRoom(QHBoxLayout):
         self.apply.setEnabled(abs(self._wanted - self._most_bytes) > GIB / 100)
 
     def _set(self) -> None:
-        gone = too_many(self._entries, self._wanted)
-        if gone and not self._is_allowed:
+        cost = cost_of_room(self._entries, self._wanted)
+        if cost and not self._is_allowed:
             self._is_allowed = True
-            size = units.size(sum(entry.size_bytes for entry in gone))
-            which = (
-                f"the oldest {len(gone):,} sessions that are"
-                if len(gone) > 1
-                else "the oldest session that is"
-            )
-            self._say(f"This deletes {which} not pinned ({size}), for good: press again.", "warning")
-            self.apply.setText("Delete and set")
+            self._say(cost, "warning")
+            self.apply.setText("Set anyway")
             return
         self._most_bytes = self._wanted
         self._look_again()

@@ -121,6 +121,21 @@ def too_many(entries: Sequence[SessionEntry], most_bytes: int) -> list[SessionEn
     return found
 
 
+def cost_of_room(entries: Sequence[SessionEntry], most_bytes: int) -> str:
+    """What it would cost at once that sessions may take no more than that, in a sentence; "" for nothing."""
+    gone = too_many(entries, most_bytes)
+    size = units.size(sum(entry.size_bytes for entry in gone))
+    costs = []
+    if gone:
+        which = (
+            f"the {len(gone):,} oldest sessions that are" if len(gone) > 1 else "the oldest session that is"
+        )
+        costs.append(f"deletes {which} not pinned ({size}), for good")
+    if any(entry.is_live and entry.size_bytes > most_bytes for entry in entries):
+        costs.append("ends the recording that goes on")
+    return f"This {' and '.join(costs)}: press again." if costs else ""
+
+
 def _line(text: str) -> str:
     """A text as one line."""
     shown = " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -37,6 +37,7 @@ class Keeping:
         self.keeper.listed.connect(lambda entries, _: self.lists.append(entries))
         self.keeper.done.connect(self.said.append)
         self.keeper.failed.connect(self.said.append)
+        self.keeper.note_failed.connect(self.said.append)
 
     def titles(self) -> dict[str, str]:
         return {entry.path.stem: entry.title for entry in self.lists[-1]} if self.lists else {}

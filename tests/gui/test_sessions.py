@@ -168,6 +168,8 @@ def test_title_and_description_are_typed_where_they_stand(opened: Open, shelf: S
     assert dialog.isVisible()  # Enter in the title opens nothing
     qtbot.waitUntil(lambda: "<b>Named</b> 试" in names(dialog), timeout=10_000)
     assert dialog.table.current_path == path
+    dialog.card.description.setPlainText("x" * 3000)
+    assert len(dialog.card.description.toPlainText()) == 2000
     dialog.card.description.setPlainText("two\nlines")
     dialog.table.choose_first()  # another one: what was typed belongs to the one before
     qtbot.waitUntil(lambda: read_metadata(path)["description"] == "two\nlines", timeout=10_000)
@@ -245,10 +247,7 @@ def test_a_broken_file_is_listed_with_its_sentence(opened: Open, shelf: Shelf) -
     shelf.directory.mkdir()
     (shelf.directory / "<i>bad.cyclograph").write_text("no session")
     dialog = opened()
-    assert (
-        dialog.card.facts.text()
-        == "'<i>bad.cyclograph' is no session of Cyclograph: choose another file."
-    )
+    assert dialog.card.facts.text() == "'<i>bad.cyclograph' is no session of Cyclograph: choose another file."
     assert not dialog.open_button.isEnabled()
     assert not dialog.card.title.isEnabled()
     assert dialog.delete.isEnabled()
@@ -268,7 +267,7 @@ def test_a_smaller_room_says_first_what_it_costs(
     room.show_use(big)
     room.most.setValue(1.0)
     room.apply.click()
-    assert "the oldest 2 sessions" in room.note.text()
+    assert "deletes the 2 oldest sessions" in room.note.text()
     assert (store.session_bytes, shelf.most_bytes) == (None, 2 * GIB)
     room.most.setValue(4.0)  # another number: what was said before counts no more
     assert room.note.text() == ""
@@ -277,7 +276,7 @@ def test_a_smaller_room_says_first_what_it_costs(
     room.show_use(big)
     room.most.setValue(2.0)
     room.apply.click()
-    assert room.apply.text() == "Delete and set"
+    assert room.apply.text() == "Set anyway"
     room.apply.click()
     assert shelf.most_bytes == 2 * GIB
     dialog.close()

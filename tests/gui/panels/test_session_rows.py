@@ -5,7 +5,16 @@ from pathlib import Path
 import pytest
 
 from engine.trace.recording.listing import SessionEntry
-from gui.panels.session_rows import STATE, SessionRow, length_text, name_of, row_of, tip_of, too_many
+from gui.panels.session_rows import (
+    STATE,
+    SessionRow,
+    cost_of_room,
+    length_text,
+    name_of,
+    row_of,
+    tip_of,
+    too_many,
+)
 
 NOON = 1_700_000_000.0
 
@@ -79,6 +88,16 @@ def test_the_oldest_are_too_many_and_never_what_is_pinned_or_recorded() -> None:
     assert [each.path.stem for each in too_many(entries, 500)] == []
     assert [each.path.stem for each in too_many(entries, 499)] == ["oldest"]
     assert [each.path.stem for each in too_many(entries, 0)] == ["oldest", "old", "new"]
+
+
+def test_what_less_room_costs_is_said() -> None:
+    entries = [entry("live", 300, is_live=True), entry("old"), entry("oldest")]
+    assert cost_of_room(entries, 500) == ""
+    assert cost_of_room(entries, 400) == (
+        "This deletes the oldest session that is not pinned (100 B), for good: press again."
+    )
+    assert "2 oldest sessions" in cost_of_room(entries, 200)
+    assert cost_of_room(entries, 200).endswith(" and ends the recording that goes on: press again.")
 
 
 def test_rows_of_the_same_session_are_equal() -> None:
