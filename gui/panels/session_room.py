@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QDoubleSpinBox, QHBoxLayout, QProgressBar
+from PySide6.QtWidgets import QDoubleSpinBox, QProgressBar, QVBoxLayout
 
 from engine.trace.recording.listing import SessionEntry
 from gui import units
 from gui.panels.session_rows import cost_of_room
-from gui.panels.widgets import ElidedLabel, button, inset, label, set_role, set_text
+from gui.panels.widgets import button, inset, label, row, set_text
 
 GIB = 2**30
 LEAST_GIB, MOST_GIB = 0.1, 10_000.0
 BAR_STEPS = 1000
 
 
-class SessionRoom(QHBoxLayout):
+class SessionRoom(QVBoxLayout):
     """A bar, and a field for the most. Where less would cost sessions it says which, and wants a second press."""
 
     most_chosen = Signal(object)  # bytes
@@ -40,14 +40,13 @@ class SessionRoom(QHBoxLayout):
         self.most.setAccessibleName("The most that sessions may take")
         self.apply = button("Set")
         self.apply.setEnabled(False)
-        self.note = ElidedLabel("muted")
+        self.note = label("", "warning", wrap=True)
+        self.note.hide()
+        line = row(self._bar, self.use, label("At most", "muted"), self.most, self.apply)
+        line.insertStretch(2, 1)
         self.setSpacing(8)
-        self.addWidget(self._bar)
-        self.addWidget(self.use)
-        self.addWidget(self.note, 1)
-        self.addWidget(label("At most", "muted"))
-        self.addWidget(self.most)
-        self.addWidget(self.apply)
+        self.addLayout(line)
+        self.addWidget(self.note)
         self.most.valueChanged.connect(self._look_again)
         self.apply.clicked.connect(self._set)
 
@@ -66,7 +65,7 @@ class SessionRoom(QHBoxLayout):
     def _look_again(self) -> None:
         """Another number is typed: what was allowed before is allowed no more."""
         self._is_allowed = False
-        self._say("", "muted")
+        self._say("")
         self.apply.setText("Set")
         self.apply.setEnabled(abs(self._wanted - self._most_bytes) > GIB / 100)
 
@@ -74,7 +73,7 @@ class SessionRoom(QHBoxLayout):
         cost = cost_of_room(self._entries, self._wanted)
         if cost and not self._is_allowed:
             self._is_allowed = True
-            self._say(cost, "warning")
+            self._say(cost)
             self.apply.setText("Set anyway")
             return
         self._most_bytes = self._wanted
@@ -82,7 +81,6 @@ class SessionRoom(QHBoxLayout):
         self.show_use(self._entries)
         self.most_chosen.emit(self._most_bytes)
 
-    def _say(self, sentence: str, role: str) -> None:
-        set_role(self.note, role)
+    def _say(self, sentence: str) -> None:
         self.note.setText(sentence)
-        self.note.setToolTip(sentence)
+        self.note.setVisible(bool(sentence))

@@ -133,7 +133,7 @@ def cost_of_room(entries: Sequence[SessionEntry], most_bytes: int) -> str:
         costs.append(f"deletes {which} not pinned ({size}), for good")
     if any(entry.is_live and entry.size_bytes > most_bytes for entry in entries):
         costs.append("ends the recording that goes on")
-    return f"This {' and '.join(costs)}: press again." if costs else ""
+    return f"This {', and '.join(costs)}: press again." if costs else ""
 
 
 def _line(text: str) -> str:
