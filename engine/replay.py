@@ -54,7 +54,7 @@ class Timeline:
         is_step[self._others_at] = False
         times = np.zeros(len(is_step), np.int64)  # 0: right behind what comes before it
         times[is_step] = steps.begin_ns + steps.wall_ns
-        times[~is_step] = [0 if isinstance(event, NoteTaken) else event_ns(event, 0) for _, event in others]
+        times[~is_step] = [event_ns(event, 0) for _, event in others]
         begun_ns = np.array([session.loaded.at_ns])
         waits = np.diff(np.maximum.accumulate(np.concatenate([begun_ns, times])))
         self.due_ns: Int64 = np.cumsum(np.minimum(waits, longest_wait_ns))
