@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from engine.protocol import BeamsRanked, MemorySampled, ObserverReport, SequencesEncoded
 from engine.trace.export.refused import ExportRefused
 from engine.trace.metrics import Measured, summary
-from engine.trace.store import AlternationRecord, GapMark, GenerationRecord, JoinMark, Mark, Trace
+from engine.trace.store import AlternationRecord, GapMark, GenerationRecord, JoinMark, Mark, NoteMark, Trace
 
 _RANGE = re.compile(r"(\d{0,18}):(\d{0,18})")
 
 
 #: What tables of marks hold.
-PlacedMark = Mark | JoinMark | GapMark
+PlacedMark = Mark | JoinMark | GapMark | NoteMark
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Excerpt:
     A trace that still grows can be written from another thread than the one that appends: rows that are there stay as
     they are. `of`: how many steps the trace had then. `generations`: those that have some of the steps (or, of a whole
     trace, none yet), with all of their steps so far. `marks`, `joins`, `gaps`: those before one of the steps (of a
-    whole trace also behind the last).
+    whole trace also behind the last). `notes`: those on the steps.
     """
 
     trace: Trace
@@ -32,6 +32,7 @@ class Excerpt:
     marks: tuple[Mark, ...]
     joins: tuple[JoinMark, ...]
     gaps: tuple[GapMark, ...]
+    notes: tuple[NoteMark, ...]
     alternations: tuple[AlternationRecord, ...]
     results: tuple[SequencesEncoded, ...]
     beams: tuple[BeamsRanked, ...]
@@ -53,8 +54,8 @@ class Excerpt:
 
     @property
     def all_marks(self) -> list[PlacedMark]:
-        """Changes, joins and gaps in the order in which they lie on the trace."""
-        marks: list[PlacedMark] = [*self.marks, *self.joins, *self.gaps]
+        """Changes, joins, gaps and notes in the order in which they lie on the trace."""
+        marks: list[PlacedMark] = [*self.marks, *self.joins, *self.gaps, *self.notes]
         return sorted(marks, key=lambda mark: mark.step)
 
     @property
@@ -100,6 +101,7 @@ def excerpt_of(trace: Trace, first: int = 0, last: int | None = None) -> Excerpt
         marks=tuple(mark for mark in trace.marks if holds(mark.step)),
         joins=tuple(join for join in trace.joins if holds(join.step)),
         gaps=tuple(gap for gap in trace.gaps if holds(gap.step)),
+        notes=tuple(note for note in trace.notes if note.step in rows),
         alternations=tuple(a for a in trace.alternations if _overlap(a, rows)),
         results=tuple(r for r in trace.results if r.step - trace.first_index in rows),
         beams=tuple(b for b in trace.beams if b.step - trace.first_index in rows),

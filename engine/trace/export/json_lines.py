@@ -70,6 +70,9 @@ def _others(excerpt: Excerpt) -> list[_Placed]:
         replaced = replace(gap.event, step=gap.step)
         placed.append((gap.step, BEFORE, replaced.at_ns, event_record(replaced)))
     placed += [
+        (n.step, BEHIND, n.event.at_ns, event_record(replace(n.event, step=n.step))) for n in excerpt.notes
+    ]
+    placed += [
         (mark.step, BEFORE, mark.at_ns, warning_record(mark))
         for mark in trace.warnings
         if rows.start <= mark.step < rows.stop or (mark.step == rows.stop == len(trace.steps))

@@ -13,7 +13,7 @@ import numpy as np
 from engine.protocol import SettingChange
 from engine.trace.export.excerpt import Excerpt, PlacedMark
 from engine.trace.phases import PHASE_COUNT, Phase, Role
-from engine.trace.store import KINDS, NO_LATENCY, GapMark, JoinMark
+from engine.trace.store import KINDS, NO_LATENCY, GapMark, JoinMark, NoteMark
 
 CHUNK_ROWS = 8192
 WHOLE, TEXT = "whole", "text"  # kinds of columns: int64, or a string
@@ -165,7 +165,10 @@ def _mark_chunks(excerpt: Excerpt) -> Iterator[Chunk]:
 
 
 def _mark_rows(mark: PlacedMark) -> list[dict[str, Any]]:
-    """A row a setting that was changed, or one for a sequence that joined or an engine that was replaced."""
+    """A row a setting that was changed, or one for a sequence that joined, an engine that was replaced, or a note."""
+    if isinstance(mark, NoteMark):
+        note = {"step": mark.step, "at_ns": mark.event.at_ns, "kind": "note"}
+        return [note | {"text": visible(mark.event.text)}]
     text = visible(mark.text)
     if isinstance(mark, GapMark):
         told = {
