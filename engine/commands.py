@@ -57,6 +57,7 @@ from engine.report import (
     print_settings,
     print_walk,
 )
+from engine.session_commands import add_sessions
 from engine.telemetry.process import TelemetryProcess
 from engine.telemetry.sensors import EVERY_S
 from engine.trace.chrome_trace import write_chrome_trace
@@ -108,6 +109,7 @@ def parser() -> argparse.ArgumentParser:
         commands.add_parser("export", help="write a recorded session as a table, a trace, a text or a report")
     )
     add_replay(commands.add_parser("replay", help="say again what a recorded session said"))
+    add_sessions(commands.add_parser("sessions", help="list the recorded sessions"))
     return top
 
 

@@ -994,9 +994,15 @@ class EngineReplaced:
     effective: Configuration
 
 
+LONGEST_NOTE = 500  # characters
+
+
 @dataclass(frozen=True, slots=True)
 class NoteTaken:
-    """Whoever watches has put a note on the trace, before step `step`."""
+    """Whoever watches has written a note on step `step`: up to LONGEST_NOTE characters.
+
+    A step has one note: a later one takes the place of the one before, and one without text removes it.
+    """
 
     at_ns: int
     step: int

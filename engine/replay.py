@@ -23,6 +23,7 @@ from engine.protocol import (
     Event,
     Failed,
     LookUp,
+    NoteTaken,
     Pause,
     Resume,
     Shutdown,
@@ -71,6 +72,12 @@ class Timeline:
             row = step
             yield event
         yield from self._session.steps.part(row, end).events()
+
+    def notes_behind(self, place: int, step: int) -> int:
+        """How many notes on a step, by its number, are said at this place or behind it: one, or none."""
+        begin = int(np.searchsorted(self._others_at, place))
+        behind = self._session.others[begin:]
+        return sum(isinstance(event, NoteTaken) and event.step == step for _, event in behind)
 
     def place_behind(self, step: int) -> int:
         """The place behind all that was said until step number `step` of the trace, counted from 1, and about it."""
@@ -229,6 +236,20 @@ class ReplayHost:
             raise RuntimeError("The recording is still being read.")
         place = int(np.searchsorted(self._timeline.due_ns, position_ns, side="right"))
         return self.seek(int(self._timeline.steps_before[place]))
+
+    def take_note(self, note: NoteTaken) -> None:
+        """From here on the recording has this note, too, as if it had been read with it; it is not said now.
+
+        Raises RuntimeError before the file is read.
+        """
+        if self._timeline is None or self.session is None:
+            raise RuntimeError("The recording is still being read.")
+        is_said = self.session.row_of(note) < self.position
+        unsaid = len(self._timeline) - self._said - self._timeline.notes_behind(self._said, note.step)
+        self.session = self.session.with_note(note)
+        self._timeline = Timeline(self.session)
+        self._said = len(self._timeline) - unsaid - (0 if is_said or not note.text else 1)
+        self._anchor()
 
     # ------------------------------------------------------------ what is said
 

@@ -21,6 +21,7 @@ from engine.protocol import (
     KernelsCaptured,
     ModelFacts,
     ModelLoaded,
+    NoteTaken,
     Noticed,
     Progress,
     SequenceJoined,
@@ -53,6 +54,7 @@ from engine.trace.records import (
 )
 from engine.trace.sameness import Sameness
 from engine.trace.store import KINDS, Trace
+from engine.trace.units import visible
 from engine.trace.wording import result_line
 from engine.walk import Row
 
@@ -162,6 +164,8 @@ class TextReport:
                 self._note("\n" + capture_text(trace, event.step - trace.first_index))
             case SequenceJoined():
                 self._note(f"\n[step {event.step}: sequence {event.sequence} {trace.joins[-1].text}]")
+            case NoteTaken(text=text) if text:
+                self._note(f"\n[note on step {event.step}: {visible(text)}]")
             case Noticed():
                 self._note(f"\n[{event.sentence}]")
             case Calibrated():

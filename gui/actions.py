@@ -60,6 +60,14 @@ ACTIONS = (
     ActionFacts("next", "Select the next step", "Charts", (".", "Right")),
     ActionFacts("slowest", "Select the slowest step on screen", "Charts", ("M",)),
     ActionFacts("deselect", "Deselect, or dismiss a message", "Charts", ("Esc",)),
+    ActionFacts(
+        "note",
+        "Write a note on a step…",
+        "Charts",
+        ("T",),
+        "",
+        "Write or change a note on the selected step, or else on the newest",
+    ),
     ActionFacts("role", "Layer map: attention, MLP, rest", "Charts", ("R",)),
     ActionFacts(
         "alternate", "A/B the last change", "Run", ("B",), "", "Let the values of the last change take turns"
@@ -92,6 +100,14 @@ ACTIONS = (
     ActionFacts("cycle_model", "Show the cycle model", "Charts", ("Y",)),
     ActionFacts("axis", "Latency against steps or length", "Charts", ("C",)),
     ActionFacts("pick", "Choose a model…", "Session", ("Ctrl+O",), "model"),
+    ActionFacts(
+        "sessions",
+        "Sessions…",
+        "Session",
+        ("Ctrl+H",),
+        "",
+        "What was recorded: open, name, pin or delete it",
+    ),
     ActionFacts("prompt", "Edit the prompt", "Session", ("Ctrl+L", "P")),
     ActionFacts("find", "Find a setting", "Session", ("Ctrl+F", "/")),
     ActionFacts("picture", "Save a picture of the window", "Session", ("Ctrl+S",), "camera"),

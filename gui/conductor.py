@@ -36,12 +36,15 @@ from gui.floor_texts import beaten_sentence, doubts, measured_sentence
 from gui.frame_meter import FrameMeter
 from gui.instrument_trial import InstrumentTrial, Stage
 from gui.main_window import MainWindow
+from gui.notes import Notes
 from gui.options import free_path
 from gui.panels.message_bar import Kind
 from gui.panels.model_picker import ModelPicker
 from gui.panels.model_rows import as_remembered
 from gui.panels.progress_strip import DOWNLOAD, prefill_progress
-from gui.recording import Recording
+from gui.recording import Recording, shelf_of_user
+from gui.session_keeper import SessionKeeper
+from gui.sessions import Sessions
 from gui.settings_store import SettingsStore
 from gui.sharing import Sharing
 from gui.shortcuts import ShortcutSheet
@@ -88,6 +91,10 @@ class Conductor(QObject):
         self._surroundings = Surroundings(engine, window.messages, telemetry, self._is_looked_at, self)
         self._surroundings.ended.connect(self._sensors_ended)
         self._recording = recording
+        self._keeper = SessionKeeper(
+            recording.shelf if recording is not None else shelf_of_user(), lambda: engine.recorder, window
+        )
+        self._notes = Notes(window, engine, self._keeper)
         self._timer = QTimer(self)
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
         self._timer.setInterval(FRAME_MS)
@@ -106,6 +113,7 @@ class Conductor(QObject):
         """Draw no more, and write no more."""
         self._timer.stop()
         self.sharing.stop()
+        self._keeper.stop()
 
     # ------------------------------------------------------------ frames
 
@@ -450,6 +458,7 @@ class Conductor(QObject):
             "previous": lambda: navigation.select_next(-1),
             "next": lambda: navigation.select_next(1),
             "slowest": self.select_slowest,
+            "note": self._notes.write,
             "deselect": self.deselect,
             "role": lambda: navigation.set_role(Role((navigation.role + 1) % len(Role))),
             "axis": self._switch_axis,
@@ -475,8 +484,12 @@ class Conductor(QObject):
 
     def _connect_recording(self) -> None:
         action, recording = self.window.actions_["record"], self._recording
+        sessions = self.window.actions_["sessions"]
         action.setEnabled(recording is not None)
+        sessions.setEnabled(recording is not None)
         if recording is not None:
+            self.sessions = Sessions(self.window, recording, self._keeper, self._store)
+            sessions.triggered.connect(self.sessions.show)
             action.setChecked(recording.is_on)
             action.triggered.connect(recording.set_on)
             recording.open_wished.connect(self.open_recording)

@@ -45,6 +45,7 @@ from engine.protocol import (
     LookUp,
     MeasureSameness,
     ModelLoaded,
+    NoteTaken,
     Noticed,
     ObserverReport,
     Pause,
@@ -395,6 +396,19 @@ class EngineThread(QObject):
         """Fold in what was measured beside the engine: it goes the way of all events, and is no answer of its."""
         if not self.is_replaying:  # what this machine does now is nothing of a recording
             self._keep(event)
+
+    def take_note(self, note: NoteTaken) -> Path | None:
+        """Keep what whoever watches has written on a step, in the trace and in what is recorded of it.
+
+        Returns the file of the recording that is shown instead, if one is: it does not have the note yet.
+        """
+        host = self._host
+        if not isinstance(host, ReplayHost) or host.session is None:
+            self._keep(note)
+            return None
+        host.take_note(note)
+        self.trace.append(note)
+        return host.session.path
 
     def _keep(self, event: Event) -> None:
         """Into the trace, and into the recording."""

@@ -199,6 +199,7 @@ class MainWindow(QMainWindow):
         menus = {
             "&Session": (
                 "pick",
+                "sessions",
                 "prompt",
                 "find",
                 "",
@@ -216,7 +217,7 @@ class MainWindow(QMainWindow):
             ),
             "&Charts": (
                 *("follow", "show_all", "zoom_in", "zoom_out", "pan_left", "pan_right", ""),
-                *("previous", "next", "slowest", "deselect", "", "role", "axis"),
+                *("previous", "next", "slowest", "deselect", "note", "", "role", "axis"),
                 *("", "roofline", "cycle_model"),
             ),
         }

@@ -5,11 +5,12 @@ from datetime import datetime
 from pathlib import Path
 from time import perf_counter_ns
 
-from PySide6.QtCore import QObject, QStandardPaths, Signal, Slot
+from PySide6.QtCore import QObject, Signal, Slot
 
 from engine.protocol import RecordingReport
 from engine.trace.recording import Recorder, preface
 from engine.trace.recording.shelf import Interrupted, Shelf
+from engine.trace.recording.user_shelf import user_sessions
 from gui.engine_thread import EngineThread
 from gui.panels.message_bar import Kind, MessageBar
 from gui.settings_store import SettingsStore
@@ -20,8 +21,7 @@ ABOUT, ABOUT_CRASH = "recording", "interrupted"  # what messages are about
 
 def shelf_of_user() -> Shelf:
     """Where this user's sessions are kept."""
-    data = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.GenericDataLocation)
-    return Shelf(Path(data) / "cyclograph" / "sessions")
+    return Shelf(user_sessions())
 
 
 class Recording(QObject):
@@ -41,6 +41,7 @@ class Recording(QObject):
         super().__init__(engine)
         self._engine, self._messages, self._store = engine, messages, store
         self.shelf = shelf
+        shelf.most_bytes = store.session_bytes or shelf.most_bytes
         self._next_report_ns = 0
         if allowed and store.record:
             self._start()

@@ -13,6 +13,7 @@ VERSION = 3  # of the layout of docks: a saved layout of another version is not 
 RECENT = 8
 LONGEST_PROMPT = 20_000  # characters; a longer one is not remembered
 OWN = 50  # prompts of the user
+LEAST_SESSION_BYTES = 2**26
 FOLDS = 64  # families of settings
 LONGEST_NAME = 80  # characters
 ROLES = ("system", "user", "assistant")
@@ -67,6 +68,17 @@ class SettingsStore:
     @record.setter
     def record(self, wanted: bool) -> None:
         self._keep("record", "yes" if wanted else "no")
+
+    @property
+    def session_bytes(self) -> int | None:
+        """How much recorded sessions may take on the disk; None where the user has not said it."""
+        stored = self._text("session_bytes", "")
+        found = int(stored) if stored.isdecimal() and len(stored) < 20 else 0
+        return found if found >= LEAST_SESSION_BYTES else None
+
+    @session_bytes.setter
+    def session_bytes(self, most: int) -> None:
+        self._keep("session_bytes", str(most))
 
     @property
     def recent_models(self) -> list[str]:

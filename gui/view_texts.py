@@ -8,7 +8,17 @@ from engine.trace.kernels import Capture
 from engine.trace.lanes import Verdict
 from engine.trace.ledger import Span
 from engine.trace.phases import GROUPS, LABELS, Phase, StepKind
-from engine.trace.store import KINDS, NO_LATENCY, AnyMark, CaptureMark, GapMark, Mark, Trace, WarningMark
+from engine.trace.store import (
+    KINDS,
+    NO_LATENCY,
+    AnyMark,
+    CaptureMark,
+    GapMark,
+    Mark,
+    NoteMark,
+    Trace,
+    WarningMark,
+)
 from engine.trace.wording import change_sentences as change_sentences
 from engine.trace.wording import configuration_labels as configuration_labels
 from engine.trace.wording import gap_sentences
@@ -135,6 +145,8 @@ def mark_sentences(mark: AnyMark) -> list[str]:
     if isinstance(mark, CaptureMark):
         again = ", its work done again" if mark.event.again else ""
         return [f"step {mark.step} was captured in depth{again}; its operations are in the step timeline"]
+    if isinstance(mark, NoteMark):
+        return [f"note on step {mark.step:,}: {mark.text}"]
     joined = mark.event
     prompt = joined.prompt if len(joined.prompt) <= 60 else joined.prompt[:60] + "…"
     read = f"sequence {joined.sequence} {mark.text}, “{units.visible(prompt)}”"

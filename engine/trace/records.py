@@ -19,6 +19,7 @@ from engine.protocol import (
     MemorySampled,
     ModelFacts,
     ModelLoaded,
+    NoteTaken,
     Noticed,
     ObserverReport,
     SequenceJoined,
@@ -60,6 +61,8 @@ def event_record(event: Event) -> Record | None:
                 "changes": [asdict(change) for change in event.changes],
                 "cause": event.cause,
             }
+        case NoteTaken():
+            return {"event": "mark", "kind": "note", **asdict(event)}
         case GenerationEnded():
             told = {"generation": event.generation, "reason": event.reason, "tail": event.tail}
             return {"event": "end", **told}

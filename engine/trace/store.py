@@ -53,6 +53,7 @@ from engine.trace.phases import PHASE_COUNT, Role, StepKind
 from engine.trace.shapes import ModelShape
 from engine.trace.stamps import Stamps
 from engine.trace.telemetry import Telemetry
+from engine.trace.units import visible
 from engine.trace.warnings import MachineWarning, Watchman, signs
 
 KINDS = tuple(StepKind)
@@ -261,12 +262,9 @@ class WarningMark:
         return str(self.warning.trouble)
 
 
-AnyMark = Mark | JoinMark | GapMark | CaptureMark | WarningMark
-
-
 @dataclass(frozen=True, slots=True)
 class NoteMark:
-    """A note of whoever watched: before step `step` of the trace."""
+    """A note of whoever watched, on step `step` of the trace."""
 
     step: int
     event: NoteTaken
@@ -274,7 +272,10 @@ class NoteMark:
     @property
     def text(self) -> str:
         """What it says on the trace."""
-        return self.event.text
+        return f"“{visible(self.event.text)}”"
+
+
+AnyMark = Mark | JoinMark | GapMark | CaptureMark | WarningMark | NoteMark
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +305,7 @@ class Trace:
     nothing runs, too, and are counted by `telemetry`. `engine`: what it ran on and with, None where nobody has said;
     `observer`: what that said of the cost of measuring. `first_index`: the number that the engine gave to the step of
     row 0, since a trace can begin in the middle of a session. `captures`: by the row of their step, the latest of each.
+    `notes`: in the order of their steps.
     """
 
     def __init__(self, loaded: ModelLoaded | None = None, engine: EngineStarted | None = None) -> None:
@@ -403,7 +405,7 @@ class Trace:
             case EngineReplaced():
                 self._append_gap(event)
             case NoteTaken():
-                self.notes.append(NoteMark(len(self.steps), event))
+                self._append_note(event)
             case AlternationStarted():
                 self._begin_alternation(event)
             case AlternationEnded():
@@ -694,6 +696,19 @@ class Trace:
             if self.generations[place].started.generation == event.generation:
                 self.generations[place] = replace(self.generations[place], ended=event)
                 return
+
+    def _append_note(self, event: NoteTaken) -> None:
+        """Keep the note of a step that is there, in place of the one that it had."""
+        row = event.step - self.first_index
+        if not 0 <= row < len(self.steps):
+            return
+        place = bisect_left(self.notes, row, key=lambda note: note.step)
+        has_one = place < len(self.notes) and self.notes[place].step == row
+        self.notes[place : place + has_one] = [NoteMark(row, event)] if event.text else []
+
+    def note_on(self, row: int) -> str:
+        """The text of the note on a step; empty where it has none."""
+        return next((note.event.text for note in self.notes if note.step == row), "")
 
     def _configure(self, number: int, effective: Configuration) -> None:
         while len(self.configurations) <= number:

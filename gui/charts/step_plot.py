@@ -11,7 +11,7 @@ from typing import TypeVar
 from PySide6.QtCore import QEvent, QPoint, QRect, Qt
 from PySide6.QtGui import QColor, QMouseEvent, QPainter, QPen, QWheelEvent
 
-from engine.trace.store import AnyMark, CaptureMark, GapMark, JoinMark, Mark, WarningMark
+from engine.trace.store import AnyMark, CaptureMark, GapMark, JoinMark, Mark, NoteMark, WarningMark
 from gui import theme as themes
 from gui import units
 from gui.charts.chart import Chart
@@ -25,7 +25,7 @@ MARK_ROW = 16
 CLICK_DISTANCE = 4
 
 
-Stored = TypeVar("Stored", Mark, JoinMark, GapMark, WarningMark)
+Stored = TypeVar("Stored", Mark, JoinMark, GapMark, WarningMark, NoteMark)
 
 
 class StepPlot(Chart):
@@ -110,6 +110,7 @@ class StepPlot(Chart):
         counts = (
             *(len(trace.marks), len(trace.joins), len(trace.gaps), len(trace.captures), len(trace.warnings)),
             len(trace.generations),
+            *trace.notes,
         )
         return navigation.first, navigation.last, self._ceiling, *counts
 
@@ -219,6 +220,7 @@ class StepPlot(Chart):
             *_between(self._trace.gaps, first, last),
             *(CaptureMark(*each) for each in self._trace.captures.items() if first <= each[0] <= last),
             *_between(self._trace.warnings, first, last),
+            *_between(self._trace.notes, first, last),
         ]
         for mark in sorted(found, key=lambda mark: mark.step):
             self._marks.setdefault(mark.step, []).append(mark)

@@ -7,7 +7,7 @@ from engine.protocol import Calibrated
 from engine.trace.kernels import Capture
 from engine.trace.ledger import Span
 from engine.trace.phases import Role
-from engine.trace.store import AnyMark, Trace
+from engine.trace.store import AnyMark, NoteMark, Trace
 from gui import theme as themes
 from gui import units
 from gui.floor_texts import HEADINGS, calibration_name, floor_sentence, part_label, part_remark, part_rows
@@ -153,6 +153,8 @@ def entry_tip(capture: Capture, entry: int) -> str:
 def mark_tip(marks: Sequence[AnyMark], theme: Theme) -> str:
     """Marks at one place, in full."""
     lines = [escape(line) for mark in marks for line in mark_sentences(mark)]
+    if all(isinstance(mark, NoteMark) for mark in marks):
+        return "<br>".join(lines)  # which say the step
     where = f'<span style="color:{theme.muted}">before step {marks[0].step}</span>'
     return "<br>".join([where, *lines])
 

@@ -23,6 +23,7 @@ from engine.protocol import (
     Load,
     LookUp,
     ModelLoaded,
+    NoteTaken,
     Pause,
     Prompt,
     Resume,
@@ -295,3 +296,40 @@ def test_a_file_that_cannot_be_read_ends_it_with_its_sentence(tmp_path: Path) ->
     with pytest.raises(RuntimeError, match="still being read"):
         host.seek(1)
     host.stop()
+
+
+def test_a_note_that_is_taken_belongs_to_the_recording_and_shifts_nothing(
+    play: Callable[..., ReplayHost],
+) -> None:
+    host = play(steady(20), speed=ALL_AT_ONCE, paused=True)
+    due_ns = host.length_ns
+    host.seek(10)
+    host.take_note(NoteTaken(10**15, 4, "behind"))
+    host.take_note(NoteTaken(10**15, 15, "ahead"))
+    assert host.length_ns == due_ns
+    assert host.position == 10
+    host.resume()
+    said = [event for event in host.receive() if isinstance(event, StepEnded | NoteTaken)]
+    assert [event.index for event in said if isinstance(event, StepEnded)] == list(range(10, 20))
+    (place,) = [place for place, event in enumerate(said) if isinstance(event, NoteTaken)]
+    assert (said[place], said[place - 1].index) == (NoteTaken(10**15, 15, "ahead"), 15)
+    assert [note.step for note in host.seek(16).notes] == [4, 15]
+    assert [note.step for note in host.seek(15).notes] == [4]
+
+
+@pytest.mark.parametrize("stand", [0, 4, 5, 6, 19])
+def test_a_note_that_was_there_is_replaced_and_removed_wherever_it_stands(
+    play: Callable[..., ReplayHost], stand: int
+) -> None:
+    host = play([*steady(20), NoteTaken(10**15, 4, "old")], speed=ALL_AT_ONCE, paused=True)
+    for text in ("new", ""):
+        trace = host.seek(stand)
+        host.take_note(NoteTaken(1, 4, text))
+        trace.append(NoteTaken(1, 4, text))  # as whoever shows it does
+        assert host.position == stand
+        host.resume()
+        trace.extend(host.receive())
+        host.pause()
+        assert len(trace.steps) == 20
+        assert [note.event.text for note in trace.notes] == [text] * bool(text)
+        assert [note.event.text for note in host.seek(20).notes] == [text] * bool(text)

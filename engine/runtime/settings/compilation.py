@@ -14,8 +14,8 @@ from engine.runtime.caches import new_cache
 from engine.runtime.compiling import CompiledStep, is_filled
 from engine.runtime.feeding import Feeding, next_step
 from engine.runtime.live import Context, LiveModel
+from engine.runtime.probing import without_probes
 from engine.runtime.settings.base import SettingRefused
-from engine.runtime.settings.instrumentation import without_probes
 from engine.runtime.settings.trial import first_sentence, made_or_undone
 
 OFF = "off"

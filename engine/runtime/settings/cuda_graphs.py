@@ -3,9 +3,9 @@
 from engine.protocol import Choice, SettingFacts, SettingValue
 from engine.runtime.feeding import next_step
 from engine.runtime.live import LiveModel
+from engine.runtime.probing import without_probes
 from engine.runtime.replaying import ReplayedStep, why_not_cache
 from engine.runtime.settings.base import SettingRefused
-from engine.runtime.settings.instrumentation import without_probes
 from engine.runtime.settings.kv_cache import why_not as why_no_cache
 from engine.runtime.settings.trial import made_or_undone
 from engine.trace.phases import Detail

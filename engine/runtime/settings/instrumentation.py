@@ -1,11 +1,8 @@
 """How deep a step is measured, and who chooses that."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from engine.protocol import Choice, Configuration, SettingFacts, SettingValue
 from engine.runtime.live import LiveModel
-from engine.runtime.probes import install
+from engine.runtime.probing import put_in
 from engine.runtime.settings.base import SettingRefused
 from engine.trace.phases import Detail
 
@@ -55,10 +52,10 @@ class DetailLevel:
             raise SettingRefused(reason)
         before = live.detail if live.probes is not None else None
         try:
-            _install(live, detail)
+            put_in(live, detail)
         except Exception:
             if before is not None:
-                _install(live, before)
+                put_in(live, before)
             raise
 
 
@@ -100,33 +97,6 @@ def as_chosen(live: LiveModel, settings: Configuration) -> Configuration:
     if live.auto_detail and DetailLevel.key in keys and AutoDetail.key not in keys:
         return (*settings, (AutoDetail.key, "off"))
     return settings
-
-
-def _install(live: LiveModel, detail: Detail) -> None:
-    take_out(live)
-    compiled = live.compiled is not None or live.replayed is not None
-    live.probes = install(live.model, live.anatomy, live.recorder, detail, compiled=compiled)
-    live.detail = detail
-
-
-def take_out(live: LiveModel) -> bool:
-    """Take the probes out of the model, if there are any. Returns whether there were."""
-    if live.probes is None:
-        return False
-    live.probes.remove()
-    live.probes = None
-    return True
-
-
-@contextmanager
-def without_probes(live: LiveModel) -> Iterator[None]:
-    """Inside, the model's forward is free to be exchanged; the probes are around it again afterwards."""
-    were_there = take_out(live)
-    try:
-        yield
-    finally:
-        if were_there:
-            _install(live, live.detail)
 
 
 def _no_device_clock(live: LiveModel) -> str:

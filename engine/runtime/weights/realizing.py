@@ -16,7 +16,7 @@ from torch import nn
 from engine.runtime.anatomy import Anatomy, Block, Part
 from engine.runtime.live import LiveModel
 from engine.runtime.models.memory import available_bytes
-from engine.runtime.probes import install
+from engine.runtime.probing import without_probes
 from engine.runtime.weights.making import draft, make, needed_bytes
 from engine.runtime.weights.plan import Made, WeightPlan
 from engine.runtime.weights.quantized import QuantizedLinear
@@ -42,7 +42,7 @@ def realize(live: LiveModel, plan: WeightPlan) -> None:
     state, before = live.weights, live.weights.plan
     if plan == before:
         return
-    with _without_probes(live):
+    with without_probes(live):
         try:
             if plan not in state.made:
                 _take_out(live)
@@ -71,7 +71,7 @@ def forget(live: LiveModel, plan: WeightPlan) -> None:
 def as_loaded(live: LiveModel) -> Iterator[None]:
     """Inside, the model holds what was loaded, so that its structure can be looked at and tried."""
     _remember(live)
-    with _without_probes(live):
+    with without_probes(live):
         _take_out(live)
         try:
             yield
@@ -147,20 +147,6 @@ def _take_out(live: LiveModel) -> None:
         setattr(*state.undo.pop())
     for name, tensor in state.loaded.items():
         state.parameters[name].data = tensor
-
-
-@contextmanager
-def _without_probes(live: LiveModel) -> Iterator[None]:
-    """Inside there are no probes; afterwards those are installed that fit the modules that are there then."""
-    probed = live.probes is not None
-    if live.probes is not None:
-        live.probes.remove()
-        live.probes = None
-    try:
-        yield
-    finally:
-        if probed:
-            live.probes = install(live.model, live.anatomy, live.recorder, live.detail)
 
 
 def _exchange(anatomy: Anatomy, exchanged: Mapping[nn.Module, nn.Module]) -> Anatomy:

@@ -13,6 +13,7 @@ from engine.trace.store import (
     GenerationRecord,
     JoinMark,
     Mark,
+    NoteMark,
     Trace,
     WarningMark,
 )
@@ -21,7 +22,7 @@ _RANGE = re.compile(r"(\d{0,18}):(\d{0,18})")
 
 
 #: What tables of marks hold.
-PlacedMark = Mark | JoinMark | GapMark | WarningMark
+PlacedMark = Mark | JoinMark | GapMark | NoteMark | WarningMark
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,9 @@ class Excerpt:
     A trace that still grows can be written from another thread than the one that appends: rows that are there stay as
     they are. `of`: how many steps the trace had then. `generations`: those that have some of the steps (or, of a whole
     trace, none yet), with all of their steps so far. `marks`, `joins`, `gaps`, `warnings`: those before one of the
-    steps (of a whole trace also behind the last). `captures`: the rows of steps that were captured in depth. `sampled`:
-    what sensors said from the first step's begin to the last one's end (of a whole trace all).
+    steps (of a whole trace also behind the last). `notes`: those on the steps. `captures`: the rows of steps that were
+    captured in depth. `sampled`: what sensors said from the first step's begin to the last one's end (of a whole trace
+    all).
     """
 
     trace: Trace
@@ -45,6 +47,7 @@ class Excerpt:
     warnings: tuple[WarningMark, ...]
     captures: tuple[int, ...]
     sampled: tuple[Sampled, ...]
+    notes: tuple[NoteMark, ...]
     alternations: tuple[AlternationRecord, ...]
     results: tuple[SequencesEncoded, ...]
     beams: tuple[BeamsRanked, ...]
@@ -66,8 +69,8 @@ class Excerpt:
 
     @property
     def all_marks(self) -> list[PlacedMark]:
-        """Changes, joins, gaps and warnings in the order in which they lie on the trace."""
-        marks: list[PlacedMark] = [*self.marks, *self.joins, *self.gaps, *self.warnings]
+        """Changes, joins, gaps, notes and warnings in the order in which they lie on the trace."""
+        marks: list[PlacedMark] = [*self.marks, *self.joins, *self.gaps, *self.notes, *self.warnings]
         return sorted(marks, key=lambda mark: mark.step)
 
     @property
@@ -116,6 +119,7 @@ def excerpt_of(trace: Trace, first: int = 0, last: int | None = None) -> Excerpt
         warnings=tuple(warning for warning in trace.warnings if holds(warning.step)),
         captures=tuple(row for row in sorted(trace.captures) if row in rows),
         sampled=sampled(trace) if is_whole else sampled(trace, begin_ns, end_ns),
+        notes=tuple(note for note in trace.notes if note.step in rows),
         alternations=tuple(a for a in trace.alternations if _overlap(a, rows)),
         results=tuple(r for r in trace.results if r.step - trace.first_index in rows),
         beams=tuple(b for b in trace.beams if b.step - trace.first_index in rows),

@@ -71,6 +71,9 @@ def _others(excerpt: Excerpt) -> list[_Placed]:
     for gap in excerpt.gaps:
         replaced = replace(gap.event, step=gap.step)
         placed.append((gap.step, BEFORE, replaced.at_ns, event_record(replaced)))
+    placed += [
+        (n.step, BEHIND, n.event.at_ns, event_record(replace(n.event, step=n.step))) for n in excerpt.notes
+    ]
     placed += [(mark.step, BEFORE, mark.at_ns, warning_record(mark)) for mark in excerpt.warnings]
     placed += [(row, BEHIND, 0, capture_record(trace, row)) for row in excerpt.captures]
     followers: list[SequencesEncoded | BeamsRanked] = [*excerpt.results, *excerpt.beams]

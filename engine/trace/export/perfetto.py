@@ -24,7 +24,7 @@ from engine.trace.export.progress import Tick
 from engine.trace.export.samples import KV_CACHE, lines
 from engine.trace.ledger import END, Int64, Layout
 from engine.trace.phases import LABELS, Phase
-from engine.trace.store import KINDS, NO_LATENCY, Trace, WarningMark
+from engine.trace.store import KINDS, NO_LATENCY, NoteMark, Trace, WarningMark
 from engine.trace.wording import change_sentences
 
 PID = 1
@@ -211,7 +211,8 @@ def _switches(excerpt: Excerpt, origin: int) -> Iterator[dict[str, Any]]:
 
 
 def _instants(excerpt: Excerpt, origin: int) -> Iterator[dict[str, Any]]:
-    for mark in sorted(excerpt.all_marks, key=_moment):
+    placed = sorted(((_moment(excerpt, mark), mark) for mark in excerpt.all_marks), key=lambda each: each[0])
+    for at_ns, mark in placed:
         yield {
             "ph": "i",
             "s": "p",
@@ -219,12 +220,16 @@ def _instants(excerpt: Excerpt, origin: int) -> Iterator[dict[str, Any]]:
             "tid": SETTINGS,
             "cat": "warning" if isinstance(mark, WarningMark) else "mark",
             "name": mark.text or "mark",
-            "args": {"before step": mark.step} | _warning_args(mark),
-            "ts": _moment(mark) - origin,
+            "args": {"step" if isinstance(mark, NoteMark) else "before step": mark.step}
+            | _warning_args(mark),
+            "ts": at_ns - origin,
         }
 
 
-def _moment(mark: PlacedMark) -> int:
+def _moment(excerpt: Excerpt, mark: PlacedMark) -> int:
+    """When a mark was; a note, whenever it was written, stands where its step begins."""
+    if isinstance(mark, NoteMark):
+        return int(excerpt.trace.steps.begin_ns[mark.step])
     return mark.at_ns if isinstance(mark, WarningMark) else mark.event.at_ns
 
 

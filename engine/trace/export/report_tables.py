@@ -13,7 +13,7 @@ from engine.trace.export.markup import element, joined, safe
 from engine.trace.phases import LABELS, Phase
 from engine.trace.pooling import configuration_numbers
 from engine.trace.statistics import Effect
-from engine.trace.store import GapMark, Mark, WarningMark
+from engine.trace.store import GapMark, Mark, NoteMark, WarningMark
 from engine.trace.wording import change_sentences, configuration_labels, formatted, gap_sentences
 
 MOST_CONFIGURATIONS = 6  # columns of a table that can be read
@@ -148,6 +148,8 @@ def _mark_sentences(mark: PlacedMark) -> list[str]:
         return gap_sentences(mark.event)
     if isinstance(mark, WarningMark):
         return [mark.warning.sentence, mark.warning.remedy]
+    if isinstance(mark, NoteMark):
+        return [f"note on this step: {mark.text}"]
     return [f"sequence {mark.event.sequence} {mark.text}"]
 
 

@@ -15,7 +15,7 @@ from engine.trace.export.excerpt import Excerpt, PlacedMark
 from engine.trace.export.samples import Sampled, is_whole, plain
 from engine.trace.ledger import Int64
 from engine.trace.phases import PHASE_COUNT, Phase, Role
-from engine.trace.store import KINDS, NO_LATENCY, GapMark, JoinMark, WarningMark
+from engine.trace.store import KINDS, NO_LATENCY, GapMark, JoinMark, NoteMark, WarningMark
 from engine.trace.telemetry import DEVICE, HOST, MEMORY
 
 CHUNK_ROWS = 8192
@@ -168,7 +168,10 @@ def _mark_chunks(excerpt: Excerpt) -> Iterator[Chunk]:
 
 
 def _mark_rows(mark: PlacedMark) -> list[dict[str, Any]]:
-    """A row a setting that was changed, or one for a sequence that joined, an engine that was replaced, a warning."""
+    """A row a setting that was changed, or one for whatever else a mark can be."""
+    if isinstance(mark, NoteMark):
+        note = {"step": mark.step, "at_ns": mark.event.at_ns, "kind": "note"}
+        return [note | {"text": visible(mark.event.text)}]
     text = visible(mark.text)
     if isinstance(mark, WarningMark):
         about = {"key": visible(mark.warning.about), "reason": visible(mark.warning.sentence)}

@@ -32,6 +32,9 @@ the views memory, telemetry, device_telemetry and captures have their fields by 
 their own since there are thousands a second. What an engine says of other things (models on this machine, prompts that
 are being typed) is not recorded.
 
+A session can be changed when it is over: its metadata, and notes on its steps, which are events like all others (the
+latest on a step counts, and one without text removes it; the view `notes` has what is left, by steps.step_index).
+
 A file is read as input from a stranger: see engine.trace.recording.opening and .checking.
 """
 

@@ -10,7 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.protocol import BeamsRanked, Event, FloorBeaten, KernelsCaptured, ModelLoaded, SequencesEncoded
+from engine.protocol import (
+    BeamsRanked,
+    Event,
+    FloorBeaten,
+    KernelsCaptured,
+    ModelLoaded,
+    NoteTaken,
+    SequencesEncoded,
+)
 from engine.trace.ledger import Int64
 from engine.trace.recording.errors import RecordingError
 from engine.trace.recording.recorded import RecordedSession
@@ -19,7 +27,7 @@ from engine.trace.recording.rows import Blobs, Notices, Rows, Texts
 from engine.trace.recording.step_checking import checked_steps
 
 MOST_ROOM = 64 * 2**30  # bytes of a column of layers; what of it is not written takes no memory
-ABOUT_A_STEP = (BeamsRanked, FloorBeaten, KernelsCaptured, SequencesEncoded)
+ABOUT_A_STEP = (BeamsRanked, FloorBeaten, KernelsCaptured, NoteTaken, SequencesEncoded)
 
 
 def checked(
@@ -45,7 +53,8 @@ def checked(
     places = np.searchsorted(numbers, [step for step, _ in others]).tolist()
     placed = [(place, event) for place, (_, event) in zip(places, others, strict=True)]
     placed = _about_their_steps(placed, columns.fields["index"], notices)
-    return RecordedSession(path, metadata, preamble, loaded, tuple(placed), columns, notices.sentences)
+    session = RecordedSession(path, metadata, preamble, loaded, tuple(placed), columns, notices.sentences)
+    return session.with_notes_at_their_steps()
 
 
 def _split(

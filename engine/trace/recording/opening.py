@@ -42,14 +42,15 @@ LIMITS = {
 
 
 @contextlib.contextmanager
-def opened(path: Path, *, whole: bool = True) -> Iterator[sqlite3.Connection]:
+def opened(path: Path, *, whole: bool = True, seconds: float | None = None) -> Iterator[sqlite3.Connection]:
     """A connection to a session file within one transaction; `whole`: all of its pages are looked through meanwhile.
 
+    `seconds`: how long that may take, by default the longer the larger the file is.
     Raises RecordingError, also from the block, for whatever is wrong with the file.
     """
     size = check_header(path)
-    with contextlib.ExitStack() as after, _as_sentences(path):
-        seconds = PATIENCE_S + size / BYTES_A_SECOND
+    with contextlib.ExitStack() as after, as_sentences(path):
+        seconds = seconds or PATIENCE_S + size / BYTES_A_SECOND
         connection = after.enter_context(_connected(path))
         set_limits(connection, seconds)
         connection.execute("BEGIN")
@@ -69,7 +70,8 @@ def _check_pages_apart(path: Path, seconds: float) -> None:
 
 
 @contextlib.contextmanager
-def _as_sentences(path: Path) -> Iterator[None]:
+def as_sentences(path: Path) -> Iterator[None]:
+    """Whatever goes wrong with a file in the block is a RecordingError."""
     try:
         yield
     except sqlite3.OperationalError as error:

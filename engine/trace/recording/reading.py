@@ -36,7 +36,7 @@ def read_session(path: Path | str) -> RecordedSession:
     with uncollected():
         with opened(path) as connection:
             _check_counts(path, connection)
-            metadata = _metadata(connection)
+            metadata = metadata_of(connection)
             events = _events(connection, notices)
             steps, tokens = read_steps(path, connection, notices), read_tokens(path, connection, notices)
         return checked(path, metadata, events, steps, tokens, notices)
@@ -45,7 +45,7 @@ def read_session(path: Path | str) -> RecordedSession:
 def read_metadata(path: Path | str) -> dict[str, str]:
     """What a session file says of itself, without a look at its events. Raises RecordingError."""
     with opened(Path(path), whole=False) as connection:
-        return _metadata(connection)
+        return metadata_of(connection)
 
 
 def _check_counts(path: Path, connection: sqlite3.Connection) -> None:
@@ -57,7 +57,8 @@ def _check_counts(path: Path, connection: sqlite3.Connection) -> None:
             )
 
 
-def _metadata(connection: sqlite3.Connection) -> dict[str, str]:
+def metadata_of(connection: sqlite3.Connection) -> dict[str, str]:
+    """The lines of metadata, so many and so long as are read."""
     rows = connection.execute(
         "SELECT substr(key, 1, ?1), substr(value, 1, ?1) FROM metadata LIMIT ?2",
         (LONGEST_METADATA, MOST_METADATA),

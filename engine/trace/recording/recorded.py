@@ -1,7 +1,8 @@
 """A recorded session: its events, each exactly as it was, and the trace that they make."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from heapq import merge
 from pathlib import Path
 
 from engine.protocol import (
@@ -11,6 +12,7 @@ from engine.protocol import (
     Event,
     MemorySampled,
     ModelLoaded,
+    NoteTaken,
     ObserverReport,
     RecordingReport,
     SamenessMeasured,
@@ -32,8 +34,8 @@ INDIFFERENT = (
 class RecordedSession:
     """What a file holds. `preamble`: what the engine said before the model was loaded.
 
-    `others`: all further events but steps, (steps before it, event), in order. `notices`: what was left out or put
-    right, a sentence each.
+    `others`: all further events but steps, (steps before it, event), in order; notes right behind their steps, whenever
+    they were written. `notices`: what was left out or put right, a sentence each.
     """
 
     path: Path
@@ -43,6 +45,29 @@ class RecordedSession:
     others: tuple[tuple[int, Event], ...]
     steps: StepColumns
     notices: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> dict[int, NoteTaken]:
+        """The latest note on each step that has or had one, by the row of the step."""
+        return {self.row_of(event): event for _, event in self.others if isinstance(event, NoteTaken)}
+
+    def row_of(self, note: NoteTaken) -> int:
+        """The row of the step that a note is on; none of the session's where it has no such step."""
+        return note.step - int(self.steps.fields["index"][0]) if len(self.steps) else -1
+
+    def with_notes_at_their_steps(self) -> "RecordedSession":
+        """The same with each note right behind its step, and only those that were neither replaced nor removed."""
+        return self._with_notes(self.notes)
+
+    def with_note(self, note: NoteTaken) -> "RecordedSession":
+        """The same with another note; of a step that is not there: the same."""
+        row = self.row_of(note)
+        return self._with_notes({**self.notes, row: note}) if 0 <= row < len(self.steps) else self
+
+    def _with_notes(self, notes: Mapping[int, NoteTaken]) -> "RecordedSession":
+        kept = [(row + 1, notes[row]) for row in sorted(notes) if notes[row].text]
+        rest = [placed for placed in self.others if not isinstance(placed[1], NoteTaken)]
+        return replace(self, others=tuple(merge(kept, rest, key=lambda placed: placed[0])))
 
     def events(self, last: int | None = None) -> Iterator[Event]:
         """Everything that was said, in order, up to the first `last` steps and what came with them; all by default."""

@@ -4,7 +4,7 @@ import os
 import platform
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from engine.protocol import (
     ModelLoaded,
     StepEnded,
 )
+from engine.trace.recording.changing import DESCRIPTION, TITLE, change_metadata, check_metadata
 from engine.trace.recording.errors import RecordingError
 from engine.trace.recording.report import CrashGuard
 from engine.trace.recording.session_file import SessionFile
@@ -63,6 +64,7 @@ class Recorder:
         self._keep_room, self._look_again_ns = keep_room, 0
         self._most_bytes = most_bytes
         self._waiting: deque[tuple[int, Event]] = deque()
+        self._changes: deque[tuple[Path, Mapping[str, str]]] = deque()
         self._taken_bytes = self._written_bytes = 0  # each is changed by one thread only
         self._told_slow = False
         self._file: SessionFile | None = None
@@ -84,6 +86,15 @@ class Recorder:
             return
         self._taken_bytes += EVENT_BYTES + (len(event.stamps) if isinstance(event, StepEnded) else 0)
         self._waiting.append((self._clock(), event))
+
+    def change(self, path: Path, metadata: Mapping[str, str]) -> None:
+        """Change what a session says of itself (its title, say), soon: also of the one that is being written.
+
+        Raises RecordingError for what cannot be changed, or is too long.
+        """
+        check_metadata(metadata)
+        self._changes.append((path, metadata))
+        self._wake.set()
 
     @property
     def is_behind(self) -> bool:
@@ -109,11 +120,13 @@ class Recorder:
     def _run(self) -> None:
         while True:
             self._wake.wait(EVERY_S)
+            self._wake.clear()
             ending = self._ending  # looked at before what waits: nothing comes after it
             begun_ns = thread_time_ns()
             try:
                 while self._waiting and not self.problem:
                     self._write(self._next())
+                self._change_metadata()
                 if ending:
                     self._end_session()
             except RecordingError as error:
@@ -190,6 +203,17 @@ class Recorder:
         self._guard.watch(path)
         self.path = path
 
+    def _change_metadata(self) -> None:
+        while self._changes:
+            path, metadata = self._changes.popleft()
+            if self._file is not None and self._file.path == path:
+                self._file.note(metadata)
+                continue
+            try:
+                change_metadata(path, metadata)
+            except RecordingError as error:
+                self.news.append(str(error))
+
     def _end_session(self) -> None:
         file, self._file = self._file, None
         self._prelude = None
@@ -226,6 +250,6 @@ def metadata(loaded: ModelLoaded, front: str) -> dict[str, str]:
         "started_ns": str(perf_counter_ns()),
         "model": loaded.model.name,
         "device": loaded.model.device,
-        "title": "",
-        "description": "",
+        TITLE: "",
+        DESCRIPTION: "",
     }

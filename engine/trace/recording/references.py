@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from engine.protocol import (
+    LONGEST_NOTE,
     Calibrated,
     EngineEnded,
     Event,
@@ -13,6 +14,7 @@ from engine.protocol import (
     LayoutDefined,
     MemorySampled,
     ModelLoaded,
+    NoteTaken,
     ShapeDefined,
     TelemetrySampled,
 )
@@ -25,6 +27,7 @@ from engine.trace.shapes import ModelShape
 LATEST_NS = 2**61
 MOST_EXPERTS = 65_536
 MOST_LAYERS, MOST_LAYOUTS, MOST_CONFIGURATIONS = 4096, 1024, 100_000
+MOST_NOTED = 1000  # steps that have a note
 LAYERS_A_NAME = 16  # a layout names spans in most of its layers
 
 
@@ -35,6 +38,7 @@ class References:
         self.layouts: dict[int, list[tuple[int, Layout]]] = {}
         self._samples = Samples()
         self._configured: list[tuple[int, int]] = [(0, 1)]  # from which step on, how many
+        self._noted: set[int] = set()  # steps that were written a note on
 
     def take(self, step: int, event: Event, notices: Notices) -> bool:
         """Whether an event makes sense here."""
@@ -53,6 +57,8 @@ class References:
                 return self._misfit(event)
             case TelemetrySampled() | MemorySampled():
                 return self._samples.problem(event)
+            case NoteTaken():
+                return self._note(event)
         numbers = [getattr(event, "configuration", 0), *getattr(event, "configurations", ())]
         defines = hasattr(event, "effective")
         most = MOST_CONFIGURATIONS if defines else self._configured[-1][1]
@@ -74,6 +80,14 @@ class References:
         except ValueError as error:
             return f"that make no sense ({error})"
         self.layouts.setdefault(event.layout, []).append((step, layout))
+        return ""
+
+    def _note(self, event: NoteTaken) -> str:
+        if len(event.text) > LONGEST_NOTE:
+            return "that are too long"
+        if event.step not in self._noted and len(self._noted) >= MOST_NOTED:
+            return "that are too many"
+        self._noted.add(event.step)
         return ""
 
     def _misfit(self, event: KernelsCaptured) -> str:

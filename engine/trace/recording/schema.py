@@ -263,7 +263,9 @@ VIEWS = (
         of="d.value",
     )
     + " FROM events AS e, json_each(e.body, '$.devices') AS d WHERE e.kind = 'TelemetrySampled'",
-    _event_view("notes", "NoteTaken", "e.step, e.at_ns, " + _fields("text")),
+    "CREATE VIEW notes AS SELECT step_index, at_ns, text FROM (SELECT max(e.event), "
+    + _fields("step", "at_ns", "text").replace("AS step", "AS step_index")
+    + " FROM events AS e WHERE e.kind = 'NoteTaken' GROUP BY step_index) WHERE text <> ''",
     "CREATE VIEW failures AS SELECT e.step, e.at_ns, e.kind, "
     + _fields("sentence")
     + " FROM events AS e WHERE e.kind IN ('Failed', 'EngineEnded') AND json_extract(e.body, '$.sentence') <> ''",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
-from engine.protocol import Event, GenerationStarted, LayoutDefined, StepEnded
+from engine.protocol import Event, GenerationStarted, LayoutDefined, NoteTaken, StepEnded
 from engine.trace.ledger import Layout
 from engine.trace.recording import packing, schema
 from engine.trace.recording.codec import to_json
@@ -154,10 +154,13 @@ class SessionFile:
 
 
 def event_ns(event: Event, before_ns: int) -> int:
-    """When an event was, wall clock; one that does not say so comes right behind the one before it."""
+    """When an event was, wall clock; one that does not say so comes right behind the one before it.
+
+    So does a note: when it was written, which may be much later, is nothing of the session.
+    """
     if isinstance(event, GenerationStarted):
         return event.submitted_ns + event.tokenize_ns
-    at_ns: int = getattr(event, "at_ns", before_ns)
+    at_ns: int = before_ns if isinstance(event, NoteTaken) else getattr(event, "at_ns", before_ns)
     return at_ns
 
 

@@ -13,8 +13,9 @@ from datetime import datetime
 from pathlib import Path
 
 from engine.protocol import ModelLoaded
+from engine.trace.recording.changing import PINNED, writable
 from engine.trace.recording.errors import RecordingError
-from engine.trace.recording.opening import check_header, check_pages, check_schema, set_limits
+from engine.trace.recording.opening import check_header, check_pages, check_schema
 from engine.trace.recording.reading import read_metadata
 from engine.trace.recording.report import crash_path, report_path, write_report
 from engine.trace.recording.session_file import beside, is_written_here, remove
@@ -22,8 +23,6 @@ from engine.trace.recording.session_file import beside, is_written_here, remove
 SUFFIX = ".cyclograph"
 MOST_BYTES = 2 * 2**30
 LONGEST_NAME = 40  # characters of a model's name in that of a file
-PINNED = "pinned"  # key of the metadata; its value is "yes"
-PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +75,15 @@ class Shelf:
             return sorted(self.directory.glob(f"*{SUFFIX}"), key=_written_at, reverse=True)
         return []
 
+    def holds(self, path: Path) -> bool:
+        """Whether a file is one of these sessions: it lies in the directory itself, and not elsewhere by a link."""
+        own = path.suffix == SUFFIX and not path.is_symlink()
+        return own and path.parent.resolve() == self.directory.resolve()
+
     @property
     def bytes(self) -> int:
         """What all sessions take on the disk."""
-        return sum(map(_size, self.sessions()))
+        return sum(map(size_of, self.sessions()))
 
     def make_room(self, keep: Path | None = None) -> list[Path]:
         """Delete the oldest sessions until the rest fits; returns them. Spared: `keep`, pinned ones, ones in use."""
@@ -90,7 +94,7 @@ class Shelf:
                 break
             if path == keep or _is_pinned(path) or is_in_use(path):
                 continue
-            total -= _size(path)
+            total -= size_of(path)
             self.delete(path)
             deleted.append(path)
         return deleted
@@ -98,7 +102,7 @@ class Shelf:
     def keep_room(self, path: Path) -> None:
         """See to it that all sessions fit while `path` grows. Raises RecordingError where it alone is too large."""
         self.make_room(path)
-        if _size(path) > self.most_bytes:
+        if size_of(path) > self.most_bytes:
             raise RecordingError(
                 f"The session fills the {self.most_bytes / 2**30:,.2g} GiB that sessions may take: recording stopped,"
                 " and what was written is kept."
@@ -126,38 +130,17 @@ class Shelf:
         return found
 
 
-def pin(path: Path, pinned: bool) -> None:
-    """Keep a session whatever room there is, or no longer. Raises RecordingError."""
-    change_metadata(path, PINNED, "yes" if pinned else "")
-
-
-def change_metadata(path: Path, key: str, value: str) -> None:
-    """Write a line of metadata into a session that nobody writes. Raises RecordingError."""
-    check_header(path)
-    try:
-        with contextlib.closing(_writable(path)) as connection, connection:
-            connection.execute("INSERT OR REPLACE INTO metadata VALUES (?, ?)", (key, value))
-    except sqlite3.Error as error:
-        raise RecordingError(f"'{path.name}' cannot be changed ({error}).") from error
-
-
 def is_in_use(path: Path) -> bool:
     """Whether a program has the session open: it is asked for alone, which SQLite then refuses."""
     if is_written_here(path):
         return True
     try:
-        with contextlib.closing(_writable(path)) as own:
+        with contextlib.closing(writable(path)) as own:
             own.execute("PRAGMA locking_mode = EXCLUSIVE")
             own.execute("BEGIN EXCLUSIVE")
     except sqlite3.Error as error:
         return getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
     return False
-
-
-def _writable(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=0)
-    set_limits(connection, PATIENCE_S, read_only=False)
-    return connection
 
 
 def _put_right(path: Path) -> Interrupted | None:
@@ -166,7 +149,7 @@ def _put_right(path: Path) -> Interrupted | None:
         remove(path)
         return None
     check_header(path)
-    with contextlib.closing(_writable(path)) as connection:
+    with contextlib.closing(writable(path)) as connection:
         check_schema(path, connection)
         check_pages(path, connection)
         metadata = dict(connection.execute("SELECT key, value FROM metadata LIMIT 100").fetchall())
@@ -193,7 +176,8 @@ def _written_at(path: Path) -> float:
     return 0.0
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
+    """What a session takes on the disk, with what lies beside it while it is written, bytes."""
     total = 0
     for each in (path, *beside(path)):
         with contextlib.suppress(OSError):

@@ -103,6 +103,21 @@ def test_a_compiled_step_has_the_same_tokens_and_phases_and_its_compilation_is_i
     assert "forward" not in vars(live.model)
 
 
+@pytest.mark.parametrize("change", [("quantization", "int4"), ("mlp_pruning", 50)])
+def test_compiled_code_is_not_used_for_a_model_that_has_changed(
+    bench: Bench, change: tuple[str, object]
+) -> None:
+    before = dict(bench.trace.configurations[bench.workbench.configuration])[change[0]]
+    changes = {5: (change,), 10: ((change[0], before),)}
+    eager, _ = step_by_step(bench, changes)
+    tokens, compiled = step_by_step(bench, {0: (("compile", "default"),), **changes})
+    assert tokens == eager
+    assert compiled == [0] * TOKENS
+    assert bench.reference(tokens=TOKENS) != eager, "a change that says nothing"
+    assert not [change for mark in bench.trace.marks for change in mark.event.changes if change.reason]
+    assert bench.workbench.live.compiled is not None, "it was switched off instead"
+
+
 def test_a_step_that_does_not_fit_runs_as_it_is_and_is_compiled_before_the_next(bench: Bench) -> None:
     expected = bench.reference(tokens=TOKENS)
     bench.workbench.change((("compile", "default"),))

@@ -73,7 +73,7 @@ def numbered(events: list[Event]) -> list[Event]:
             stamps = (np.frombuffer(event.stamps, np.int64) + shift).tobytes()
             event = replace(event, index=count, stamps=stamps, device_stamps=_shifted(event, shift))
             count += 1
-        elif isinstance(event, BeamsRanked | FloorBeaten | KernelsCaptured | SequencesEncoded):
+        elif isinstance(event, BeamsRanked | FloorBeaten | KernelsCaptured | NoteTaken | SequencesEncoded):
             event = replace(event, step=count - 1)
         numbered.append(event)
     return numbered

@@ -229,3 +229,33 @@ def test_a_file_that_is_there_is_not_touched(tmp_path: Path) -> None:
     assert path.read_text() == "mine"
     with pytest.raises(RecordingError):
         read_metadata(path)
+
+
+def test_the_session_that_is_written_can_be_named_and_so_can_one_that_is_over(
+    made: Recorder, tmp_path: Path
+) -> None:
+    events = numbered([LOADED, building.APART, started(), step()])
+    take(made, events)
+    until(lambda: made.steps_written)
+    live = tmp_path / "1.cyclograph"
+    made.change(live, {"title": "while it runs"})
+    until(lambda: read_metadata(live)["title"])
+    take(made, events)  # another session
+    until(lambda: made.path != live)
+    made.change(live, {"description": "afterwards", "pinned": "yes"})
+    made.close()
+    assert read_metadata(live)["title"] == "while it runs"
+    assert (read_metadata(live)["description"], read_metadata(live)["pinned"]) == ("afterwards", "yes")
+    assert read_metadata(tmp_path / "2.cyclograph")["title"] == ""
+    assert not made.news
+
+
+def test_a_change_that_cannot_be_is_refused_and_recording_goes_on(made: Recorder, tmp_path: Path) -> None:
+    take(made, numbered([LOADED, building.APART, started(), step()]))
+    until(lambda: made.steps_written)
+    with pytest.raises(RecordingError, match="cannot be changed"):
+        made.change(tmp_path / "1.cyclograph", {"model": "another"})
+    made.change(tmp_path / "gone.cyclograph", {"title": "x"})
+    until(lambda: made.news)
+    assert "There is no file" in made.news[0]
+    assert not made.problem

@@ -16,9 +16,10 @@ import pytest
 
 from engine.protocol import EngineEnded, ModelLoaded
 from engine.trace.recording import Recorder, RecordingError, read_metadata, read_session
+from engine.trace.recording.changing import change_metadata, pin
 from engine.trace.recording.report import crash_path, report_path
 from engine.trace.recording.session_file import SessionFile
-from engine.trace.recording.shelf import Shelf, change_metadata, is_in_use, pin
+from engine.trace.recording.shelf import Shelf, is_in_use
 from tests.engine.trace import building
 from tests.engine.trace.building import started, step
 from tests.engine.trace.recording.sessions import LOADED, numbered, rich, written
@@ -103,11 +104,11 @@ def test_a_session_that_alone_is_too_large_ends_its_recording(shelf: Shelf) -> N
 
 def test_what_a_session_says_of_itself_can_be_changed(shelf: Shelf) -> None:
     (path,) = filled(shelf, "a")
-    change_metadata(path, "title", "<b>First</b> 试")
+    change_metadata(path, {"title": "<b>First</b> 试"})
     assert read_metadata(path)["title"] == "<b>First</b> 试"
     path.write_bytes(b"SQLite format 3\0" + bytes(200))
     with pytest.raises(RecordingError):
-        change_metadata(path, "title", "x")
+        change_metadata(path, {"title": "x"})
 
 
 def test_a_session_in_use_is_not_taken_for_interrupted(shelf: Shelf) -> None:
