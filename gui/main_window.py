@@ -19,6 +19,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from engine.trace.reference import Reference
 from engine.trace.store import Trace
 from gui import theme as themes
 from gui.actions import Actions
@@ -218,7 +219,7 @@ class MainWindow(QMainWindow):
             "&Charts": (
                 *("follow", "show_all", "zoom_in", "zoom_out", "pan_left", "pan_right", ""),
                 *("previous", "next", "slowest", "deselect", "note", "", "role", "axis"),
-                *("", "roofline", "cycle_model"),
+                *("", "pin", "pin_screen", "pin_session", "unpin", "", "roofline", "cycle_model"),
             ),
         }
         for title, names in menus.items():
@@ -311,6 +312,11 @@ class MainWindow(QMainWindow):
         ]
         for part in parts:
             part.set_trace(trace)
+
+    def set_reference(self, reference: Reference | None) -> None:
+        """Compare with a reference everywhere; None: with none."""
+        for part in (self.legend, self.strip, self.latency, self.measurements):
+            part.set_reference(reference)
 
     def find_setting(self) -> None:
         """Show the switchboard, and let the user type what to look for."""
