@@ -50,6 +50,7 @@ from gui.theme import Theme
 
 DEFAULT_SIZE = QSize(1440, 900)
 PLOT_SHARE = 0.42  # of the window's height, for a plot that is looked at by itself
+TABLE_SHARE = 0.58  # at most, for measurements beside those of a reference
 LEFT, RIGHT, BOTTOM = (
     Qt.DockWidgetArea.LeftDockWidgetArea,
     Qt.DockWidgetArea.RightDockWidgetArea,
@@ -317,6 +318,11 @@ class MainWindow(QMainWindow):
         """Compare with a reference everywhere; None: with none."""
         for part in (self.legend, self.strip, self.latency, self.measurements):
             part.set_reference(reference)
+        dock = self.docks["measurements"]
+        title = dock.height() - self.measurements.height()
+        wanted = min(title + self.measurements.wanted_height(), round(TABLE_SHARE * self.height()))
+        if reference is not None and not dock.isFloating() and dock.height() < wanted:
+            self.resizeDocks([dock], [wanted], Qt.Orientation.Vertical)
 
     def find_setting(self) -> None:
         """Show the switchboard, and let the user type what to look for."""

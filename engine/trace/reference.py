@@ -24,18 +24,32 @@ MOST_BINS, FEWEST_IN_BIN = 64, 8  # of context: a median of fewer latencies is h
 
 
 @dataclass(frozen=True, slots=True)
+class Series:
+    """Values (n,) ns at offsets (n,), rising."""
+
+    offset: Int64
+    value_ns: Float
+
+    def at(self, offsets: Int64) -> Float:
+        """The latest value by some offsets (m,): NaN before the first one, behind the last one, and NOWHERE."""
+        if not len(self.offset):
+            return np.full(len(offsets), np.nan)
+        place = np.searchsorted(self.offset, offsets, side="right") - 1
+        known = (place >= 0) & (offsets <= self.offset[-1])
+        return np.where(known, self.value_ns[place], np.nan)
+
+
+@dataclass(frozen=True, slots=True)
 class Course:
     """How one generation went. Offsets count steps from the one that yielded its first token, which has offset 0.
 
-    offset (n,), rising, and wall_ns (n,): its steps, without those that were captured in depth. arrival_offset (m,)
-    and median_ns (m,): where it has latencies, and their rolling median under the same configuration, as the latency
-    chart had it.
+    walls: of every step, without those that were captured in depth. usual_walls, usual_latencies: rolling medians of
+    the 64 before under the same configuration, of the steps that can be compared and of the latencies.
     """
 
-    offset: Int64
-    wall_ns: Int64
-    arrival_offset: Int64
-    median_ns: Float
+    walls: Series
+    usual_walls: Series
+    usual_latencies: Series
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +129,19 @@ def _course(excerpt: Excerpt, numbers: Int64) -> Course | None:
     begin, end = max(longest.first_step, rows.start), min(longest.end_step, rows.stop)
     steps = begin + np.flatnonzero(~trace.steps.captured[begin:end])
     latencies = latency_ns(trace, slice(rows.start, end))
-    timed = np.flatnonzero(latencies != NO_LATENCY)
-    medians = RollingByConfiguration().extend(latencies[timed], numbers[timed])[:, 0]
-    arrivals = rows.start + timed
-    own = arrivals >= begin
-    return Course(steps - first, trace.steps.wall_ns[steps], arrivals[own] - first, medians[own])
+    arrivals = rows.start + np.flatnonzero(latencies != NO_LATENCY)
+    alike = np.unique(comparable_rows(trace, rows.start, end))
+
+    def medians(found: Int64, values_ns: Int64) -> Series:
+        rolled = RollingByConfiguration().extend(values_ns, numbers[found - rows.start])[:, 0]
+        own = found >= begin
+        return Series(found[own] - first, rolled[own])
+
+    return Course(
+        Series(steps - first, trace.steps.wall_ns[steps].astype(np.float64)),
+        medians(alike, trace.steps.wall_ns[alike]),
+        medians(arrivals, latencies[arrivals - rows.start]),
+    )
 
 
 def _curves(trace: Trace, rows: range, numbers: Int64) -> tuple[ContextCurve, ...]:
@@ -204,29 +226,3 @@ class Beginnings:
         owner = np.searchsorted(self._begin, rows, side="right") - 1
         first = np.where(owner < 0, NOWHERE, self._first[owner])
         return np.where(first == NOWHERE, NOWHERE, rows - np.where(first == NOWHERE, 0, first))
-
-
-def medians_at(course: Course, offsets: Int64) -> Float:
-    """The rolling median that a course had at some offsets (n,), ns: that of its latest arrival by then. NaN before its
-    first one, behind its last one, and NOWHERE.
-    """
-    if not len(course.arrival_offset):
-        return np.full(len(offsets), np.nan)
-    place = np.searchsorted(course.arrival_offset, offsets, side="right") - 1
-    known = (place >= 0) & (offsets <= course.arrival_offset[-1])
-    return np.where(known, course.median_ns[place], np.nan)
-
-
-def slowest_within(course: Course, first: Int64, last: Int64) -> Int64:
-    """The longest wall time (n,) ns of the steps of a course from offset `first` (n,) to `last` (n,), both in it; 0
-    where it has none there, or either is NOWHERE.
-    """
-    begin = np.searchsorted(course.offset, first)
-    end = np.searchsorted(course.offset, last, side="right")
-    some = (begin < end) & (first != NOWHERE) & (last != NOWHERE)
-    longest = np.zeros(len(first), np.int64)
-    if some.any():
-        padded = np.append(course.wall_ns, 0)  # so that an end may lie behind the last
-        pairs = np.stack((begin[some], end[some]), axis=1).ravel()
-        longest[some] = np.maximum.reduceat(padded, pairs)[::2]
-    return longest

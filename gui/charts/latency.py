@@ -114,7 +114,7 @@ class LatencyChart(ReferencedPlot):
         needed = HEADROOM * usual_ns(latency_ns(self._trace, arrivals), steps.kind[arrivals])
         if self._by_context or not self._overlay.is_drawn:
             return needed
-        return raised_ceiling(needed, self._overlay.medians(self.device_scale(), self._device_plot()))
+        return raised_ceiling(needed, self._overlay.latencies(self.device_scale(), self._device_plot()))
 
     def _frame_state(self) -> tuple[object, ...]:
         if self._by_context:
@@ -176,7 +176,7 @@ class LatencyChart(ReferencedPlot):
             self._scatter.draw_curves(painter, reference.curves, pen)
             return
         scale = self.device_scale()
-        columns = self._overlay.medians(scale, area)
+        columns = self._overlay.latencies(scale, area)
         draw_columns(painter, scale, self._device_plot(), columns, self._ceiling, pen)
 
     def _draw_x_axis(self, painter: QPainter, plot: QRect) -> None:

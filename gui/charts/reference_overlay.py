@@ -3,6 +3,7 @@
 Each generation begins where its first token came: there lies offset 0 of the reference, whatever either did before.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from PySide6.QtCore import QRect
 from PySide6.QtGui import QColor, QPainter
 
 from engine.trace.ledger import Int64
-from engine.trace.reference import Beginnings, Course, Reference, medians_at, slowest_within
+from engine.trace.reference import Beginnings, Course, Reference, Series
 from engine.trace.store import Trace
 from gui.charts.painting import Float, Int32, dashes, fill_rects
 from gui.theme import Theme
@@ -79,21 +80,17 @@ class ReferenceOverlay:
 
     # ------------------------------------------------------------ values
 
-    def medians(self, scale: StepScale, area: QRect) -> ReferenceColumns:
+    def latencies(self, scale: StepScale, area: QRect) -> ReferenceColumns:
         """The rolling median of its latency at the end of each bucket in an area of the plot."""
-        begin, end = _buckets(scale, area)
-        values = medians_at(self._course, self._beginnings.offsets(end - 1))
-        return self._columns(begin, end, values)
+        return self._columns(self._course.usual_latencies, scale, area)
 
     def walls(self, scale: StepScale, area: QRect) -> ReferenceColumns:
-        """The wall time of its slowest step in each bucket in an area of the plot."""
-        begin, end = _buckets(scale, area)
-        first = np.maximum(begin, self._beginnings.begin_of(end - 1))
-        offsets = self._beginnings.offsets(first), self._beginnings.offsets(end - 1)
-        slowest = slowest_within(self._course, *offsets).astype(np.float64)
-        return self._columns(begin, end, np.where(slowest > 0, slowest, np.nan))
+        """That of the wall time of its steps."""
+        return self._columns(self._course.usual_walls, scale, area)
 
-    def _columns(self, begin: Int64, end: Int64, values: Float) -> ReferenceColumns:
+    def _columns(self, series: Series, scale: StepScale, area: QRect) -> ReferenceColumns:
+        begin, end = _buckets(scale, area)
+        values = series.at(self._beginnings.offsets(end - 1))
         owner = self._beginnings.begin_of(end - 1)
         joins = np.isfinite(values)
         joins[1:] &= np.isfinite(values[:-1]) & (owner[1:] == owner[:-1])
@@ -105,9 +102,10 @@ class ReferenceOverlay:
         if not self.is_drawn:
             return None, None
         offset = self._beginnings.offsets(np.array([step]))
-        wall = int(slowest_within(self._course, offset, offset)[0])
-        median = float(medians_at(self._course, offset)[0])
-        return wall or None, None if median != median else median
+        wall, latency = (
+            float(series.at(offset)[0]) for series in (self._course.walls, self._course.usual_latencies)
+        )
+        return None if math.isnan(wall) else wall, None if math.isnan(latency) else latency
 
 
 def _buckets(scale: StepScale, area: QRect) -> tuple[Int64, Int64]:

@@ -92,7 +92,7 @@ class TokenStrip(ReferencedPlot):
             fill_rects(painter, left[cut], top, right[cut], top + CAP, QColor(self._theme.selection))
 
     def _draw_over(self, painter: QPainter, area: QRect) -> None:
-        """The top of the bars that the reference had at the same places."""
+        """How high the bars of the reference usually were at the same places."""
         scale = self.device_scale()
         width = max(1, round(self.devicePixelRatioF()))
         pen = Pen(width, QColor(self._theme.text), QColor(self._theme.plot))

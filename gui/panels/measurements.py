@@ -123,6 +123,13 @@ class MeasurementsPanel(QWidget):
         self._theme = theme
         self._bar.set_theme(theme)
 
+    def wanted_height(self) -> int:
+        """How high it would be with everything in sight, in pixels."""
+        for part in (self._beside, self):
+            if (layout := part.layout()) is not None:
+                layout.activate()
+        return self.sizeHint().height()
+
     def refresh(self) -> bool:
         """Compute and show anew if the trace has grown; whether it did."""
         state = (self._trace.revision, self._all)
@@ -202,6 +209,7 @@ class MeasurementsPanel(QWidget):
 
     def _make_rows(self) -> QGridLayout:
         grid = QGridLayout()
+        grid.setContentsMargins(0, 0, 0, 0)
         grid.setHorizontalSpacing(8)
         grid.setVerticalSpacing(4)
         for place in range(MOST_ROWS):

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PySide6.QtWidgets import QVBoxLayout, QWidget
+from PySide6.QtCore import QSize, Qt
+from PySide6.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from engine.protocol import Configuration
 from engine.trace.against import Ratio, StepTimes
@@ -16,6 +17,7 @@ from gui.panels.verdicts import verdict_role
 from gui.panels.widgets import ElidedLabel, label, set_role, set_text
 from gui.theme import Theme
 
+LINE, FEWEST_LINES = 18, 6  # pixels; lines that are in sight however small the panel is
 HEADINGS = ("", "this", "reference", "ratio")
 MEANINGS = (
     "",
@@ -43,11 +45,13 @@ class ReferenceTable(QWidget):
         self._name = ElidedLabel("section")
         self._verdict = label("", "muted")
         self._verdict.setStyleSheet("font-size: 12px;")
-        self._table = NumberTable("Measurements beside those of the reference", most_lines + 1)
+        self._table = NumberTable("Measurements beside those of the reference", most_lines + 1, spacing=10)
+        self._scroll = _Scroll(self._table)
+        self._lines = 0
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
-        for part in (self._name, self._verdict, self._table):
+        for part in (self._name, self._verdict, self._scroll):
             layout.addWidget(part)
 
     def show_reference(self, reference: Reference, now: Configuration, theme: Theme) -> None:
@@ -61,6 +65,9 @@ class ReferenceTable(QWidget):
         """Show metrics, and the verdict on the time of a step."""
         cells = [(line.name, *_cells(line.ratio)) for line in lines]
         self._table.show_rows([HEADINGS, *cells], MEANINGS)
+        if len(cells) != self._lines:
+            self._lines = len(cells)
+            self._scroll.updateGeometry()
         for place, line in enumerate(lines, start=1):
             tip = f"{line.explained}\n{ratio_words(line.ratio)}"
             for column in range(len(HEADINGS)):
@@ -70,6 +77,23 @@ class ReferenceTable(QWidget):
         set_text(self._verdict, verdict_text(times))
         set_role(self._verdict, verdict_role(times.effect.verdict))
         self._verdict.setToolTip(verdict_tip(times))
+
+
+class _Scroll(QScrollArea):
+    """As high as all lines, where there is room; a scroll area by itself keeps to the height that they had at first."""
+
+    def __init__(self, table: QWidget) -> None:
+        super().__init__()
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setMinimumHeight(FEWEST_LINES * LINE)
+        self._table = table
+        self.setWidget(table)
+
+    def sizeHint(self) -> QSize:
+        """That of the lines."""
+        return self._table.sizeHint()
 
 
 def _cells(ratio: Ratio) -> tuple[str, str, str]:
