@@ -12,7 +12,16 @@ from engine.bad_input import BadInput
 from engine.exporting import load_trace
 from engine.protocol import Configuration
 from engine.trace import units
-from engine.trace.against import Against, Ratio, StepTimes, differences, ratio_to, reference_lines
+from engine.trace.against import (
+    CAUSE,
+    RUNS,
+    Against,
+    Ratio,
+    StepTimes,
+    differences,
+    ratio_to,
+    reference_lines,
+)
 from engine.trace.export import excerpt_of
 from engine.trace.metrics import METRICS, as_json, summary
 from engine.trace.reference import Reference, reference_of
@@ -85,8 +94,8 @@ def times_sentence(times: StepTimes) -> str:
         return f"No verdict on the time of a step: it needs 64 steady ones on each side. There are {stands}."
     return (
         f"Time of a step, this / reference: {effect.ratio:.3f}× (95 % interval {effect.low:.3f} to {effect.high:.3f}),"
-        f" {effect.verdict.value.upper()}; {stands}.\nBoth are runs of their own: what the machine did in between is in"
-        " the ratio, and in no interval."
+        f" {effect.verdict.value.upper()} {RUNS}; {stands}.\n"
+        f"{CAUSE}: what the machine did in between is in the ratio, and in no interval."
     )
 
 

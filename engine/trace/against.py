@@ -22,6 +22,8 @@ from engine.trace.reference import Reference
 from engine.trace.statistics import BLOCK, LOOKS, Effect, Verdict, effect, warm_up
 from engine.trace.store import Trace
 
+RUNS = "in these two runs"  # what a verdict on them is about
+CAUSE = "Two runs that did not take turns cannot tell why they differ"
 NOTHING = Effect(None, None, None, Verdict.UNCLEAR, 0)
 
 
@@ -75,7 +77,8 @@ def configuration_lines(reference: Reference, now: Configuration) -> list[str]:
     ]
     lines = [f"other settings: {', '.join(different)}" if different else "the same settings as here"]
     if others:
-        lines.append(f"these were in force for most of its steps; it has {len(others)} more configurations")
+        more = f"{len(others)} more configuration{'' if len(others) == 1 else 's'}"
+        lines.append(f"these were in force for most of its steps; it has {more}")
     return lines
 
 

@@ -7,14 +7,13 @@ from PySide6.QtCore import QSize, Qt
 from PySide6.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from engine.protocol import Configuration
-from engine.trace.against import Ratio, StepTimes
+from engine.trace.against import CAUSE, RUNS, Ratio, StepTimes
 from engine.trace.reference import Reference
 from engine.trace.wording import formatted
 from gui import units
 from gui.charts.tips import reference_tip
 from gui.panels.number_table import NumberTable
-from gui.panels.verdicts import verdict_role
-from gui.panels.widgets import ElidedLabel, label, set_role, set_text
+from gui.panels.widgets import ElidedLabel, label, set_text
 from gui.theme import Theme
 
 LINE, FEWEST_LINES = 18, 6  # pixels; lines that are in sight however small the panel is
@@ -75,7 +74,6 @@ class ReferenceTable(QWidget):
                 cell.setProperty("metric", line.key)
                 cell.setToolTip(tip)
         set_text(self._verdict, verdict_text(times))
-        set_role(self._verdict, verdict_role(times.effect.verdict))
         self._verdict.setToolTip(verdict_tip(times))
 
 
@@ -124,6 +122,7 @@ def verdict_tip(times: StepTimes) -> str:
             "Median time of a step, this / reference, with its 95 % interval, where both had the same contexts;",
             "what a different context alone would have done is taken out.",
             f"It needs 64 steady steps on each side: here are {times.steps:,}, there {times.reference_steps:,}.",
-            "Both are runs of their own: what the machine did in between is in the ratio, and in no interval.",
+            f"{CAUSE}: what the machine did in between is in the ratio, and in no interval.",
+            "For a verdict on a setting let its values take turns.",
         )
     )

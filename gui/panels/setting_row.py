@@ -17,9 +17,9 @@ from PySide6.QtWidgets import (
 
 from engine.protocol import SettingChange, SettingFacts, SettingValue
 from engine.trace.effects import MeasuredEffect
+from engine.trace.statistics import Verdict
 from gui import units
 from gui.panels.experiment import Experiment
-from gui.panels.verdicts import verdict_role
 from gui.panels.widgets import Segments, inset, label
 
 MOST_SEGMENTS = 4
@@ -330,7 +330,8 @@ def effect_text(measured: MeasuredEffect | None) -> tuple[str, str]:
     effect = measured.effect
     if effect.ratio is None:
         return "too few steps yet" if effect.count else "", "muted"
-    return f"{units.ratio(effect.ratio)} {effect.verdict}", verdict_role(effect.verdict)
+    roles = {Verdict.FASTER: "good", Verdict.SLOWER: "danger"}
+    return f"{units.ratio(effect.ratio)} {effect.verdict}", roles.get(effect.verdict, "muted")
 
 
 def effect_tip(measured: MeasuredEffect, name: Callable[[object], str]) -> str:
