@@ -206,9 +206,9 @@ class Beginnings:
         self._first = np.concatenate((self._first[:kept], found))
 
     @property
-    def aligned(self) -> int:
-        """How many generations have a first token, and so a place in a reference."""
-        return int(np.count_nonzero(self._first != NOWHERE))
+    def counts(self) -> tuple[int, int]:
+        """How many generations there are, and how many of them have a first token, and so a place in a reference."""
+        return len(self._first), int(np.count_nonzero(self._first != NOWHERE))
 
     def begin_of(self, rows: Int64) -> Int64:
         """The first row of the generation that each row (n,) belongs to, also behind the last that there is; 0 before

@@ -114,7 +114,7 @@ class LatencyChart(ReferencedPlot):
         needed = HEADROOM * usual_ns(latency_ns(self._trace, arrivals), steps.kind[arrivals])
         if self._by_context or not self._overlay.is_drawn:
             return needed
-        return raised_ceiling(needed, self._overlay.latencies(self.device_scale(), self._device_plot()))
+        return raised_ceiling(needed, self._overlay.usual_latency(self.device_scale(), self._device_plot()))
 
     def _frame_state(self) -> tuple[object, ...]:
         if self._by_context:
@@ -171,7 +171,7 @@ class LatencyChart(ReferencedPlot):
 
     def _draw_under(self, painter: QPainter, area: QRect) -> None:
         width, reference = max(1, round(self.devicePixelRatioF())), self._overlay.reference
-        pen = Pen(2 * width, translucent(self._theme.muted, 0.8))
+        pen = Pen(2 * width, QColor(self._theme.muted))
         if self._by_context and reference is not None:
             self._scatter.draw_curves(painter, reference.curves, pen)
             return

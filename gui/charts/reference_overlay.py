@@ -4,6 +4,7 @@ Each generation begins where its first token came: there lies offset 0 of the re
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,9 @@ class Pen:
     edge: QColor | None = None
 
 
+Reader = Callable[[StepScale, QRect], ReferenceColumns]
+
+
 class ReferenceOverlay:
     """What a chart over steps shows of a reference. `reference`: None for nothing."""
 
@@ -53,6 +57,8 @@ class ReferenceOverlay:
         """Begin again, for another trace."""
         self._beginnings = Beginnings()
         self._fits = False
+        self._view: tuple[object, ...] = ()
+        self._usual = 0.0  # in that view
 
     def update(self, trace: Trace) -> None:
         """Take in what came since."""
@@ -64,7 +70,7 @@ class ReferenceOverlay:
     @property
     def state(self) -> tuple[object, ...]:
         """What makes it look different when it changes."""
-        return self.reference, self._fits, self._beginnings.aligned if self.reference else 0
+        return self.reference, self._fits, *(self._beginnings.counts if self.reference else ())
 
     @property
     def is_drawn(self) -> bool:
@@ -87,6 +93,20 @@ class ReferenceOverlay:
     def walls(self, scale: StepScale, area: QRect) -> ReferenceColumns:
         """That of the wall time of its steps."""
         return self._columns(self._course.usual_walls, scale, area)
+
+    def usual_latency(self, scale: StepScale, area: QRect) -> float:
+        """What an axis of latencies must reach for it, ns; it is found once a view."""
+        return self._once(self.latencies, scale, area)
+
+    def usual_wall(self, scale: StepScale, area: QRect) -> float:
+        """The same for an axis of wall times."""
+        return self._once(self.walls, scale, area)
+
+    def _once(self, read: Reader, scale: StepScale, area: QRect) -> float:
+        view = (read.__name__, scale, area.right(), *self.state)
+        if view != self._view:
+            self._view, self._usual = view, usual(read(scale, area))
+        return self._usual
 
     def _columns(self, series: Series, scale: StepScale, area: QRect) -> ReferenceColumns:
         begin, end = _buckets(scale, area)
@@ -115,13 +135,18 @@ def _buckets(scale: StepScale, area: QRect) -> tuple[Int64, Int64]:
     return edges[:-1], edges[1:]
 
 
-def raised_ceiling(needed: float, columns: ReferenceColumns) -> float:
-    """What a y axis must reach that suits the steps with `needed`, and most of what a reference has on screen."""
+def usual(columns: ReferenceColumns) -> float:
+    """What an axis must reach for most of what a reference has there; 0 where it has nothing."""
     known = columns.values[np.isfinite(columns.values)]
     if not len(known):
-        return needed
-    usual = HEADROOM * float(np.partition(known, place := (len(known) - 1) * 9 // 10)[place])
-    return max(needed, min(usual, MOST_RISE * needed))
+        return 0.0
+    place = (len(known) - 1) * 9 // 10
+    return HEADROOM * float(np.partition(known, place)[place])
+
+
+def raised_ceiling(needed: float, wanted: float) -> float:
+    """What an axis must reach that suits the steps with `needed`, and their reference with `wanted`."""
+    return max(needed, min(wanted, MOST_RISE * needed))
 
 
 def draw_columns(
@@ -152,7 +177,8 @@ def draw_dashed(painter: QPainter, left: Int32, right: Int32, y: Int32, joins: B
     before = np.concatenate((y[:1], y[:-1]))
     rises = joins & (left % ((DASH + GAP) * width) < DASH * width)
     top, bottom = np.minimum(before, y)[rises], np.maximum(before, y)[rises]
-    fill_rects(painter, left[rises], top, left[rises] + width, bottom + width, color)
+    ends = np.minimum(left + width, right)[rises]  # so that each column can be drawn by itself
+    fill_rects(painter, left[rises], top, ends, bottom + width, color)
 
 
 def draw_swatch(painter: QPainter, area: QRect, theme: Theme) -> None:

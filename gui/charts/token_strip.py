@@ -32,7 +32,7 @@ class TokenStrip(ReferencedPlot):
         needed = HEADROOM * usual_step_ns(self._trace, rows)
         if not self._overlay.is_drawn:
             return needed
-        return raised_ceiling(needed, self._overlay.walls(self.device_scale(), self._device_plot()))
+        return raised_ceiling(needed, self._overlay.usual_wall(self.device_scale(), self._device_plot()))
 
     def _draw_data(self, painter: QPainter, buckets: range) -> None:
         scale, plot = self.device_scale(), self._device_plot()

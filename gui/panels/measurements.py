@@ -87,10 +87,22 @@ class MeasurementsPanel(QWidget):
         """The number under a place as text, and all of them as a table."""
         family = self._trace.model.family if self._trace.model else Family.DECODER
         known = [m for m in self.measured.values() if m.value is not None and family in m.metric.families]
-        rows = [("metric", "value", "unit", "n"), *map(_exact, known)]
+        rows = self._copied(known)
         copies = [("Copy all measurements", table(rows))] if known else []
         one = self._at(at) if at is not None else None
         return copies if one is None else [(f"Copy {NAMES[one]}", self._said(one)), *copies]
+
+    def _copied(self, known: Sequence[Measured]) -> list[tuple[object, ...]]:
+        """All known metrics as rows of a table, those of the reference beside them."""
+        heading = ("metric", "value", "unit", "n")
+        if self._reference is None:
+            return [heading, *map(_exact, known)]
+        rows: list[tuple[object, ...]] = [(*heading, "reference", "n of reference", "ratio")]
+        for each in known:
+            ratio = ratio_to(self._reference.measured, each)
+            _, value, _, count = _exact(ratio.reference)
+            rows.append((*_exact(each), value, count, ratio.ratio))
+        return rows
 
     def _at(self, at: QPoint) -> str | None:
         """The metric that is shown at a place."""

@@ -110,9 +110,8 @@ def verdict_text(times: StepTimes) -> str:
     effect = times.effect
     if effect.ratio is None or effect.low is None or effect.high is None:
         return "step time: too few steps at the same context yet"
-    return (
-        f"step time {units.fine_ratio(effect.ratio)} ({effect.low:.3f} to {effect.high:.3f}) {effect.verdict}"
-    )
+    interval = f"({effect.low:.3f} to {effect.high:.3f})"
+    return f"step time {units.fine_ratio(effect.ratio)} {interval}\n{effect.verdict}, {RUNS}"
 
 
 def verdict_tip(times: StepTimes) -> str:

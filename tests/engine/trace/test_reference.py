@@ -166,7 +166,7 @@ def test_each_row_has_an_offset_in_its_generation() -> None:
         "also behind the last step"
     )
     assert beginnings.begin_of(np.arange(9)).tolist() == [0, 0, 0, 0, 4, 4, 4, 4, 4]
-    assert beginnings.aligned == 2
+    assert beginnings.counts == (2, 2)
 
 
 def test_it_is_kept_up_as_the_trace_grows() -> None:
@@ -190,7 +190,7 @@ def test_it_is_kept_up_as_the_trace_grows() -> None:
         == at_once.offsets(rows).tolist()
         == [-2, -1, 0, 1, 2, -1, 0, 1, 2, 3, 4, 5]
     )
-    assert grown.aligned == at_once.aligned == 2
+    assert grown.counts == at_once.counts == (3, 2)
 
 
 def test_before_a_first_token_nothing_has_a_place() -> None:
@@ -198,7 +198,7 @@ def test_before_a_first_token_nothing_has_a_place() -> None:
     assert beginnings.offsets(np.arange(2)).tolist() == [NOWHERE] * 2
     beginnings.update(trace_of(started(), step(), step()))
     assert beginnings.offsets(np.arange(2)).tolist() == [NOWHERE] * 2
-    assert beginnings.aligned == 0
+    assert beginnings.counts == (1, 0)
 
 
 @pytest.mark.parametrize(
