@@ -169,7 +169,7 @@ class LatencyChart(ReferencedPlot):
         self._legend = QRect(x, 0, width + 19, HEADER)
         return x + width + 35
 
-    def _draw_under(self, painter: QPainter, area: QRect) -> None:
+    def _draw_reference(self, painter: QPainter, area: QRect) -> None:
         width, reference = max(1, round(self.devicePixelRatioF())), self._overlay.reference
         pen = Pen(2 * width, QColor(self._theme.muted))
         if self._by_context and reference is not None:

@@ -173,12 +173,13 @@ def draw_dashed(painter: QPainter, left: Int32, right: Int32, y: Int32, joins: B
     if pen.edge is not None:
         fill_rects(painter, begin - 1, level - 1, end + 1, level + width + 1, pen.edge)
     fill_rects(painter, begin, level, end, level + width, color)
-    y = y - width // 2
     before = np.concatenate((y[:1], y[:-1]))
-    rises = joins & (left % ((DASH + GAP) * width) < DASH * width)
-    top, bottom = np.minimum(before, y)[rises], np.maximum(before, y)[rises]
+    rises = joins & (y != before) & (left % ((DASH + GAP) * width) < DASH * width)
+    if not rises.any():
+        return
+    y, before = y[rises] - width // 2, before[rises] - width // 2
     ends = np.minimum(left + width, right)[rises]  # so that each column can be drawn by itself
-    fill_rects(painter, left[rises], top, ends, bottom + width, color)
+    fill_rects(painter, left[rises], np.minimum(before, y), ends, np.maximum(before, y) + width, color)
 
 
 def draw_swatch(painter: QPainter, area: QRect, theme: Theme) -> None:

@@ -1,7 +1,5 @@
 """A chart over steps that can have a reference laid under its data, or over them."""
 
-from collections.abc import Callable
-
 from PySide6.QtCore import QRect
 from PySide6.QtGui import QPainter
 from PySide6.QtWidgets import QWidget
@@ -14,7 +12,9 @@ from gui.navigation import Navigation
 
 
 class ReferencedPlot(StepPlot):
-    """Base of the token strip and the latency chart."""
+    """Base of the token strip and the latency chart. `reference_on_top`: it lies over the data, not under them."""
+
+    reference_on_top = False
 
     def __init__(self, navigation: Navigation, parent: QWidget | None = None) -> None:
         super().__init__(navigation, parent)
@@ -43,21 +43,18 @@ class ReferencedPlot(StepPlot):
 
     def _draw_layers(self, painter: QPainter, buckets: range, area: QRect) -> None:
         """A reference also shows where there are no steps yet."""
-        if self._overlay.is_drawn:
-            self._draw_with(painter, area, self._draw_under)
+        if self._overlay.is_drawn and not self.reference_on_top:
+            self._draw_reference_in(painter, area)
         super()._draw_layers(painter, buckets, area)
-        if self._overlay.is_drawn:
-            self._draw_with(painter, area, self._draw_over)
+        if self._overlay.is_drawn and self.reference_on_top:
+            self._draw_reference_in(painter, area)
 
-    def _draw_with(self, painter: QPainter, area: QRect, draw: Callable[[QPainter, QRect], None]) -> None:
+    def _draw_reference_in(self, painter: QPainter, area: QRect) -> None:
         painter.save()
         self._to_device(painter)
         painter.setClipRect(area)
-        draw(painter, area)
+        self._draw_reference(painter, area)
         painter.restore()
 
-    def _draw_under(self, painter: QPainter, area: QRect) -> None:
-        """Draw what of the reference lies under the data of an area, in device pixels."""
-
-    def _draw_over(self, painter: QPainter, area: QRect) -> None:
-        """Draw what of it lies over them."""
+    def _draw_reference(self, painter: QPainter, area: QRect) -> None:
+        """Draw what of the reference lies in an area of the plot, in device pixels."""

@@ -22,6 +22,7 @@ class TokenStrip(ReferencedPlot):
 
     header = 4
     mark_rows = 2
+    reference_on_top = True  # else bars that are higher would hide it
     accessible_name = "Token strip"
     accessible_description = (
         "One stacked bar a step: how its wall time divides into phases; a line across it is its floor."
@@ -91,7 +92,7 @@ class TokenStrip(ReferencedPlot):
             top = np.full(int(cut.sum()), plot.top(), np.int32)
             fill_rects(painter, left[cut], top, right[cut], top + CAP, QColor(self._theme.selection))
 
-    def _draw_over(self, painter: QPainter, area: QRect) -> None:
+    def _draw_reference(self, painter: QPainter, area: QRect) -> None:
         """How high the bars of the reference usually were at the same places."""
         scale = self.device_scale()
         width = max(1, round(self.devicePixelRatioF()))
