@@ -152,8 +152,8 @@ def test_the_numbers_have_room(window: Conductor, host: ScriptedHost, qtbot: QtB
     assert dock.height() <= 0.6 * window.window.height()
 
 
-def test_closing_does_not_wait_in_vain(window: Conductor, host: ScriptedHost) -> None:
-    run(window, host, 100)
-    window.pinning.pin()
+def test_closing_gives_up_what_is_being_read(window: Conductor, tmp_path: Path) -> None:
+    path = written(tmp_path / "a.cyclograph", [STARTED, loaded(), APART, WHOLE, *generation([10] * 500)])
+    window.pinning.references.pin_file(path)
     window.stop()
     assert pinned(window) is None

@@ -117,7 +117,7 @@ def test_the_latest_wish_counts(references: References, qtbot: QtBot, tmp_path: 
 
 
 def test_what_nobody_foresaw_has_a_sentence_too(
-    references: References, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+    references: References, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise OSError("no such luck")
@@ -125,5 +125,12 @@ def test_what_nobody_foresaw_has_a_sentence_too(
     monkeypatch.setattr(module, "reference_of", fail)
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     with qtbot.waitSignal(references.failed) as failed:
-        references.pin(synthetic.trace(5, synthetic.Shape(layers=1)))
-    assert failed.args == ["The reference could not be computed: try again."]
+        references.pin_file(recorded(tmp_path / "mine.cyclograph", 10))
+    assert failed.args == ["'mine.cyclograph' could not be pinned: choose another session."]
+
+
+def test_nobody_is_told_of_what_is_given_up(references: References, qtbot: QtBot, tmp_path: Path) -> None:
+    references.pin_file(recorded(tmp_path / "mine.cyclograph", 10))
+    references.stop()
+    qtbot.wait(3 * module.LOOK_EVERY_MS)
+    assert references.reference is None
