@@ -163,7 +163,7 @@ def context_curve(context: Int64, latency_ns: Int64) -> ContextCurve:
     """
     low, high = int(context.min()), int(context.max()) + 1
     bins = min(MOST_BINS, max(1, len(context) // FEWEST_IN_BIN), high - low)
-    edges = low + np.arange(bins + 1) * (high - low) // bins
+    edges = np.array([low + number * (high - low) // bins for number in range(bins + 1)], np.int64)
     place = np.searchsorted(edges, context, side="right") - 1
     order = np.argsort(place, kind="stable")
     held, starts = np.unique(place[order], return_index=True)

@@ -73,7 +73,9 @@ class ContextScatter:
             known = (share <= 1) & (curve.begin < self.context_end)
             joins = np.append(False, (curve.begin[1:] == curve.end[:-1]) & known[:-1])[known]
             left, right = (
-                (plot.x() + edges[known] / self.context_end * (plot.width() - DOT)).astype(np.int32)
+                (plot.x() + np.clip(edges[known] / self.context_end, 0, 1) * (plot.width() - DOT)).astype(
+                    np.int32
+                )
                 for edges in (curve.begin, curve.end)
             )
             y = (plot.bottom() - share[known] * (plot.height() - DOT)).astype(np.int32)

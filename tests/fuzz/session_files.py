@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from engine.trace.against import Against
+from engine.trace.export import excerpt_of
 from engine.trace.metrics import summary
 from engine.trace.recording import RecordingError, read_session
+from engine.trace.reference import reference_of
 from tests.fuzz.mutations import mutate
 
 
@@ -92,6 +95,10 @@ def look(path: Path) -> str:
     for step in range(0, len(trace.steps), 7):
         trace.spans(step)
         assert 0 <= trace.steps.configuration[step] < len(trace.configurations)
+    if len(trace.steps):
+        reference = reference_of(excerpt_of(trace), path.stem)
+        assert reference.configurations
+        Against(reference, trace).step_times(range(len(trace.steps)))
     return "repaired" if session.notices else "read"
 
 

@@ -146,6 +146,12 @@ def test_few_latencies_are_one_bin_and_many_at_most_64() -> None:
     assert len(context_curve(np.full(100, 3), np.ones(100, np.int64)).begin) == 1
 
 
+def test_contexts_as_large_as_a_number_can_be_are_no_harm() -> None:
+    curve = context_curve(np.array([0] * 300 + [2**62] * 300), np.array([10] * 300 + [20] * 300))
+    assert curve.median_ns.tolist() == [10, 20]
+    assert (curve.begin < curve.end).all()
+
+
 # ---------------------------------------------------------------- laying over
 
 

@@ -24,6 +24,8 @@ from gui.charts.referenced_plot import ReferencedPlot
 from gui.charts.token_strip import TokenStrip
 from gui.navigation import LatencyAxis, Navigation
 from gui.view_state import StepScale
+from tests.engine.trace.building import ended, trace_of
+from tests.engine.trace.runs import generation
 from tests.gui import readers, synthetic
 from tests.gui.charts.test_charts import Tips, center_of, mouse, pixels
 
@@ -230,6 +232,16 @@ def test_by_context_it_lies_at_its_contexts(make: Make, navigation: Navigation) 
     contexts = columns / width * end
     assert 512 - 10 < contexts.min() < 560
     assert 650 < contexts.max() < 712 + 10
+
+
+def test_contexts_beyond_the_axis_are_cut_off(make: Make, navigation: Navigation) -> None:
+    navigation.set_latency_axis(LatencyAxis.CONTEXT)
+    chart = make(LatencyChart, synthetic.trace(100, SHAPE))
+    assert isinstance(chart, LatencyChart)
+    near, far = (generation([2_000_000] * 20, number, context=c) for number, c in ((0, 550), (1, 2**60)))
+    chart.set_reference(reference(trace_of(*near, ended(), *far)))
+    _, columns = plotted(chart)
+    assert columns.max() < chart.plot_rect().width()
 
 
 # ---------------------------------------------------------------- words
