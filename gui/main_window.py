@@ -321,7 +321,8 @@ class MainWindow(QMainWindow):
         dock = self.docks["measurements"]
         title = dock.height() - self.measurements.height()
         wanted = min(title + self.measurements.wanted_height(), round(TABLE_SHARE * self.height()))
-        if reference is not None and not dock.isFloating() and dock.height() < wanted:
+        stands = dock.isVisible() and not dock.isFloating()
+        if reference is not None and stands and dock.height() < wanted:
             self.resizeDocks([dock], [wanted], Qt.Orientation.Vertical)
 
     def find_setting(self) -> None:
