@@ -1,4 +1,4 @@
-"""The headless front end: `python -m engine run | models | settings | walk | export | replay`."""
+"""The headless front end: `python -m engine run | models | settings | walk | export | compare | replay`."""
 
 import sys
 

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 from engine import __version__
 from engine.bad_input import BAD_INPUT, INTERRUPTED, BadInput
+from engine.comparing import add_compare
 from engine.exporting import add_export
 from engine.front import Front
 from engine.prefill_walk import PrefillWalk
@@ -107,6 +108,9 @@ def parser() -> argparse.ArgumentParser:
     )
     add_export(
         commands.add_parser("export", help="write a recorded session as a table, a trace, a text or a report")
+    )
+    add_compare(
+        commands.add_parser("compare", help="set one recorded session against another, metric by metric")
     )
     add_replay(commands.add_parser("replay", help="say again what a recorded session said"))
     add_sessions(commands.add_parser("sessions", help="list the recorded sessions"))

@@ -98,6 +98,10 @@ ACTIONS = (
     ),
     ActionFacts("roofline", "Show the roofline", "Charts", ("G",)),
     ActionFacts("cycle_model", "Show the cycle model", "Charts", ("Y",)),
+    ActionFacts("pin", "Pin as reference", "Charts", ("H",), "", "Pin what was measured as a reference"),
+    ActionFacts("pin_screen", "Pin the steps on screen as reference", "Charts"),
+    ActionFacts("pin_session", "Pin a recorded session as reference…", "Charts"),
+    ActionFacts("unpin", "Unpin the reference", "Charts", ("Shift+H",)),
     ActionFacts("axis", "Latency against steps or length", "Charts", ("C",)),
     ActionFacts("pick", "Choose a model…", "Session", ("Ctrl+O",), "model"),
     ActionFacts(

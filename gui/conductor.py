@@ -42,6 +42,7 @@ from gui.panels.message_bar import Kind
 from gui.panels.model_picker import ModelPicker
 from gui.panels.model_rows import as_remembered
 from gui.panels.progress_strip import DOWNLOAD, prefill_progress
+from gui.pinning import Pinning
 from gui.recording import Recording, shelf_of_user
 from gui.session_keeper import SessionKeeper
 from gui.sessions import Sessions
@@ -86,6 +87,7 @@ class Conductor(QObject):
         self._next_numbers_ns = 0
         self.meter = FrameMeter()
         self.sharing = Sharing(window, engine)
+        self.pinning = Pinning(window, engine)
         self._trial: InstrumentTrial | None = None
         window.telemetry.set_sampled(telemetry is not None)
         self._surroundings = Surroundings(engine, window.messages, telemetry, self._is_looked_at, self)
@@ -114,6 +116,7 @@ class Conductor(QObject):
         self._timer.stop()
         self.sharing.stop()
         self._keeper.stop()
+        self.pinning.stop()
 
     # ------------------------------------------------------------ frames
 

@@ -19,6 +19,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from engine.trace.reference import Reference
 from engine.trace.store import Trace
 from gui import theme as themes
 from gui.actions import Actions
@@ -49,6 +50,7 @@ from gui.theme import Theme
 
 DEFAULT_SIZE = QSize(1440, 900)
 PLOT_SHARE = 0.42  # of the window's height, for a plot that is looked at by itself
+TABLE_SHARE = 0.58  # at most, for measurements beside those of a reference
 LEFT, RIGHT, BOTTOM = (
     Qt.DockWidgetArea.LeftDockWidgetArea,
     Qt.DockWidgetArea.RightDockWidgetArea,
@@ -218,7 +220,7 @@ class MainWindow(QMainWindow):
             "&Charts": (
                 *("follow", "show_all", "zoom_in", "zoom_out", "pan_left", "pan_right", ""),
                 *("previous", "next", "slowest", "deselect", "note", "", "role", "axis"),
-                *("", "roofline", "cycle_model"),
+                *("", "pin", "pin_screen", "pin_session", "unpin", "", "roofline", "cycle_model"),
             ),
         }
         for title, names in menus.items():
@@ -311,6 +313,17 @@ class MainWindow(QMainWindow):
         ]
         for part in parts:
             part.set_trace(trace)
+
+    def set_reference(self, reference: Reference | None) -> None:
+        """Compare with a reference everywhere; None: with none."""
+        for part in (self.legend, self.strip, self.latency, self.measurements):
+            part.set_reference(reference)
+        dock = self.docks["measurements"]
+        title = dock.height() - self.measurements.height()
+        wanted = min(title + self.measurements.wanted_height(), round(TABLE_SHARE * self.height()))
+        stands = dock.isVisible() and not dock.isFloating()
+        if reference is not None and stands and dock.height() < wanted:
+            self.resizeDocks([dock], [wanted], Qt.Orientation.Vertical)
 
     def find_setting(self) -> None:
         """Show the switchboard, and let the user type what to look for."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from engine.trace.comparison import work_of
 from engine.trace.ledger import Int64
 from engine.trace.phases import PHASE_COUNT, Phase, Role
 from engine.trace.pooling import HEADROOM as HEADROOM
@@ -20,21 +19,19 @@ from engine.trace.pooling import bucket_size as bucket_size
 from engine.trace.pooling import configuration_numbers as configuration_numbers
 from engine.trace.pooling import is_preparation as is_preparation
 from engine.trace.pooling import latency_ns as latency_ns
+from engine.trace.pooling import lengths as lengths
 from engine.trace.pooling import nice_ceiling as nice_ceiling
 from engine.trace.pooling import only_reads as only_reads
 from engine.trace.pooling import slowest as slowest
 from engine.trace.pooling import ticks as ticks
 from engine.trace.pooling import usual_ns as usual_ns
 from engine.trace.pooling import usual_step_ns as usual_step_ns
-from engine.trace.statistics import RollingQuantiles
+from engine.trace.rolling import QUANTILES, RollingByConfiguration
 from engine.trace.store import NO_LATENCY, Column, Trace
 
 Bool = npt.NDArray[np.bool_]
 Float = npt.NDArray[np.float64]
 
-ROLLING_WINDOW = 64
-QUANTILES = (0.5, 0.95)
-ENOUGH = 20  # a 95th percentile of fewer values would be little else than their largest
 #: Phases from the bottom of a bar to its top.
 STACK = tuple(Phase)
 
@@ -174,12 +171,6 @@ def latency_floor_ns(trace: Trace, rows: Int64 | slice) -> Int64:
     return floor
 
 
-def lengths(trace: Trace, rows: Int64 | slice) -> Int64:
-    """What latency grows with (n): the context of a step, or how long its sequences are with their padding."""
-    work = work_of(trace, rows)
-    return work // trace.steps.batch[rows] if only_reads(trace) else work
-
-
 @dataclass(frozen=True, slots=True)
 class LatencyColumns:
     """Latency of buckets that hold an arrival. begin, end (c): steps. low, high, median, p95 (c): ns.
@@ -199,17 +190,12 @@ class LatencyColumns:
 
 
 class ArrivalSeries:
-    """The latencies of a trace with rolling quantiles, brought up to date as the trace grows.
-
-    A quantile is over the last 64 arrivals *under the same configuration*: one over both sides of a switch
-    would hide what the switch did, and for alternating configurations it would be a mixture that no step
-    ever had.
-    """
+    """The latencies of a trace with rolling quantiles of each configuration, brought up to date as the trace grows."""
 
     def __init__(self) -> None:
         self._steps = Column(np.int64)
         self._quantiles = Column(np.float64, (len(QUANTILES),))
-        self._rolling: dict[int, RollingQuantiles] = {}
+        self._rolling = RollingByConfiguration()
         self._seen = 0
 
     def update(self, trace: Trace, numbers: Int64) -> None:
@@ -220,19 +206,9 @@ class ArrivalSeries:
         itl = latency_ns(trace, slice(self._seen, count))
         rows = np.flatnonzero(itl != NO_LATENCY)
         self._steps.extend(rows + self._seen)
-        self._quantiles.extend(self._roll(itl[rows], numbers[trace.steps.configuration[rows + self._seen]]))
+        own = numbers[trace.steps.configuration[rows + self._seen]]
+        self._quantiles.extend(self._rolling.extend(itl[rows], own))
         self._seen = count
-
-    def _roll(self, itl: Int64, numbers: Int64) -> Float:
-        rolled = np.empty((len(itl), len(QUANTILES)))
-        for number in np.unique(numbers).tolist():
-            own = np.flatnonzero(numbers == number)
-            rolling = self._rolling.setdefault(number, RollingQuantiles(ROLLING_WINDOW, QUANTILES))
-            before = len(rolling)
-            rolling.extend(itl[own])
-            rolled[own] = np.stack([rolling.of(q)[before:] for q in QUANTILES], axis=1)
-            rolled[own[: max(0, ENOUGH - before)], 1] = np.nan
-        return rolled
 
     @property
     def steps(self) -> Int64:

@@ -76,7 +76,7 @@ class Effects:
         before = self._rows(begin, mark.step, mark.before)[-MOST:]
         after = self._rows(mark.step, end, mark.event.configuration)[:MOST]
         time = time_of(self._trace, after)
-        looked = _look(time)
+        looked = look(time)
         name = (place, len(before), looked if looked else -(len(after) // BLOCK))
         if name not in self._known:
             work = work_of(self._trace, before), work_of(self._trace, after)
@@ -133,8 +133,8 @@ def trust(trace: Trace) -> SelfTest | None:
     return self_test(time_of(trace, rows[np.isin(steps.configuration[rows], alike)]))
 
 
-def _look(after: Int64) -> int:
-    """How many blocks after a switch the next verdict stands on: it changes with these only."""
+def look(after: Int64) -> int:
+    """How many blocks of steps after a switch, (n,) ns, the next verdict stands on: it changes with these only."""
     if len(after) < LOOKS[0] * BLOCK:
         return 0
     steady = len(after) - warm_up(after[: LOOKS[0] * BLOCK])

@@ -10,6 +10,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from engine.trace.comparison import work_of
 from engine.trace.generation_view import Bool, writes
 from engine.trace.ledger import Int64
 from engine.trace.phases import StepKind
@@ -111,6 +112,12 @@ def latency_ns(trace: Trace, rows: Int64 | slice) -> Int64:
         gaps: Int64 = steps.itl_ns[rows]
         return gaps
     return np.where(steps.captured[rows], NO_LATENCY, steps.wall_ns[rows] // steps.batch[rows])
+
+
+def lengths(trace: Trace, rows: Int64 | slice) -> Int64:
+    """What latency grows with (n): the context of a step, or how long its sequences are with their padding."""
+    work = work_of(trace, rows)
+    return work // trace.steps.batch[rows] if only_reads(trace) else work
 
 
 def configuration_numbers(trace: Trace) -> Int64:

@@ -1,13 +1,17 @@
 """Latency against context length: where the points of the latency chart lie when x is the context."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from PySide6.QtCore import QRect, Qt
 from PySide6.QtGui import QColor, QPainter
 
 from engine.trace.ledger import Int64
+from engine.trace.reference import ContextCurve
 from engine.trace.store import NO_LATENCY, Trace
 from gui import theme as themes
 from gui.charts.painting import Int32, draw_text, fill_rects
+from gui.charts.reference_overlay import Pen, draw_dashed
 from gui.theme import Theme
 from gui.view_state import held_ceiling, latency_ns, lengths, only_reads, ticks
 
@@ -60,6 +64,22 @@ class ContextScatter:
             x = (columns + self._plot.x()).astype(np.int32)
             y = (rows + self._plot.y()).astype(np.int32)
         fill_rects(painter, x, y, x + DOT, y + DOT, color)
+
+    def draw_curves(self, painter: QPainter, curves: Sequence[ContextCurve], pen: Pen) -> None:
+        """Draw the medians of a reference by context as step lines, in device pixels."""
+        plot = self._plot
+        for curve in curves:
+            share = curve.median_ns / self._ceiling
+            known = (share <= 1) & (curve.begin < self.context_end)
+            joins = np.append(False, (curve.begin[1:] == curve.end[:-1]) & known[:-1])[known]
+            left, right = (
+                (plot.x() + np.clip(edges[known] / self.context_end, 0, 1) * (plot.width() - DOT)).astype(
+                    np.int32
+                )
+                for edges in (curve.begin, curve.end)
+            )
+            y = (plot.bottom() - share[known] * (plot.height() - DOT)).astype(np.int32)
+            draw_dashed(painter, left, np.maximum(right, left + 1), y, joins, pen)
 
     def nearest(self, trace: Trace, arrivals: Int64, x: float, y: float, reach: float) -> int | None:
         """The arrival drawn nearest to a pixel, if it is within reach."""

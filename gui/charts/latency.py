@@ -11,9 +11,11 @@ from engine.trace.store import Trace
 from gui import theme as themes
 from gui.charts.context_scatter import ContextScatter
 from gui.charts.painting import Int32, draw_text, fill_floor, fill_rects, text_width, translucent
+from gui.charts.reference_overlay import Pen, draw_columns, draw_swatch, raised_ceiling
+from gui.charts.referenced_plot import ReferencedPlot
 from gui.charts.segments import Segments
-from gui.charts.step_plot import HEADER, RIGHT, StepPlot
-from gui.charts.tips import latency_tip
+from gui.charts.step_plot import HEADER, RIGHT
+from gui.charts.tips import beside_tip, latency_tip, reference_tip
 from gui.navigation import LatencyAxis, Navigation
 from gui.view_state import (
     HEADROOM,
@@ -26,7 +28,7 @@ from gui.view_state import (
     usual_ns,
     visible_slice,
 )
-from gui.view_texts import configuration_labels, shared_widths
+from gui.view_texts import LONGEST_LABEL, configuration_labels, shared_widths
 
 WRITES = "Inter-token latency of each arrival, with rolling median, 95th percentile, and the floor."
 READS = "Time a sequence of each step, with rolling median, 95th percentile, and the floor."
@@ -35,7 +37,7 @@ DOTS_FROM = 5  # steps this wide (pixels) are drawn as dots
 CAP = 3
 
 
-class LatencyChart(StepPlot):
+class LatencyChart(ReferencedPlot):
     """Gaps between arrivals. Time in which the user held the engine is in none of them, so a pause is no
     spike.
     """
@@ -79,6 +81,7 @@ class LatencyChart(StepPlot):
         self._series = ArrivalSeries()
         self._numbers = configuration_numbers(self._trace)
         self._scatter = ContextScatter()
+        self._legend = QRect()  # where it says which reference there is
 
     def set_trace(self, trace: Trace) -> None:
         """Draw another trace from now on, in the words of its model."""
@@ -108,11 +111,15 @@ class LatencyChart(StepPlot):
             rows = visible_slice(self.device_scale(), len(steps))
             arrivals = arrivals[np.searchsorted(arrivals, rows.start) : np.searchsorted(arrivals, rows.stop)]
         arrivals = arrivals[:: 1 + len(arrivals) // 8192]
-        return HEADROOM * usual_ns(latency_ns(self._trace, arrivals), steps.kind[arrivals])
+        needed = HEADROOM * usual_ns(latency_ns(self._trace, arrivals), steps.kind[arrivals])
+        if self._by_context or not self._overlay.is_drawn:
+            return needed
+        return raised_ceiling(needed, self._overlay.usual_latency(self.device_scale(), self._device_plot()))
 
     def _frame_state(self) -> tuple[object, ...]:
         if self._by_context:
-            return LatencyAxis.CONTEXT, self._ceiling, self._scatter.context_end, len(self._numbers)
+            scales = self._ceiling, self._scatter.context_end
+            return LatencyAxis.CONTEXT, *scales, len(self._numbers), self._overlay.reference
         return LatencyAxis.STEP, len(self._numbers), self._has_floor, *super()._frame_state()
 
     def _empty_sentence(self) -> str:
@@ -130,7 +137,9 @@ class LatencyChart(StepPlot):
     def _draw_header(self, painter: QPainter, area: QRect) -> None:
         font = themes.text_font(11)
         x, end = area.x(), self._segments.x() - 12
+        self._legend = QRect()
         if not self._empty_sentence():
+            x = self._draw_reference_label(painter, x, end)
             labels = configuration_labels(self._trace.configurations)
             widths = shared_widths([text_width(label, 11) for label in labels], end - x)
             for number, (label, width) in enumerate(zip(labels, widths, strict=True)):
@@ -147,6 +156,28 @@ class LatencyChart(StepPlot):
         rest = QRect(x, 0, end - x, HEADER)
         if rest.width() > text_width(words, 11):
             draw_text(painter, rest, words, self._theme.faint, font, Qt.AlignmentFlag.AlignRight)
+
+    def _draw_reference_label(self, painter: QPainter, x: int, end: int) -> int:
+        """Say what the dashed line is, from x on; where the next label may begin."""
+        reference = self._overlay.reference
+        if reference is None or not self._overlay.is_drawn:
+            return x
+        text = f"reference: {reference.name}"
+        width = min(text_width(text, 11), LONGEST_LABEL, max(0, end - x - 20))
+        draw_swatch(painter, QRect(x, 0, 12, HEADER), self._theme)
+        draw_text(painter, QRect(x + 17, 0, width + 2, HEADER), text, self._theme.muted, themes.text_font(11))
+        self._legend = QRect(x, 0, width + 19, HEADER)
+        return x + width + 35
+
+    def _draw_reference(self, painter: QPainter, area: QRect) -> None:
+        width, reference = max(1, round(self.devicePixelRatioF())), self._overlay.reference
+        pen = Pen(2 * width, QColor(self._theme.muted))
+        if self._by_context and reference is not None:
+            self._scatter.draw_curves(painter, reference.curves, pen)
+            return
+        scale = self.device_scale()
+        columns = self._overlay.latencies(scale, area)
+        draw_columns(painter, scale, self._device_plot(), columns, self._ceiling, pen)
 
     def _draw_x_axis(self, painter: QPainter, plot: QRect) -> None:
         if self._by_context:
@@ -271,9 +302,15 @@ class LatencyChart(StepPlot):
         step = self._point_under(at) if self._by_context else self._step_under(at.x())
         if self._by_context:
             self._navigation.hover(step)
-        return "" if step is None else latency_tip(self._trace, step)
+        if step is None:
+            return ""
+        _, median_ns = self._overlay.at(step)
+        beside = beside_tip(self._overlay.reference, median_ns, self._theme, "rolling median ")
+        return latency_tip(self._trace, step) + beside
 
     def _mark_tip(self, at: QPoint) -> str:
+        if self._overlay.reference is not None and self._legend.contains(at):
+            return reference_tip(self._overlay.reference, self._trace.configuration, self._theme)
         return "" if self._by_context else super()._mark_tip(at)
 
     def _point_under(self, at: QPoint) -> int | None:

@@ -1,4 +1,6 @@
-"""The legend that all charts share: the phases that occur, each with its one colour, and the line of the floor."""
+"""The legend that all charts share: the phases that occur, each with its one colour, and the lines of the floor and of
+a reference.
+"""
 
 import numpy as np
 from PySide6.QtCore import QPoint, QRect, QSize, Qt
@@ -7,16 +9,19 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from engine.protocol import Family
 from engine.trace.phases import LABELS, MEANINGS, PHASE_COUNT, Phase
+from engine.trace.reference import Reference
 from gui import theme as themes
 from gui.charts.chart import Chart
 from gui.charts.painting import draw_text, text_width, translucent
+from gui.charts.reference_overlay import draw_swatch
+from gui.charts.tips import reference_tip
 from gui.navigation import Navigation
 from gui.view_state import is_preparation
 
 SWATCH, SPACE, ROW = 11, 18, 22
 _PREFILL, _ENCODE = "prefill step (hatched)", "encoder step (hatched)"
 _PREPARES = "a step that takes in the prompt, or a chunk of it: nothing is written yet"
-_FLOOR = "floor"
+_FLOOR, _REFERENCE = "floor", "reference"
 _LEAST = (
     "the least time in which this machine could do the step: its bytes at the bandwidth, or its operations at the rate,"
     " that were measured here; what of a bar lies above can still be won"
@@ -30,6 +35,7 @@ class PhaseLegend(Chart):
 
     def __init__(self, navigation: Navigation, parent: QWidget | None = None) -> None:
         super().__init__(navigation, parent)
+        self._reference: Reference | None = None
         self._reset()
         policy = QSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
         policy.setHeightForWidth(True)
@@ -51,6 +57,16 @@ class PhaseLegend(Chart):
         """The phases that occur in the trace."""
         return [p for p in Phase if self._seen[p]]
 
+    def set_reference(self, reference: Reference | None) -> None:
+        """Explain the line of a reference, where there is one."""
+        self._reference = reference
+        self.updateGeometry()
+
+    def take_view(self, other: Chart) -> None:
+        """Also with its reference."""
+        assert isinstance(other, PhaseLegend)
+        self.set_reference(other._reference)
+
     def _reset(self) -> None:
         self._seen = np.zeros(PHASE_COUNT, np.bool_)
         self._prefill = self._floor = False
@@ -71,7 +87,7 @@ class PhaseLegend(Chart):
             self.updateGeometry()
 
     def _frame_state(self) -> tuple[object, ...]:
-        return self._seen.tobytes(), self._prefill, self._floor
+        return self._seen.tobytes(), self._prefill, self._floor, self._reference
 
     def _empty_sentence(self) -> str:
         return ""
@@ -81,7 +97,8 @@ class PhaseLegend(Chart):
         model = self._trace.model
         hatched = _ENCODE if model and model.family is Family.ENCODER_DECODER else _PREFILL
         entries += [(None, hatched)] if self._prefill else []
-        return [*entries, (None, _FLOOR)] if self._floor else entries
+        entries += [(None, _FLOOR)] if self._floor else []
+        return [*entries, (None, _REFERENCE)] if self._reference and self.phases() else entries
 
     def _places(self, width: int) -> list[tuple[Phase | None, str, int, int, int]]:
         """Each entry with its x, width and row."""
@@ -104,6 +121,9 @@ class PhaseLegend(Chart):
             if label == _FLOOR:
                 painter.fillRect(swatch.adjusted(-2, 4, 2, -5), QColor(self._theme.floor))
                 continue
+            if label == _REFERENCE:
+                draw_swatch(painter, swatch, self._theme)
+                continue
             painter.fillRect(
                 swatch, QColor(self._theme.phases[phase] if phase is not None else self._theme.faint)
             )
@@ -125,5 +145,7 @@ class PhaseLegend(Chart):
             if x <= at.x() <= x + width and 3 + row * ROW <= at.y() < 3 + (row + 1) * ROW:
                 if label == _FLOOR:
                     return _LEAST
+                if label == _REFERENCE and self._reference is not None:
+                    return reference_tip(self._reference, self._trace.configuration, self._theme)
                 return MEANINGS[phase] if phase is not None else _PREPARES
         return ""

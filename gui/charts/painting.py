@@ -43,6 +43,19 @@ def fill_floor(painter: QPainter, left: Int32, right: Int32, y: Int32, width: in
     fill_rects(painter, left, top, right, top + width, QColor(theme.floor))
 
 
+def dashes(left: Int32, right: Int32, dash: int, gap: int) -> tuple[Int32, Int32, Int32]:
+    """Stretches left ≤ x < right (arrays of n pixels) cut into dashes that lie on a grid of the whole picture, so that
+    parts of a line which are drawn apart fit together: the number of the stretch, left and right of each dash.
+    """
+    period = dash + gap
+    first = left // period
+    counts = np.maximum(0, (right - 1) // period - first + 1) * (right > left)
+    which = np.repeat(np.arange(len(left)), counts)
+    cells = first[which] + np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
+    begin, end = np.maximum(left[which], cells * period), np.minimum(right[which], cells * period + dash)
+    return which.astype(np.int32), begin.astype(np.int32), end.astype(np.int32)
+
+
 def translucent(color: QColor | str, alpha: float) -> QColor:
     """A colour that lets what is under it shine through: alpha 0 … 1."""
     made = QColor(color)

@@ -130,7 +130,11 @@ class StepPlot(Chart):
         self._draw_header(painter, QRect(LEFT, 0, plot.width(), self.header))
         if self.mark_rows:
             self._draw_mark_texts(painter, plot)
-        self._draw_data(painter, self.device_scale().buckets(len(self._trace.steps)))
+        self._draw_layers(painter, self.device_scale().buckets(len(self._trace.steps)), self._device_plot())
+
+    def _draw_layers(self, painter: QPainter, buckets: range, area: QRect) -> None:
+        """Draw some buckets, and whatever else there is in an area of the plot, in device pixels."""
+        self._draw_data(painter, buckets)
 
     def _empty_area(self) -> QRect:
         return self.plot_rect()
@@ -150,7 +154,7 @@ class StepPlot(Chart):
         painter.fillRect(area, QColor(self._theme.plot))
         painter.restore()
         self._draw_grid(painter, self._widget_rect(area).intersected(self.plot_rect()))
-        self._draw_data(painter, newest)
+        self._draw_layers(painter, newest, area)
         return self._widget_rect(area)
 
     def _first_changed(self, drawn: int) -> int:

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from html import escape
 
-from engine.protocol import Calibrated
+from engine.protocol import Calibrated, Configuration
+from engine.trace.against import reference_lines
 from engine.trace.kernels import Capture
 from engine.trace.ledger import Span
 from engine.trace.phases import Role
+from engine.trace.reference import Reference
 from engine.trace.store import AnyMark, NoteMark, Trace
 from gui import theme as themes
 from gui import units
@@ -112,6 +114,20 @@ def latency_tip(trace: Trace, step: int) -> str:
     """A step and its latency."""
     lines = (latency_sentence(trace, step), floor_sentence(trace, step))
     return heading(step_sentence(trace, step)) + "<br>".join(map(escape, filter(None, lines)))
+
+
+def beside_tip(reference: Reference | None, ns: float | None, theme: Theme, what: str = "") -> str:
+    """What a reference had at the same place of its generation, as a line below another tip; "" for nothing."""
+    if reference is None or ns is None:
+        return ""
+    told = f"{reference.name}: {what}{units.duration(ns)} at the same place"
+    return f'<p style="color:{theme.muted};margin:4px 0 0 0">{escape(told)}</p>'
+
+
+def reference_tip(reference: Reference, now: Configuration, theme: Theme) -> str:
+    """What a reference is, and under which other settings than `now` it was measured."""
+    lines = "<br>".join(map(escape, reference_lines(reference, now)))
+    return heading(reference.name) + f'<span style="color:{theme.muted}">{lines}</span>'
 
 
 def cell_tip(trace: Trace, step: int, layer: int, role: Role, theme: Theme) -> str:

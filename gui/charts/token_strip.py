@@ -1,5 +1,5 @@
 """The token strip: one stacked bar a step, a fixed colour a phase, prefill hatched, the floor as a line across the
-bars, marks as lines with their text.
+bars, a reference as a dashed one, marks as lines with their text.
 """
 
 import numpy as np
@@ -8,19 +8,21 @@ from PySide6.QtGui import QBrush, QColor, QPainter
 
 from engine.trace.phases import Phase
 from gui.charts.painting import Int32, fill_floor, fill_rects, translucent
-from gui.charts.step_plot import StepPlot
-from gui.charts.tips import step_tip
+from gui.charts.reference_overlay import Pen, draw_columns, raised_ceiling
+from gui.charts.referenced_plot import ReferencedPlot
+from gui.charts.tips import beside_tip, step_tip
 from gui.view_state import HEADROOM, STACK, StripColumns, strip_columns, usual_step_ns, visible_slice
 
 GAP_FROM = 4.0  # columns at least this wide (pixels) leave one pixel between them
 CAP = 3  # height of the sign that a bar goes on above the axis
 
 
-class TokenStrip(StepPlot):
+class TokenStrip(ReferencedPlot):
     """Every step as a bar of its phases, from the bottom in the order of STACK; unattributed time on top."""
 
     header = 4
     mark_rows = 2
+    reference_on_top = True  # else bars that are higher would hide it
     accessible_name = "Token strip"
     accessible_description = (
         "One stacked bar a step: how its wall time divides into phases; a line across it is its floor."
@@ -28,7 +30,10 @@ class TokenStrip(StepPlot):
 
     def _needed_ceiling(self) -> float:
         rows = visible_slice(self.device_scale(), len(self._trace.steps))
-        return HEADROOM * usual_step_ns(self._trace, rows)
+        needed = HEADROOM * usual_step_ns(self._trace, rows)
+        if not self._overlay.is_drawn:
+            return needed
+        return raised_ceiling(needed, self._overlay.usual_wall(self.device_scale(), self._device_plot()))
 
     def _draw_data(self, painter: QPainter, buckets: range) -> None:
         scale, plot = self.device_scale(), self._device_plot()
@@ -87,6 +92,15 @@ class TokenStrip(StepPlot):
             top = np.full(int(cut.sum()), plot.top(), np.int32)
             fill_rects(painter, left[cut], top, right[cut], top + CAP, QColor(self._theme.selection))
 
+    def _draw_reference(self, painter: QPainter, area: QRect) -> None:
+        """How high the bars of the reference usually were at the same places."""
+        scale = self.device_scale()
+        width = max(1, round(self.devicePixelRatioF()))
+        pen = Pen(width, QColor(self._theme.text), QColor(self._theme.plot))
+        draw_columns(
+            painter, scale, self._device_plot(), self._overlay.walls(scale, area), self._ceiling, pen
+        )
+
     def _hatch(
         self, painter: QPainter, left: Int32, top: Int32, right: Int32, bottom: Int32, style: Qt.BrushStyle
     ) -> None:
@@ -94,4 +108,9 @@ class TokenStrip(StepPlot):
 
     def _tip(self, at: QPoint) -> str:
         step = self._step_under(at.x())
-        return "" if step is None else step_tip(self._trace, step, self._theme)
+        if step is None:
+            return ""
+        wall_ns, _ = self._overlay.at(step)
+        return step_tip(self._trace, step, self._theme) + beside_tip(
+            self._overlay.reference, wall_ns, self._theme
+        )

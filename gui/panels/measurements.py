@@ -1,20 +1,23 @@
 """The measurements: headline numbers, the other metrics, and where the time of a step goes."""
 
+from collections.abc import Sequence
 from itertools import zip_longest
 
-from PySide6.QtCore import QPoint, QRectF, QSize, Qt
-from PySide6.QtGui import QColor, QPainter, QPaintEvent
+from PySide6.QtCore import QPoint, Qt
 from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 from engine.protocol import Family
+from engine.trace.against import Against, ratio_to
 from engine.trace.energy import energy_counters
 from engine.trace.metrics import METRICS, Measured, summary
-from engine.trace.phases import Phase
+from engine.trace.reference import Reference
 from engine.trace.store import GenerationRecord, Trace
 from engine.trace.wording import formatted as formatted
 from gui import units
 from gui.copying import Copies, offer_copies, table
 from gui.floor_texts import ON_A_CALIBRATION, calibration_name, calibrations_of
+from gui.panels.reference_table import Line, ReferenceTable
+from gui.panels.share_bar import SHARES, ShareBar, Swatch
 from gui.panels.widgets import Segments, label, set_text
 from gui.theme import Theme
 
@@ -35,12 +38,6 @@ FLOOR_ROWS = ("floor_share", "mbu", "intensity")
 #: Shown where the machine has an energy counter.
 ENERGY = ("energy_per_token", "mean_power")
 MOST_ROWS = max(map(len, ROWS.values())) + len(FLOOR_ROWS) + len(ENERGY)
-SHARES = (
-    ("forward_share", "forward", Phase.MLP),
-    ("attention_share", "attention", Phase.ATTENTION),
-    ("decode_share", "decode (sample + text)", Phase.SAMPLE),
-    ("unattributed", "unattributed", Phase.UNATTRIBUTED),
-)
 SCOPES = ("latest run", "all runs")
 
 
@@ -54,13 +51,19 @@ class MeasurementsPanel(QWidget):
         self._shown: tuple[int, bool] | None = None
         self._all = False
         self.measured: dict[str, Measured] = {}
+        self._reference: Reference | None = None
+        self._against: Against | None = None
         self._scope = Segments(SCOPES)
         self._scope.show_choice(0)
         self._scope.chosen.connect(self._choose_scope)
         self._headlines = [_Headline() for _ in HEADLINES[Family.DECODER]]
         self._cells: list[tuple[QLabel, QLabel]] = []  # a name and its value
         self._shares: list[tuple[QLabel, QLabel]] = []
-        self._bar = _ShareBar(theme)
+        self._bar = ShareBar(theme)
+        self._alone = QWidget()  # what is shown without a reference
+        self._alone.setLayout(self._make_rows())
+        self._beside = ReferenceTable(len(HEADLINES[Family.DECODER]) + MOST_ROWS)
+        self._beside.hide()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(12, 10, 12, 10)
         layout.setSpacing(10)
@@ -70,7 +73,8 @@ class MeasurementsPanel(QWidget):
         for shown in self._headlines:
             heads.addWidget(shown, 1)
         layout.addLayout(heads)
-        layout.addLayout(self._make_rows())
+        layout.addWidget(self._alone)
+        layout.addWidget(self._beside)
         layout.addWidget(label("WHERE A STEP'S TIME GOES", "section"))
         layout.addWidget(self._bar)
         layout.addLayout(self._make_shares())
@@ -83,10 +87,22 @@ class MeasurementsPanel(QWidget):
         """The number under a place as text, and all of them as a table."""
         family = self._trace.model.family if self._trace.model else Family.DECODER
         known = [m for m in self.measured.values() if m.value is not None and family in m.metric.families]
-        rows = [("metric", "value", "unit", "n"), *map(_exact, known)]
+        rows = self._copied(known)
         copies = [("Copy all measurements", table(rows))] if known else []
         one = self._at(at) if at is not None else None
         return copies if one is None else [(f"Copy {NAMES[one]}", self._said(one)), *copies]
+
+    def _copied(self, known: Sequence[Measured]) -> list[tuple[object, ...]]:
+        """All known metrics as rows of a table, those of the reference beside them."""
+        heading = ("metric", "value", "unit", "n")
+        if self._reference is None:
+            return [heading, *map(_exact, known)]
+        rows: list[tuple[object, ...]] = [(*heading, "reference", "n of reference", "ratio")]
+        for each in known:
+            ratio = ratio_to(self._reference.measured, each)
+            _, value, _, count = _exact(ratio.reference)
+            rows.append((*_exact(each), value, count, ratio.ratio))
+        return rows
 
     def _at(self, at: QPoint) -> str | None:
         """The metric that is shown at a place."""
@@ -104,12 +120,27 @@ class MeasurementsPanel(QWidget):
     def set_trace(self, trace: Trace) -> None:
         """Measure another trace."""
         self._trace, self._shown = trace, None
+        self._against = Against(self._reference, trace) if self._reference else None
         self.refresh()
+
+    def set_reference(self, reference: Reference | None) -> None:
+        """Compare with a reference, a line a metric; None: with none."""
+        self._reference = reference
+        self._alone.setVisible(reference is None)
+        self._beside.setVisible(reference is not None)
+        self.set_trace(self._trace)
 
     def set_theme(self, theme: Theme) -> None:
         """Take other colours."""
         self._theme = theme
         self._bar.set_theme(theme)
+
+    def wanted_height(self) -> int:
+        """How high it would be with everything in sight, in pixels."""
+        for part in (self._beside, self):
+            if (layout := part.layout()) is not None:
+                layout.activate()
+        return self.sizeHint().height()
 
     def refresh(self) -> bool:
         """Compute and show anew if the trace has grown; whether it did."""
@@ -125,12 +156,28 @@ class MeasurementsPanel(QWidget):
         floors = FLOOR_ROWS if self._trace.steps.moved_bytes.any() else ()
         counted = ENERGY if energy_counters(self._trace) else ()
         energy = (key for key in counted if family in METRICS[key].families)
-        for key, cell in zip_longest((*ROWS[family], *floors, *energy), self._cells):
+        keys = (*ROWS[family], *floors, *energy)
+        if self._reference is not None:
+            self._compare(self._reference, (*HEADLINES[family], *keys))
+        for key, cell in zip_longest(keys, self._cells):
             self._show_cell(cell, key)
         for (key, _, _), cell in zip(SHARES, self._shares, strict=True):
             self._show_cell(cell, key)
         self._bar.show_shares([self.measured[key].value for key, _, _ in SHARES])
         return True
+
+    def _compare(self, reference: Reference, keys: Sequence[str]) -> None:
+        """Set some metrics, and the time of a step, against the reference."""
+        assert self._against is not None
+        lines = []
+        for key in keys:
+            ratio = ratio_to(reference.measured, self.measured[key])
+            lines.append(Line(key, NAMES[key], ratio, explain(self.measured[key])))
+        generations = self._generations() or self._trace.generations
+        begin = generations[0].first_step if generations else 0
+        rows = range(begin, generations[-1].end_step if generations else 0)
+        self._beside.show_reference(reference, self._trace.configuration, self._theme)
+        self._beside.show_lines(lines, self._against.step_times(rows))
 
     def _generations(self) -> list[GenerationRecord] | None:
         """The generations to measure: all, or the latest that made a step."""
@@ -174,6 +221,7 @@ class MeasurementsPanel(QWidget):
 
     def _make_rows(self) -> QGridLayout:
         grid = QGridLayout()
+        grid.setContentsMargins(0, 0, 0, 0)
         grid.setHorizontalSpacing(8)
         grid.setVerticalSpacing(4)
         for place in range(MOST_ROWS):
@@ -188,7 +236,7 @@ class MeasurementsPanel(QWidget):
         grid.setHorizontalSpacing(8)
         grid.setVerticalSpacing(3)
         for line, (_, _, phase) in enumerate(SHARES):
-            swatch = _Swatch(phase, self._bar)
+            swatch = Swatch(phase, self._bar)
             grid.addWidget(swatch, line, 0, Qt.AlignmentFlag.AlignVCenter)
             self._shares.append(_add_cell(grid, line, 1))
         grid.setColumnStretch(2, 1)
@@ -291,56 +339,3 @@ class _Headline(QWidget):
         set_text(self._unit, unit)
         if self.toolTip() != tip:
             self.setToolTip(tip)
-
-
-class _ShareBar(QWidget):
-    """The median shares side by side. Medians of shares need not sum to one: the bar shows them at their own size."""
-
-    def __init__(self, theme: Theme) -> None:
-        super().__init__()
-        self.theme = theme
-        self._shares: list[float | None] = [None] * len(SHARES)
-        self.setFixedHeight(12)
-        self.setAccessibleName("Shares of a step's time")
-        self.setToolTip("Median share of a step's wall time, by group of phases; the numbers are below.")
-
-    def show_shares(self, shares: list[float | None]) -> None:
-        """Show other shares."""
-        if shares != self._shares:
-            self._shares = shares
-            self.update()
-
-    def set_theme(self, theme: Theme) -> None:
-        """Take other colours."""
-        self.theme = theme
-        parent = self.parentWidget()
-        for swatch in parent.findChildren(_Swatch) if parent else ():
-            swatch.update()
-        self.update()
-
-    def paintEvent(self, _: QPaintEvent) -> None:
-        """Draw the shares."""
-        painter = QPainter(self)
-        painter.fillRect(self.rect(), QColor(self.theme.raised))
-        left = 0.0
-        for share, (_key, _name, phase) in zip(self._shares, SHARES, strict=True):
-            width = (share or 0.0) * self.width()
-            painter.fillRect(QRectF(left, 0, max(0.0, width - 1), self.height()), self.theme.color(phase))
-            left += width
-        painter.end()
-
-
-class _Swatch(QWidget):
-    """The colour of a group."""
-
-    def __init__(self, phase: Phase, bar: _ShareBar) -> None:
-        super().__init__()
-        self._phase = phase
-        self._bar = bar
-        self.setFixedSize(QSize(10, 10))
-
-    def paintEvent(self, _: QPaintEvent) -> None:
-        """Draw it."""
-        painter = QPainter(self)
-        painter.fillRect(self.rect(), self._bar.theme.color(self._phase))
-        painter.end()

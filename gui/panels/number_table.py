@@ -11,13 +11,14 @@ from gui.panels.widgets import label, set_text
 class NumberTable(QWidget):
     """Up to `lines` lines, the first of which holds the headings. Cells are made when they are needed first."""
 
-    def __init__(self, name: str, lines: int) -> None:
+    def __init__(self, name: str, lines: int, spacing: int = 8) -> None:
+        """`spacing`: between columns, in pixels."""
         super().__init__()
         self.setAccessibleName(name)
         self._most = lines
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(0, 0, 0, 0)
-        self._grid.setHorizontalSpacing(8)
+        self._grid.setHorizontalSpacing(spacing)
         self._grid.setVerticalSpacing(2)
         self.cells: dict[tuple[int, int], QLabel] = {}
 

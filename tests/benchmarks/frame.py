@@ -5,6 +5,8 @@ changed. First the whole trace is on screen, then the following range of 512 ste
 Prints one JSON line; `medians_ms` and `p99_ms` are GUI-thread times with the whole trace on screen. A long trace
 may not outgrow its range in so few frames: what drawing everything anew costs then, and in every frame of a zoom or
 pan, is `redraw_medians_ms`. `aa_spread` is how far the median of the same frames, measured again, was off.
+`reference`: frames with a reference of 20,000 steps over frames without, in short turns; `control`: without over
+without.
 Run: python -m tests.benchmarks.frame [--frames 200] [--steps 1000,20000,100000]
 """
 
@@ -12,6 +14,7 @@ import argparse
 import json
 import os
 import time
+from typing import Any
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
@@ -19,18 +22,23 @@ import numpy as np
 from PySide6.QtWidgets import QApplication, QVBoxLayout, QWidget
 
 from engine.protocol import Event, StepEnded
+from engine.trace.export import excerpt_of
+from engine.trace.reference import Reference, reference_of
 from engine.trace.store import Trace
 from gui import theme
 from gui.charts.chart import Chart
 from gui.charts.latency import LatencyChart
 from gui.charts.layer_map import LayerMap
 from gui.charts.legend import PhaseLegend
+from gui.charts.referenced_plot import ReferencedPlot
 from gui.charts.step_timeline import StepTimeline
 from gui.charts.token_strip import TokenStrip
 from gui.navigation import Navigation
-from tests.benchmarks.common import machine
+from tests.benchmarks.common import interleave, machine, ratios
 from tests.gui import synthetic
 
+REFERENCE_STEPS = 20_000
+ROUNDS = 16  # of turns with and without a reference
 STEPS_PER_FRAME = 2  # about 60 tokens a second at 30 frames
 
 
@@ -76,6 +84,12 @@ class Scene:
         """Several frames while steps arrive, after a few that warm up."""
         return [self.frame_ms(STEPS_PER_FRAME) for _ in range(frames + 5)][5:]
 
+    def set_reference(self, reference: Reference | None) -> None:
+        """Lay a reference under the charts that can have one."""
+        for chart in self.charts:
+            if isinstance(chart, ReferencedPlot | PhaseLegend):
+                chart.set_reference(reference)
+
     def _next_events(self, steps: int) -> list[Event]:
         events: list[Event] = []
         while steps:
@@ -94,19 +108,21 @@ class Scene:
         return self.frame_ms()
 
 
-def measure(app: QApplication, steps: int, frames: int) -> dict[str, float]:
+def measure(app: QApplication, steps: int, frames: int) -> dict[str, Any]:
     """Medians and 99th percentiles of one length, ms; `control` is the whole view once more (A/A)."""
-    scene = Scene(app, steps, 3 * (frames + 5))
+    scene = Scene(app, steps, 3 * (frames + 5) + 3 * (ROUNDS + 2) * (frames // ROUNDS + 6))
     scene.navigation.show_all()
     whole = scene.frames_ms(frames)
     control = scene.frames_ms(frames)
     redraw = [scene.redraw_ms() for _ in range(20)]
+    reference = with_reference(scene, frames)
     scene.navigation.zoom(512 / scene.navigation.span, 0)
     follow = scene.frames_ms(frames)
     idle = [scene.frame_ms() for _ in range(20)]
     scene.window.close()
     scene.window.deleteLater()
     return {
+        "reference": reference,
         "median": float(np.median(whole)),
         "p99": float(np.percentile(whole, 99)),
         "control": float(np.median(control)),
@@ -115,6 +131,28 @@ def measure(app: QApplication, steps: int, frames: int) -> dict[str, float]:
         "redraw": float(np.median(redraw)),
         "idle": float(np.median(idle)),
     }
+
+
+def with_reference(scene: Scene, frames: int) -> dict[str, dict[str, float]]:
+    """What a reference makes of a frame, and of drawing everything anew: medians of short turns over those without."""
+    shape = synthetic.Shape(layers=1, generation_steps=REFERENCE_STEPS, seed=9)
+    reference = reference_of(excerpt_of(synthetic.trace(REFERENCE_STEPS, shape)), "a reference")
+    turn = frames // ROUNDS
+
+    def growing(laid: Reference | None) -> float:
+        scene.set_reference(laid)
+        return float(np.median(scene.frames_ms(turn)))
+
+    def redrawn(laid: Reference | None) -> float:
+        scene.set_reference(laid)
+        return float(np.median([scene.redraw_ms() for _ in range(3)]))
+
+    found = {
+        "frame": interleave(lambda: growing(None), {"reference": lambda: growing(reference)}, ROUNDS),
+        "redraw": interleave(lambda: redrawn(None), {"reference": lambda: redrawn(reference)}, ROUNDS),
+    }
+    scene.set_reference(None)
+    return {f"{name}_{arm}": ratio for name, values in found.items() for arm, ratio in ratios(values).items()}
 
 
 def main() -> None:
@@ -141,6 +179,7 @@ def main() -> None:
         "follow_p99_ms": column("follow_p99"),
         "redraw_medians_ms": column("redraw"),
         "idle_medians_ms": column("idle"),
+        "reference": {str(n): values["reference"] for n, values in found.items()},
         "aa_spread": {str(n): round(abs(v["control"] / v["median"] - 1), 4) for n, v in found.items()},
     }
     print(json.dumps(result))

@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from engine.trace.against import Against
 from engine.trace.export import FORMATS, TABLES, excerpt_of
 from engine.trace.export.csv_table import write_csv
 from engine.trace.metrics import summary
 from engine.trace.recording import RecordingError, read_session
+from engine.trace.reference import reference_of
 from engine.trace.store import Trace
 from tests.fuzz.mutations import mutate
 
@@ -100,6 +102,10 @@ def look(path: Path, exports: bool) -> str:
     for step in range(0, len(trace.steps), 7):
         trace.spans(step)
         assert 0 <= trace.steps.configuration[step] < len(trace.configurations)
+    if len(trace.steps):
+        reference = reference_of(excerpt_of(trace), path.stem)
+        assert reference.configurations
+        Against(reference, trace).step_times(range(len(trace.steps)))
     if exports and len(trace.steps):
         export_all(trace)
     return "repaired" if session.notices else "read"
