@@ -390,10 +390,8 @@ class Running(Front):
             return
         try:
             write_chrome_trace(capture, self._capture_to)
-        except OSError as error:
-            self.give_up(
-                f"The capture could not be written to {self._capture_to} ({error}): choose another place."
-            )
+        except ExportRefused as refusal:
+            self.give_up(str(refusal))
 
     def _go_on(self) -> None:
         """The engine is ready: generate once, then end."""

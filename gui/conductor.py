@@ -30,6 +30,7 @@ from engine.protocol import (
 )
 from engine.telemetry.process import Telemetry
 from engine.trace.chrome_trace import write_chrome_trace
+from engine.trace.export import ExportRefused
 from engine.trace.phases import Role
 from gui.engine_thread import EngineThread
 from gui.floor_texts import beaten_sentence, doubts, measured_sentence
@@ -568,9 +569,8 @@ class Conductor(QObject):
             return
         try:
             write_chrome_trace(capture, Path(name), replace=True)  # the dialog has asked
-        except OSError as error:
-            sentence = f"The capture could not be saved as {name} ({error.strerror}): choose another place."
-            self.window.messages.show_message(Kind.ERROR, sentence, about="save capture")
+        except ExportRefused as refusal:
+            self.window.messages.show_message(Kind.ERROR, str(refusal), about="save capture")
             return
         where = f"The capture is in {name}; open it with ui.perfetto.dev or chrome://tracing."
         self.window.messages.show_message(Kind.INFO, where, about="save capture")

@@ -5,12 +5,11 @@ in microseconds. https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from engine.trace.export.writing import write_files
 from engine.trace.kernels import Capture
 from engine.trace.phases import LABELS, Phase
 
@@ -36,25 +35,14 @@ def chrome_trace(capture: Capture) -> dict[str, Any]:
 
 
 def write_chrome_trace(capture: Capture, path: Path, replace: bool = False) -> None:
-    """Write it whole or not at all, under another name first. Raises OSError: FileExistsError unless `replace`."""
-    if path.exists() and not replace:
-        raise FileExistsError(f"{path} exists already")
+    """Write it whole or not at all; a file that is there only with `replace`. Raises ExportRefused with a sentence."""
     text = json.dumps(chrome_trace(capture), ensure_ascii=False)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    content = text.encode("utf-8", "backslashreplace")  # half of a surrogate pair becomes its escape
 
+    def write(file: BinaryIO) -> None:
+        file.write(content)
 
-def _umask() -> int:
-    now = os.umask(0o022)
-    os.umask(now)
-    return now
+    write_files([(path, write)], replace=replace)
 
 
 def _names(capture: Capture) -> Iterator[dict[str, Any]]:

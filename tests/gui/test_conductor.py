@@ -833,7 +833,7 @@ def test_a_capture_is_shown_and_saved_where_the_user_says(
     assert "perfetto" in window.messages.messages()[0].sentence
     target = tmp_path / "nowhere" / "step.json"
     window.actions_["save_capture"].trigger()
-    assert window.messages.messages()[0].sentence.startswith(f"The capture could not be saved as {target}")
+    assert window.messages.messages()[0].sentence.startswith(f"There is no directory '{target.parent}'")
 
 
 def test_a_refused_capture_offers_the_next_step(conductor: Conductor, host: ScriptedHost) -> None:

@@ -10,6 +10,7 @@ import pytest
 from engine.protocol import Event
 from engine.trace.agreement import agreement, agreement_sentences, undisturbed
 from engine.trace.chrome_trace import chrome_trace, write_chrome_trace
+from engine.trace.export import ExportRefused
 from engine.trace.kernels import NONE, Capture
 from engine.trace.ledger import Layout
 from engine.trace.phases import Phase, StepKind
@@ -255,11 +256,21 @@ def test_a_chrome_trace_is_written_whole_and_never_over_another_file(tmp_path: P
     write_chrome_trace(capture(), target)
     assert json.loads(target.read_text())["otherData"]["step"] == 0
     target.write_text("mine")
-    with pytest.raises(FileExistsError, match="exists already"):
+    with pytest.raises(ExportRefused, match="is there already"):
         write_chrome_trace(capture(), target)
     assert target.read_text() == "mine"
     write_chrome_trace(capture(), target, replace=True)
     assert len(json.loads(target.read_text())["traceEvents"]) > 6
-    with pytest.raises(OSError, match="nowhere"):
+    with pytest.raises(ExportRefused, match="nowhere"):
         write_chrome_trace(capture(), tmp_path / "nowhere" / "step.json")
     assert [path.name for path in tmp_path.iterdir()] == ["step.json"]  # nothing half-written is left
+
+
+def test_a_chrome_trace_holds_any_name(tmp_path: Path) -> None:
+    trace = trace_of(started(), step())
+    trace.append(kernels([("half \udc80 of <b>it</b>", 0, 1, 2, -1)]))
+    made = trace.capture(0)
+    assert made is not None
+    write_chrome_trace(made, tmp_path / "step.json")
+    names = {event["name"] for event in json.loads((tmp_path / "step.json").read_text())["traceEvents"]}
+    assert "half \udc80 of <b>it</b>" in names
