@@ -75,6 +75,7 @@ class Conductor(QObject):
         `recording`: writes sessions down; None: nobody does.
         """
         super().__init__(window)
+        window.make_rest()
         self.window = window
         self.engine = engine
         self._store = store
