@@ -6,7 +6,6 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from multiprocessing import freeze_support
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -30,7 +29,6 @@ PICTURE = "cyclograph.png"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code: 0, 2 for bad input, 3 where Qt is missing, 130 after an early Ctrl-C."""
-    freeze_support()
     options = parse(argv)
     interruption = Interruption()
     gc.disable()  # until all is there: collections would find nothing
