@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from PySide6.QtCore import QByteArray, QSize, Qt, Signal
+from PySide6.QtCore import QByteArray, QSize, Qt, Signal, Slot
 from PySide6.QtGui import QActionGroup, QCloseEvent, QGuiApplication
 from PySide6.QtWidgets import (
     QApplication,
@@ -15,7 +15,6 @@ from PySide6.QtWidgets import (
     QTabBar,
     QTabWidget,
     QToolBar,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -41,8 +40,10 @@ from gui.panels.prompt import PromptPanel
 from gui.panels.status import ObserverMeter
 from gui.panels.switchboard import Switchboard
 from gui.panels.text import TextPanel
+from gui.panels.widgets import Column
 from gui.settings_store import THEMES, VERSION, SettingsStore
 from gui.theme import Theme
+from gui.visibility import is_seen
 
 DEFAULT_SIZE = QSize(1440, 900)
 PLOT_SHARE = 0.42  # of the window's height, for a plot that is looked at by itself
@@ -128,15 +129,20 @@ class MainWindow(QMainWindow):
         for chart, share in ((self.strip, 5), (self.latency, 4), (self.layer_map, 4)):
             self._splitter.addWidget(chart)
             self._splitter.setStretchFactor(self._splitter.count() - 1, share)
-        centre = QWidget()
-        layout = QVBoxLayout(centre)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(0)
-        layout.addWidget(self.messages)
-        layout.addWidget(self.progress)
-        layout.addWidget(self.legend)
-        layout.addWidget(self._splitter, 1)
+        centre = Column()
+        for widget in (self.messages, self.progress, self.legend):
+            centre.layout().addWidget(widget)
+        centre.layout().addWidget(self._splitter)
+        centre.cramped.connect(self._make_room, Qt.ConnectionType.QueuedConnection)
         return centre
+
+    @Slot(int)
+    def _make_room(self, lacking: int) -> None:
+        """Take height from the docks below the charts: a message came, or one of those docks was made higher."""
+        for dock in self.docks.values():
+            if self.dockWidgetArea(dock) == BOTTOM and not dock.isFloating() and is_seen(dock):
+                self.resizeDocks([dock], [dock.height() - lacking], Qt.Orientation.Vertical)
+                return
 
     def _make_docks(self) -> None:
         self.setCorner(Qt.Corner.BottomLeftCorner, LEFT)

@@ -19,7 +19,17 @@ from gui.charts.painting import draw_text, text_width, translucent, unique_pixel
 from gui.charts.tips import floor_tip, place_tip, roof_tip
 from gui.floor_texts import part_label
 from gui.navigation import Navigation
-from gui.roofline_view import LogScale, Place, Roof, RooflineView, beside, roofline, x_range, y_range
+from gui.roofline_view import (
+    LABEL_GAP,
+    LogScale,
+    Place,
+    Roof,
+    RooflineView,
+    label_column,
+    roofline,
+    x_range,
+    y_range,
+)
 
 LEFT, RIGHT, TOP, BOTTOM = 60, 18, 34, 38
 LIVE_INTERVAL_NS = 200_000_000  # it changes at most five times a second while steps come in
@@ -255,11 +265,20 @@ class RooflineChart(Chart):
             box = QRectF(at.x() - 5, at.y() - 5, 10, 10)
             painter.drawRect(box) if place.part else painter.drawEllipse(at, 6, 6)
         widths = [text_width(text, 12) + 6 for text in texts]
-        labels = beside(points, widths, plot.left(), plot.right(), LABEL)
-        for place, text, width, (x, y) in zip(view.places, texts, widths, labels, strict=True):
+        labels = label_column(points, widths, plot.left(), plot.right(), plot.bottom(), LABEL + 3)
+        for place, text, width, point, (x, y) in zip(view.places, texts, widths, points, labels, strict=True):
             area = QRect(x, y - LABEL // 2, width, LABEL)
             painter.fillRect(area.adjusted(-3, 0, 0, 0), translucent(self._theme.plot, 0.75))
+            self._lead(painter, point, area, self._place_color(view, place))
             draw_text(painter, area, text, self._theme.text, themes.text_font(12, place.part is None))
+
+    def _lead(self, painter: QPainter, point: tuple[float, float], label: QRect, color: QColor) -> None:
+        """A line from a point to its label, from the edge of its marker on."""
+        end = label.left() - 3 if label.left() > point[0] else label.right() + 1
+        line = QLineF(QPointF(*point), QPointF(end, label.center().y() + 1))
+        if line.length() > LABEL_GAP:
+            painter.setPen(QPen(color, 1))
+            painter.drawLine(QLineF(line.pointAt(8 / line.length()), line.p2()))
 
     def _kind_color(self, kind: StepKind) -> QColor:
         return QColor(self._theme.series[KIND_SERIES[kind]])

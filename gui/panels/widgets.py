@@ -113,6 +113,25 @@ def row(*widgets: QWidget, spacing: int = 8) -> QHBoxLayout:
     return layout
 
 
+class Column(QWidget):
+    """Widgets one below the other. `cramped`: how many pixels its height falls short of what they need at its width."""
+
+    cramped = Signal(int)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setLayout(column(margin=0, spacing=0))
+
+    def event(self, event: QEvent) -> bool:
+        """Look again at whether there is room when something in it, or its own size, changed."""
+        done = super().event(event)
+        if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.Resize) and self.isVisible():
+            lacking = self.layout().totalMinimumHeightForWidth(self.width()) - self.height()
+            if lacking > 0:
+                self.cramped.emit(lacking)
+        return done
+
+
 class Segments(QWidget):
     """A row of buttons of which one is down. A click only says what was wished for: `chosen`; `show_choice` sets it."""
 
