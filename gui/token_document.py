@@ -218,16 +218,16 @@ class TokenDocument:
         """What steps made of their inputs: a line for the step, then each input with what the head says below it."""
         steps = self._trace.steps
         for event in self._trace.results[self._results : self._results + room]:
-            begin = cursor.position()
+            begin, row = cursor.position(), event.step - self._trace.first_index
             longest = max((result.tokens for result in event.results), default=0)
-            padding = int(steps.padding_tokens[event.step]) if event.step < len(steps) else 0
+            padding = int(steps.padding_tokens[row]) if row < len(steps) else 0
             count = sum(result.mask <= 0 for result in event.results)
-            cursor.insertText(batch_sentence(event.step, count, padding) + "\n", self._muted)
+            cursor.insertText(batch_sentence(row, count, padding) + "\n", self._muted)
             for result, after in pairwise([*event.results, None]):
                 if result is not None:
                     several = result.mask > 0 or (after is not None and after.mask > 0)
                     self._write_result(cursor, result, longest, several)
-            self._step_spans[event.step] = begin, cursor.position()
+            self._step_spans[row] = begin, cursor.position()
             self._results += 1
 
     def _write_result(self, cursor: QTextCursor, result: SequenceResult, longest: int, several: bool) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PySide6.QtGui import QTextDocument
 from PySide6.QtWidgets import QApplication, QPlainTextDocumentLayout
 
-from engine.protocol import GenerationEnded, GenerationStarted, StepEnded, Token
+from engine.protocol import GenerationEnded, GenerationStarted, SequenceResult, StepEnded, Token
 from engine.trace.phases import StepKind
 from engine.trace.store import Trace
 from gui import theme as themes
@@ -220,6 +220,16 @@ def tagged(document: QTextDocument) -> list[str]:
             found.append(fragment.text())
         fragments += 1
     return found
+
+
+def test_inputs_are_told_in_a_trace_that_was_cleared(qapp: QApplication) -> None:
+    layout, begun, *_ = readers.events()
+    later = [readers.step(40, (3, 7)), readers.results(40, SequenceResult("one", 3), SequenceResult("two words", 7))]
+    trace = Trace(readers.loaded())
+    trace.extend([layout, begun, *later])
+    document, tokens = written(qapp, trace)
+    assert document.toPlainText().splitlines()[0] == "step 0: 2 inputs, 4 tokens of padding"
+    assert tokens.span_of_step(0) is not None
 
 
 def test_inputs_stand_beside_what_was_made_of_them(qapp: QApplication) -> None:

@@ -9,7 +9,7 @@ from PySide6.QtCore import QEvent, QPoint, QPointF, Qt
 from PySide6.QtGui import QColor, QImage, QMouseEvent, QWheelEvent
 from PySide6.QtWidgets import QApplication, QToolButton, QWidget
 
-from engine.protocol import Family, LayoutDefined
+from engine.protocol import Family, LayoutDefined, StepEnded
 from engine.trace.phases import Phase, Role
 from engine.trace.store import Trace
 from gui import theme as themes
@@ -626,6 +626,22 @@ def test_the_legend_lists_only_phases_that_occur(make: Make, navigation: Navigat
     assert color(Phase.MLP) in seen
     assert color(Phase.BACKWARD) not in seen
     assert chart.heightForWidth(200) > chart.heightForWidth(2000)
+
+
+def test_the_legend_says_which_steps_are_hatched(make: Make, tips: Tips) -> None:
+    shape = synthetic.Shape(layers=2)
+    trace = synthetic.trace(20, shape)
+    chart = make(PhaseLegend, trace)
+    assert isinstance(chart, PhaseLegend)
+    chart.refresh()
+    assert chart._entries()[-1] == (None, "prefill step (hatched)")
+    last = next(e for e in reversed(list(synthetic.events(20, shape))) if isinstance(e, StepEnded))
+    trace.extend([replace(last, captured=True)])
+    assert chart.refresh()
+    assert chart._entries()[-1] == (None, "prefill or captured step (hatched)")
+    _, _, x, _, row = chart._places(chart.width())[-1]
+    mouse(chart, QEvent.Type.MouseMove, QPoint(x + 4, 10 + 22 * row))
+    assert "captured: a step that ran under the profiler" in tips.shown
 
 
 # ---------------------------------------------------------------- models that only read
