@@ -129,10 +129,7 @@ class MainWindow(QMainWindow):
         for chart, share in ((self.strip, 5), (self.latency, 4), (self.layer_map, 4)):
             self._splitter.addWidget(chart)
             self._splitter.setStretchFactor(self._splitter.count() - 1, share)
-        centre = Column()
-        for widget in (self.messages, self.progress, self.legend):
-            centre.layout().addWidget(widget)
-        centre.layout().addWidget(self._splitter)
+        centre = Column(self.messages, self.progress, self.legend, self._splitter)
         centre.cramped.connect(self._make_room, Qt.ConnectionType.QueuedConnection)
         return centre
 

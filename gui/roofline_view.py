@@ -253,7 +253,12 @@ def _round_up(value: float) -> float:
 
 
 def label_column(
-    points: Sequence[tuple[float, float]], widths: Sequence[int], left: int, right: int, bottom: int, height: int
+    points: Sequence[tuple[float, float]],
+    widths: Sequence[int],
+    left: int,
+    right: int,
+    bottom: int,
+    height: int,
 ) -> list[tuple[int, int]]:
     """Where labels of some widths go so that none lies on another, nor on a point: (x, middle y) each.
 

@@ -114,19 +114,24 @@ def row(*widgets: QWidget, spacing: int = 8) -> QHBoxLayout:
 
 
 class Column(QWidget):
-    """Widgets one below the other. `cramped`: how many pixels its height falls short of what they need at its width."""
+    """Widgets one below the other, of which the last takes what the others leave.
+
+    `cramped`: how many pixels its height falls short of what they need at its width.
+    """
 
     cramped = Signal(int)
 
-    def __init__(self) -> None:
+    def __init__(self, *widgets: QWidget) -> None:
         super().__init__()
-        self.setLayout(column(margin=0, spacing=0))
+        self._layout = column(*widgets, margin=0, spacing=0)
+        self._layout.setStretch(len(widgets) - 1, 1)
+        self.setLayout(self._layout)
 
     def event(self, event: QEvent) -> bool:
         """Look again at whether there is room when something in it, or its own size, changed."""
         done = super().event(event)
         if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.Resize) and self.isVisible():
-            lacking = self.layout().totalMinimumHeightForWidth(self.width()) - self.height()
+            lacking = self._layout.totalMinimumHeightForWidth(self.width()) - self.height()
             if lacking > 0:
                 self.cramped.emit(lacking)
         return done

@@ -224,7 +224,10 @@ def tagged(document: QTextDocument) -> list[str]:
 
 def test_inputs_are_told_in_a_trace_that_was_cleared(qapp: QApplication) -> None:
     layout, begun, *_ = readers.events()
-    later = [readers.step(40, (3, 7)), readers.results(40, SequenceResult("one", 3), SequenceResult("two words", 7))]
+    later = [
+        readers.step(40, (3, 7)),
+        readers.results(40, SequenceResult("one", 3), SequenceResult("two words", 7)),
+    ]
     trace = Trace(readers.loaded())
     trace.extend([layout, begun, *later])
     document, tokens = written(qapp, trace)
