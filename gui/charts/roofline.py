@@ -73,7 +73,7 @@ class RooflineChart(Chart):
         super().__init__(navigation, parent)
         self._clock = clock
         self._reset()
-        self.setMinimumSize(240, 130)
+        self.setMinimumSize(240, 120)
 
     # ------------------------------------------------------------ state
 
