@@ -129,14 +129,15 @@ class MainWindow(QMainWindow):
         for chart, share in ((self.strip, 5), (self.latency, 4), (self.layer_map, 4)):
             self._splitter.addWidget(chart)
             self._splitter.setStretchFactor(self._splitter.count() - 1, share)
-        centre = Column(self.messages, self.progress, self.legend, self._splitter)
-        centre.cramped.connect(self._make_room, Qt.ConnectionType.QueuedConnection)
-        return centre
+        self._centre = Column(self.messages, self.progress, self.legend, self._splitter)
+        self._centre.cramped.connect(self._make_room, Qt.ConnectionType.QueuedConnection)
+        return self._centre
 
-    @Slot(int)
-    def _make_room(self, lacking: int) -> None:
+    @Slot()
+    def _make_room(self) -> None:
         """Take height from the docks below the charts: a message came, or one of those docks was made higher."""
-        for dock in self.docks.values():
+        lacking = self._centre.lacking()
+        for dock in self.docks.values() if lacking > 0 else ():
             if self.dockWidgetArea(dock) == BOTTOM and not dock.isFloating() and is_seen(dock):
                 self.resizeDocks([dock], [dock.height() - lacking], Qt.Orientation.Vertical)
                 return

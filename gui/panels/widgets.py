@@ -116,10 +116,10 @@ def row(*widgets: QWidget, spacing: int = 8) -> QHBoxLayout:
 class Column(QWidget):
     """Widgets one below the other, of which the last takes what the others leave.
 
-    `cramped`: how many pixels its height falls short of what they need at its width.
+    `cramped`: they need more height at this width than there is.
     """
 
-    cramped = Signal(int)
+    cramped = Signal()
 
     def __init__(self, *widgets: QWidget) -> None:
         super().__init__()
@@ -131,10 +131,13 @@ class Column(QWidget):
         """Look again at whether there is room when something in it, or its own size, changed."""
         done = super().event(event)
         if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.Resize) and self.isVisible():
-            lacking = self._layout.totalMinimumHeightForWidth(self.width()) - self.height()
-            if lacking > 0:
-                self.cramped.emit(lacking)
+            if self.lacking() > 0:
+                self.cramped.emit()
         return done
+
+    def lacking(self) -> int:
+        """How many pixels more than its height the widgets need at its width; negative where there is room left."""
+        return self._layout.totalMinimumHeightForWidth(self.width()) - self.height()
 
 
 class Segments(QWidget):

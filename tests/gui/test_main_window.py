@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from PySide6.QtCore import QPoint
 from PySide6.QtWidgets import QApplication
 
 from gui.main_window import MainWindow
@@ -72,9 +73,10 @@ def test_charts_keep_the_height_they_need(
     settle(qapp)
     window.messages.show_message(Kind.INFO, LONG)
     settle(qapp)
-    for chart in (window.strip, window.latency, window.layer_map):
+    charts = (window.strip, window.latency, window.layer_map)
+    for chart, below in zip(charts, (*charts[1:], window.docks[name]), strict=True):
         assert chart.height() >= chart.minimumHeight()
-    assert window.layer_map.mapTo(window, window.layer_map.rect().bottomLeft()).y() < window.docks[name].y()
+        assert chart.mapTo(window, QPoint(0, chart.height())).y() <= below.mapTo(window, QPoint(0, 0)).y()
     assert (window.width(), window.height()) == size
 
 
