@@ -130,9 +130,9 @@ class Column(QWidget):
     def event(self, event: QEvent) -> bool:
         """Look again at whether there is room when something in it, or its own size, changed."""
         done = super().event(event)
-        if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.Resize) and self.isVisible():
-            if self.lacking() > 0:
-                self.cramped.emit()
+        moved = event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.Resize)
+        if moved and self.isVisible() and self.lacking() > 0:
+            self.cramped.emit()
         return done
 
     def lacking(self) -> int:
