@@ -35,6 +35,7 @@ LEFT, RIGHT, TOP, BOTTOM = 60, 18, 34, 38
 LIVE_INTERVAL_NS = 200_000_000  # it changes at most five times a second while steps come in
 REACH = 9  # pixels
 LABEL = 16
+BEFORE_LEVEL = 60  # pixels at the begin of the level roof, where the names of slopes end
 PALE = 0.2
 UNKNOWN = "What these steps had to move and to compute is not known."
 NO_ROOFS = "The roofs are not known: measure this machine."
@@ -202,7 +203,9 @@ class RooflineChart(Chart):
             )
             painter.drawLine(line)
         rate = units.per_second(view.peak, "FLOP")
-        self._name_roof(painter, level, f"{view.peak_kind} products {rate}", True, 1.0)
+        full = f"{view.peak_kind} products {rate}"
+        fits = text_width(full, 12) + BEFORE_LEVEL < level.length()
+        self._name_roof(painter, level, full if fits else f"{view.peak_kind} {rate}", True, 1.0)
         for number, (roof, line) in enumerate(zip(view.roofs, lines, strict=True)):
             last = number > 0 and roof.is_memory  # below its line, and apart from what decode steps lie on
             self._name_roof(painter, line, roof_label(roof), roof.in_use, 0.6 if last else 0.06, last)

@@ -129,6 +129,7 @@ class TelemetryChart(StepPlot):
         for place in range(1, len(self._lanes)):
             gap = QRect(area.x(), self.lane_rect(place).top() - GAP, area.width(), GAP)
             painter.fillRect(gap, QColor(self._theme.surface))
+            painter.fillRect(gap.x(), gap.y(), gap.width(), 1, QColor(self._theme.grid))
 
     def _draw_y_axis(self, painter: QPainter, plot: QRect) -> None:
         self._draw_grid(painter, plot)
