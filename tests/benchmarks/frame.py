@@ -2,9 +2,10 @@
 
 A frame is what the window's timer does each time: take in the new steps, refresh every chart, and let Qt paint what
 changed. First the whole trace is on screen, then the following range of 512 steps.
-Prints one JSON line; `medians_ms` and `p99_ms` are processor time of the GUI thread (other programs do
-not count) with the whole trace on screen. A long trace may not outgrow its range in so few frames: what drawing everything anew costs then, and in every frame of a zoom or
-pan, is `redraw_medians_ms`. `aa_spread` is how far the median of the same frames, measured again, was off.
+Prints one JSON line; `medians_ms` and `p99_ms` are processor time of the GUI thread (other programs do not count) with
+the whole trace on screen. A long trace may not outgrow its range in so few frames: what drawing everything anew costs
+then, and in every frame of a zoom or pan, is `redraw_medians_ms`. `aa_spread` is how far the median of the same frames,
+measured again, was off.
 `reference`: frames with a reference of 20,000 steps over frames without, in short turns; `control`: without over
 without.
 Below the charts lies the step timeline, or what else `--front` names: then one line for each.
