@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic, sleep
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 NO_QT = 3
 INTERRUPTED = 130
 PICTURE = "cyclograph.png"
+MOST_UNTIL_EXPOSED_S = 0.1  # on another desktop it never is
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,7 +89,7 @@ def _run(options: Options, host: "Host", interruption: "Interruption") -> int:
     # A window may be closed while events are handled outside of exec(), where quit() would be lost: it is posted.
     window.closing.connect(application.quit, Qt.ConnectionType.QueuedConnection)
     _place(window, options)
-    application.processEvents()  # it is on screen before the rest is imported
+    _draw(application, window)
     return _conduct(application, window, store, options, host, interruption)
 
 
@@ -172,6 +174,15 @@ def _place(window: "MainWindow", options: Options) -> None:
     window.show()
     if size:
         window.arrange()
+
+
+def _draw(application: "QApplication", window: "MainWindow") -> None:
+    """Have the window drawn before anything else is done: a display exposes it a moment after it is shown."""
+    handle, end = window.windowHandle(), monotonic() + MOST_UNTIL_EXPOSED_S
+    while not handle.isExposed() and monotonic() < end:
+        application.processEvents()
+        sleep(0.002)
+    application.processEvents()
 
 
 class Interruption:
