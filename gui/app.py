@@ -6,8 +6,8 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from multiprocessing import freeze_support
 from pathlib import Path
+from time import monotonic, sleep
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -16,18 +16,21 @@ from gui.display import display_problem, missing_qt
 from gui.options import PICTURE_SIZE, PICTURE_TOKENS, Options, free_path, parse
 
 if TYPE_CHECKING:
+    from PySide6.QtWidgets import QApplication
+
     from engine.hosts import Host
     from engine.protocol import Generate, Prompt
     from gui.main_window import MainWindow
+    from gui.settings_store import SettingsStore
 
 NO_QT = 3
 INTERRUPTED = 130
 PICTURE = "cyclograph.png"
+MOST_UNTIL_EXPOSED_S = 0.1  # on another desktop it never is
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code: 0, 2 for bad input, 3 where Qt is missing, 130 after an early Ctrl-C."""
-    freeze_support()
     options = parse(argv)
     interruption = Interruption()
     gc.disable()  # until all is there: collections would find nothing
@@ -68,26 +71,46 @@ def _with_display(options: Options) -> Options:
 
 def _run(options: Options, host: "Host", interruption: "Interruption") -> int:
     """Show the window (or draw it offscreen) until it is closed."""
-    from PySide6.QtCore import Qt, QTimer
+    from PySide6.QtCore import Qt
     from PySide6.QtWidgets import QApplication
 
-    from engine.protocol import Load
-    from engine.telemetry.process import TelemetryProcess
-    from gui.conductor import Conductor
-    from gui.engine_thread import EngineThread
-    from gui.faults import Faults
     from gui.main_window import MainWindow
-    from gui.recording import Recording, shelf_of_user
-    from gui.screenshot import Screenshot, hush_offscreen
     from gui.settings_store import SettingsStore
 
     if options.screenshot is not None:
+        from gui.screenshot import hush_offscreen
+
         hush_offscreen()
     application = QApplication([sys.argv[0]])
     application.setApplicationName("Cyclograph")
     application.setDesktopFileName("cyclograph")
     store = SettingsStore.of_user() if options.screenshot is None else SettingsStore.forgetful()
     window = MainWindow(store, options.theme or ("dark" if options.screenshot else None))
+    # A window may be closed while events are handled outside of exec(), where quit() would be lost: it is posted.
+    window.closing.connect(application.quit, Qt.ConnectionType.QueuedConnection)
+    _place(window, options)
+    _draw(application, window)
+    return _conduct(application, window, store, options, host, interruption)
+
+
+def _conduct(
+    application: "QApplication",
+    window: "MainWindow",
+    store: "SettingsStore",
+    options: Options,
+    host: "Host",
+    interruption: "Interruption",
+) -> int:
+    """Connect the window that is on screen with its engine, until it is closed."""
+    from PySide6.QtCore import Qt, QTimer
+
+    from engine.protocol import Load
+    from engine.telemetry.process import TelemetryProcess
+    from gui.conductor import Conductor
+    from gui.engine_thread import EngineThread
+    from gui.faults import Faults
+    from gui.recording import Recording, shelf_of_user
+
     engine = EngineThread(host)
     engine.adopt(Load(options.model, options.device, options.settings))
     telemetry = TelemetryProcess()
@@ -101,10 +124,9 @@ def _run(options: Options, host: "Host", interruption: "Interruption") -> int:
     faults.interrupted.connect(window.close)
     faults.install()
     if options.screenshot is not None:
+        from gui.screenshot import Screenshot
+
         Screenshot(conductor, options.screenshot)
-    _place(window, options)
-    # A window may be closed before exec() has begun, where quit() would be lost: it is posted instead.
-    window.closing.connect(application.quit, Qt.ConnectionType.QueuedConnection)
     interruption.close = window.close
     if interruption.asked:
         window.close()
@@ -116,7 +138,9 @@ def _run(options: Options, host: "Host", interruption: "Interruption") -> int:
     gc.freeze()  # it lives as long as the process: no collection looks at it again
     gc.enable()
     try:
-        return INTERRUPTED if interruption.asked else application.exec()
+        if interruption.asked:
+            return INTERRUPTED
+        return application.exec() if window.isVisible() else 0  # it may have been closed by now
     finally:
         conductor.stop()
         faults.uninstall()
@@ -150,6 +174,15 @@ def _place(window: "MainWindow", options: Options) -> None:
     window.show()
     if size:
         window.arrange()
+
+
+def _draw(application: "QApplication", window: "MainWindow") -> None:
+    """Have the window drawn before anything else is done: a display exposes it a moment after it is shown."""
+    handle, end = window.windowHandle(), monotonic() + MOST_UNTIL_EXPOSED_S
+    while not handle.isExposed() and monotonic() < end:
+        application.processEvents()
+        sleep(0.002)
+    application.processEvents()
 
 
 class Interruption:

@@ -75,6 +75,7 @@ class Conductor(QObject):
         `recording`: writes sessions down; None: nobody does.
         """
         super().__init__(window)
+        window.make_rest()
         self.window = window
         self.engine = engine
         self._store = store
@@ -399,7 +400,8 @@ class Conductor(QObject):
     @Slot(object)
     def _floor_beaten(self, event: FloorBeaten) -> None:
         action = ("Measure again", self.calibrate)
-        self.window.messages.show_message(Kind.WARNING, beaten_sentence(event), action=action, about="floor")
+        told = beaten_sentence(event, event.step - self.engine.trace.first_index)
+        self.window.messages.show_message(Kind.WARNING, told, action=action, about="floor")
 
     @Slot(object)
     def _catalogue(self, listed: CatalogueListed) -> None:

@@ -116,10 +116,10 @@ def measured_sentence(event: Calibrated) -> str:
     return " ".join((f"This machine was measured{because} ({setup(found)}): {values}.", *doubts(found)))
 
 
-def beaten_sentence(event: FloorBeaten) -> str:
-    """That a calibration is broken, and what comes of it."""
+def beaten_sentence(event: FloorBeaten, row: int) -> str:
+    """That a calibration is broken, and what comes of it. `row`: of the step in the trace that is shown."""
     return (
-        f"Step {event.step:,} took {units.duration(event.wall_ns)}, less than its floor of"
+        f"Step {row:,} took {units.duration(event.wall_ns)}, less than its floor of"
         f" {units.duration(event.floor_ns)}: the calibration is broken. It is measured again as soon as the engine"
         " is idle; until then floors are too high."
     )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from PySide6.QtCore import QByteArray, QSize, Qt, Signal
+from PySide6.QtCore import QByteArray, QSize, Qt, Signal, Slot
 from PySide6.QtGui import QActionGroup, QCloseEvent, QGuiApplication
 from PySide6.QtWidgets import (
     QApplication,
@@ -15,7 +15,6 @@ from PySide6.QtWidgets import (
     QTabBar,
     QTabWidget,
     QToolBar,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -28,25 +27,23 @@ from gui.charts.latency import LatencyChart
 from gui.charts.layer_map import LayerMap
 from gui.charts.legend import PhaseLegend
 from gui.charts.step_timeline import StepTimeline
-from gui.charts.telemetry import TelemetryChart
 from gui.charts.token_strip import TokenStrip
 from gui.icons import application_icon, icon
 from gui.navigation import Navigation
-from gui.panels.cycle_model import CycleModelPanel
 from gui.panels.dock_title import DockTitle
 from gui.panels.heading import Heading
-from gui.panels.kernels import KernelsPanel
 from gui.panels.measurements import MeasurementsPanel
 from gui.panels.message_bar import MessageBar
 from gui.panels.model import ModelPanel
 from gui.panels.progress_strip import ProgressStrip
 from gui.panels.prompt import PromptPanel
-from gui.panels.roofline import RooflinePanel
 from gui.panels.status import ObserverMeter
 from gui.panels.switchboard import Switchboard
 from gui.panels.text import TextPanel
+from gui.panels.widgets import Column
 from gui.settings_store import THEMES, VERSION, SettingsStore
 from gui.theme import Theme
+from gui.visibility import is_seen
 
 DEFAULT_SIZE = QSize(1440, 900)
 PLOT_SHARE = 0.42  # of the window's height, for a plot that is looked at by itself
@@ -67,7 +64,10 @@ class _Measured(Protocol):
 
 
 class MainWindow(QMainWindow):
-    """All panels and charts, arranged. `closing` is emitted once, when the window is about to go."""
+    """All panels and charts, arranged; what lies behind others is there once `make_rest` was called.
+
+    `closing` is emitted once, when the window is about to go.
+    """
 
     closing = Signal()
     theme_changed = Signal(object)
@@ -92,7 +92,7 @@ class MainWindow(QMainWindow):
         self._first_state = self.saveState(VERSION)
         self._connect()
         self._restore()
-        self.set_theme(self._theme_name)
+        self._show_theme()
 
     # ------------------------------------------------------------ what is in it
 
@@ -103,14 +103,13 @@ class MainWindow(QMainWindow):
         self.layer_map = LayerMap(navigation)
         self.timeline = StepTimeline(navigation)
         self.legend = PhaseLegend(navigation)
-        self.telemetry = TelemetryChart(navigation)
-        self.roofline = RooflinePanel(navigation)
-        self.cycle_model = CycleModelPanel(navigation)
         self.charts: Sequence[Chart] = (
-            *(self.legend, self.strip, self.latency, self.layer_map),
-            *(self.timeline, self.telemetry, self.roofline.chart, self.cycle_model.chart),
+            self.legend,
+            self.strip,
+            self.latency,
+            self.layer_map,
+            self.timeline,
         )
-        self.kernels = KernelsPanel(navigation)
         for chart in self.charts[1:]:
             chart.addAction(self.actions_["capture"])
         self.timeline.addAction(self.actions_["save_capture"])
@@ -130,15 +129,18 @@ class MainWindow(QMainWindow):
         for chart, share in ((self.strip, 5), (self.latency, 4), (self.layer_map, 4)):
             self._splitter.addWidget(chart)
             self._splitter.setStretchFactor(self._splitter.count() - 1, share)
-        centre = QWidget()
-        layout = QVBoxLayout(centre)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(0)
-        layout.addWidget(self.messages)
-        layout.addWidget(self.progress)
-        layout.addWidget(self.legend)
-        layout.addWidget(self._splitter, 1)
-        return centre
+        self._centre = Column(self.messages, self.progress, self.legend, self._splitter)
+        self._centre.cramped.connect(self._make_room, Qt.ConnectionType.QueuedConnection)
+        return self._centre
+
+    @Slot()
+    def _make_room(self) -> None:
+        """Take height from the docks below the charts: a message came, or one of those docks was made higher."""
+        lacking = self._centre.lacking()
+        for dock in self.docks.values() if lacking > 0 else ():
+            if self.dockWidgetArea(dock) == BOTTOM and not dock.isFloating() and is_seen(dock):
+                self.resizeDocks([dock], [dock.height() - lacking], Qt.Orientation.Vertical)
+                return
 
     def _make_docks(self) -> None:
         self.setCorner(Qt.Corner.BottomLeftCorner, LEFT)
@@ -151,10 +153,10 @@ class MainWindow(QMainWindow):
             "measurements": self._dock("Measurements", self.measurements, RIGHT),
             "switchboard": self._dock("Switchboard", self.switchboard, RIGHT),
             "timeline": self._dock("Step timeline", self.timeline, BOTTOM),
-            "kernels": self._dock("Kernels", self.kernels, BOTTOM),
-            "telemetry": self._dock("Telemetry", self.telemetry, BOTTOM),
-            "roofline": self._dock("Roofline", self.roofline, BOTTOM),
-            "cycle_model": self._dock("Cycle model", self.cycle_model, BOTTOM),
+            "kernels": self._dock("Kernels", None, BOTTOM),
+            "telemetry": self._dock("Telemetry", None, BOTTOM),
+            "roofline": self._dock("Roofline", None, BOTTOM),
+            "cycle_model": self._dock("Cycle model", None, BOTTOM),
         }
         self.splitDockWidget(self.docks["timeline"], self.docks["kernels"], Qt.Orientation.Horizontal)
         self.docks["kernels"].hide()  # until a step is captured
@@ -163,14 +165,34 @@ class MainWindow(QMainWindow):
             self.tabifyDockWidget(self.docks["timeline"], self.docks[name])
         self.docks["timeline"].raise_()
 
-    def _dock(self, title: str, widget: QWidget, area: Qt.DockWidgetArea) -> QDockWidget:
+    def make_rest(self) -> None:
+        """Import and make what lies behind other panels at first: the window can be on screen before that."""
+        from gui.charts.telemetry import TelemetryChart
+        from gui.panels.cycle_model import CycleModelPanel
+        from gui.panels.kernels import KernelsPanel
+        from gui.panels.roofline import RooflinePanel
+
+        self.kernels = KernelsPanel(self.navigation)
+        self.telemetry = TelemetryChart(self.navigation)
+        self.roofline = RooflinePanel(self.navigation)
+        self.cycle_model = CycleModelPanel(self.navigation)
+        charts = (self.telemetry, self.roofline.chart, self.cycle_model.chart)
+        for chart in charts:
+            chart.set_theme(self.theme)
+            chart.addAction(self.actions_["capture"])
+        self.charts = (*self.charts, *charts)
+        panels = {"kernels": self.kernels, "telemetry": self.telemetry, "roofline": self.roofline}
+        for name, panel in {**panels, "cycle_model": self.cycle_model}.items():
+            _fill(self.docks[name], panel)
+
+    def _dock(self, title: str, widget: QWidget | None, area: Qt.DockWidgetArea) -> QDockWidget:
         dock = QDockWidget(title, self)
         dock.setObjectName(title)
         heading = DockTitle(title, dock)
         self._titles.append(heading)
         dock.setTitleBarWidget(heading)
-        widget.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
-        dock.setWidget(widget)
+        if widget is not None:
+            _fill(dock, widget)
         self.addDockWidget(area, dock)
         return dock
 
@@ -269,12 +291,15 @@ class MainWindow(QMainWindow):
         self._theme_name = name
         self.theme = theme_named(name)
         _apply(self.theme)
+        self._show_theme()
+
+    def _show_theme(self) -> None:
         self.actions_.set_theme(self.theme)
         themed: list[_Themed] = [*self.charts, self.text, self.measurements, self.messages, self.heading]
         for part in (*themed, *self._titles):
             part.set_theme(self.theme)
         for action in self._theme_group.actions():
-            action.setChecked(action.data() == name)
+            action.setChecked(action.data() == self._theme_name)
         self.theme_changed.emit(self.theme)
 
     def show_run_icon(self, running: bool) -> None:
@@ -411,6 +436,11 @@ class MainWindow(QMainWindow):
         self._store.sync()
         self.closing.emit()
         super().closeEvent(event)
+
+
+def _fill(dock: QDockWidget, widget: QWidget) -> None:
+    widget.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
+    dock.setWidget(widget)
 
 
 def _apply(theme: Theme) -> None:

@@ -252,24 +252,29 @@ def _round_up(value: float) -> float:
     return float(power * min(m for m in (1, 2, 5, 10) if m * power >= value * (1 - 1e-9)))
 
 
-def beside(
-    points: Sequence[tuple[float, float]], widths: Sequence[int], left: int, right: int, height: int
+def label_column(
+    points: Sequence[tuple[float, float]],
+    widths: Sequence[int],
+    left: int,
+    right: int,
+    bottom: int,
+    height: int,
 ) -> list[tuple[int, int]]:
-    """Where labels of some widths and one height go beside their points so that none lies on another: (x, middle y).
+    """Where labels of some widths go so that none lies on another, nor on a point: (x, middle y) each.
 
-    To the right of a point, or to the left of it where there is no room before `right`; moved down where another is.
+    They stand in one column to the right of all points, or to the left of them where there is no room before `right`:
+    in the order of their points, each at least `height` below the one before it, and the last one above `bottom`.
     """
-    taken: list[tuple[int, int, int]] = []
-    found: dict[int, tuple[int, int]] = {}
-    for number in sorted(range(len(points)), key=lambda n: points[n][1]):
-        (px, py), width = points[number], widths[number]
-        x = int(px) + LABEL_GAP
-        if x + width > right:
-            x = max(left, int(px) - LABEL_GAP - width)
-        y = int(py)
-        for other_x, other_y, other_width in sorted(taken, key=lambda t: t[1]):
-            if x < other_x + other_width and other_x < x + width and abs(y - other_y) < height:
-                y = other_y + height
-        taken.append((x, y, width))
-        found[number] = x, y
-    return [found[number] for number in range(len(points))]
+    if not points:
+        return []
+    x = int(max(px for px, _ in points)) + LABEL_GAP
+    if x + max(widths) > right:
+        x = max(left, int(min(px for px, _ in points)) - LABEL_GAP - max(widths))
+    order = sorted(range(len(points)), key=lambda number: points[number][1])
+    rows: dict[int, int] = {}
+    lowest = bottom - height // 2 - height * (len(points) - 1)
+    before: int | None = None
+    for place, number in enumerate(order):
+        y = min(int(points[number][1]), lowest + height * place)
+        before = rows[number] = y if before is None else max(y, before + height)
+    return [(x, rows[number]) for number in range(len(points))]

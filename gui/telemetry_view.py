@@ -4,6 +4,7 @@ A sample lies where its time lies among the steps: between the begin of one and 
 nothing ran has no width on that axis and is not seen.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from engine.trace.ledger import Int64
 from engine.trace.store import Trace
 from engine.trace.telemetry import Samples
 from gui import units
-from gui.view_state import Float, nice_ceiling
+from gui.view_state import Float, StepScale, nice_ceiling, visible_slice
 
 Int32 = npt.NDArray[np.int32]
 
@@ -23,11 +24,16 @@ CPU = "cpu"
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line of a lane: at_ns (n), values (n), NaN where nothing was said."""
+    """One line of a lane. values (n): of the first n `samples`, NaN where nothing was said."""
 
     name: str
-    at_ns: Int64
+    samples: Samples
     values: Float
+
+    @property
+    def at_ns(self) -> Int64:
+        """When each value was sampled (n)."""
+        return self.samples.at_ns[: len(self.values)]
 
     @property
     def latest(self) -> float:
@@ -56,8 +62,8 @@ class Lane:
 def lanes(trace: Trace) -> list[Lane]:
     """The lanes for which something was sampled, of the devices that the model uses (or of the machine on the CPU)."""
     found = (
-        _lane("memory", _memory(trace), units.size),
-        _lane("utilization", _utilization(trace), units.share, ceiling=1.0),
+        _lane("memory", _memory(trace), units.size, _binary_ceiling),
+        _lane("utilization", _utilization(trace), units.share, lambda _: 1.0),
         _lane("power", _of_devices(trace, "power_w") or _host_power(trace), units.power),
         _lane(
             "temperature",
@@ -77,16 +83,25 @@ def devices_of(trace: Trace) -> list[str]:
 
 
 def _lane(
-    title: str, series: list[Series], text: Callable[[float | None], str], ceiling: float = 0.0
+    title: str,
+    series: list[Series],
+    text: Callable[[float | None], str],
+    ceiling: Callable[[float], float] = nice_ceiling,
 ) -> Lane | None:
     known = tuple(each for each in series if np.isfinite(each.values).any())
     if not known:
         return None
-    return Lane(title, known, ceiling or nice_ceiling(max(each.peak for each in known)), text)
+    return Lane(title, known, ceiling(max(each.peak for each in known)), text)
+
+
+def _binary_ceiling(size: float) -> float:
+    """The least round number of bytes, KiB, MiB, … that is not below a size."""
+    unit = 1024.0 ** math.floor(math.log(max(size, 1.0), 1024))
+    return unit * (1024.0 if size > 800 * unit else nice_ceiling(size / unit))
 
 
 def _series(name: str, samples: Samples, column: str) -> Series:
-    return Series(name, samples.at_ns, samples[column])
+    return Series(name, samples, samples[column])
 
 
 def _memory(trace: Trace) -> list[Series]:
@@ -116,7 +131,7 @@ def _utilization(trace: Trace) -> list[Series]:
     if latest is None:
         return found
     for name, column in (("engine", "engine_cpu"), ("others", "others_cpu")):
-        found.append(Series(name, host.at_ns, host[column] / latest.processors))
+        found.append(Series(name, host, host[column] / latest.processors))
     return found
 
 
@@ -133,7 +148,7 @@ def _host(trace: Trace, column: str) -> list[Series]:
 
 def _host_power(trace: Trace) -> list[Series]:
     host = trace.telemetry.host
-    return [] if devices_of(trace) else [Series("processor", host.at_ns, host.rates("energy_j"))]
+    return [] if devices_of(trace) else [Series("processor", host, host.rates("energy_j"))]
 
 
 def places(trace: Trace, at_ns: Int64) -> Float:
@@ -147,6 +162,37 @@ def places(trace: Trace, at_ns: Int64) -> Float:
     share = np.clip((at_ns - begins[row]) / np.maximum(lasts, 1), 0.0, 1.0)
     found: Float = np.where(rows < 0, -1.0, row + share)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """The samples that are on screen. rows (n): which. left, right (n): pixels from each to the next."""
+
+    rows: Int64
+    left: Int32
+    right: Int32
+
+    def since(self, x: int) -> "Spans":
+        """Those that reach beyond pixel x, with the one before them, from which the first one rises."""
+        first = max(0, int(np.searchsorted(self.right, x, side="right")) - 1)
+        return Spans(self.rows[first:], self.left[first:], self.right[first:])
+
+
+def spans(trace: Trace, scale: StepScale, at_ns: Int64) -> Spans:
+    """Where samples taken at some times (n) lie on a scale, those that have a width among the steps on it."""
+    steps = trace.steps
+    shown = visible_slice(scale, len(steps))
+    if shown.start == shown.stop:
+        return Spans(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int32))
+    last = shown.stop - 1
+    ends_ns = steps.begin_ns[shown.start], steps.begin_ns[last] + steps.wall_ns[last]
+    first, end = np.searchsorted(at_ns, ends_ns).tolist()
+    first = max(0, first - 1)  # the one before the first holds until that
+    at = places(trace, at_ns[first:end])
+    ends = np.append(at[1:], shown.stop) if len(at) else at
+    wide = np.flatnonzero((ends > at) & (at >= 0))
+    left = scale.x(at[wide])
+    return Spans(wide + first, left, np.maximum(scale.x(ends[wide]), left + 1))
 
 
 @dataclass(frozen=True, slots=True)

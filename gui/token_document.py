@@ -147,15 +147,18 @@ class TokenDocument:
                 self._begins.append(cursor.position())
                 self._ends.append(cursor.position())
                 continue
-            self._break_softly(cursor, text)
-            self._begins.append(cursor.position())
-            if id not in self._special:
-                cursor.insertText(text, self._formats[self._levels[step]])
-            elif self._shows_special:
-                cursor.insertText(text, self._tag)
-            self._ends.append(cursor.position())
-            self._in_block = 0 if "\n" in text else self._in_block + 1
+            self._insert_token(cursor, text, id, step)
         return room - (end - begin)
+
+    def _insert_token(self, cursor: QTextCursor, text: str, id: int, step: int) -> None:
+        self._break_softly(cursor, text)
+        self._begins.append(cursor.position())
+        if id not in self._special:
+            cursor.insertText(text, self._formats[self._levels[step]])
+        elif self._shows_special:
+            cursor.insertText(text, self._tag)
+        self._ends.append(cursor.position())
+        self._in_block = 0 if "\n" in text else self._in_block + 1
 
     def _shown(self, begin: int, end: int) -> list[bool]:
         """Which tokens of these rows, all of the generation that is being written, are of the chosen sequence."""
@@ -166,9 +169,6 @@ class TokenDocument:
         starts, sequences = np.array(line).T
         places = np.searchsorted(starts, np.arange(begin, end), side="right") - 1
         return (numbers == sequences[places]).tolist()  # type: ignore[no-any-return]
-
-    def _is_first_shown(self, generation: GenerationRecord) -> bool:
-        return not self._sequence or self._sequence not in self._trace.sequences_of(generation)
 
     def _break_softly(self, cursor: QTextCursor, text: str) -> None:
         good = text[:1].isspace() and self._in_block >= BREAK_FROM
@@ -182,22 +182,27 @@ class TokenDocument:
         generations = self._trace.generations
         while True:
             if self._tails < self._prompts and (ended := generations[self._tails].ended):
-                if self._is_first_shown(generations[self._tails]):
-                    cursor.insertText(ended.tail, self._muted)
+                self._write_tail(cursor, generations[self._tails], ended.tail)
                 self._tails += 1
             elif self._prompts < len(generations) and self._first_token(self._prompts) == row:
                 self._tails = max(self._tails, self._prompts)  # a generation whose end was never told
-                begun = generations[self._prompts]
-                self._write_prompt(cursor, self._trace.join_of(begun, self._sequence) or begun.started)
+                self._begin_generation(cursor, generations[self._prompts])
                 self._prompts += 1
             else:
                 return
 
-    def _write_prompt(self, cursor: QTextCursor, started: GenerationStarted | SequenceJoined) -> None:
+    def _write_tail(self, cursor: QTextCursor, generation: GenerationRecord, tail: str) -> None:
+        if not self._sequence or self._sequence not in self._trace.sequences_of(generation):
+            cursor.insertText(tail, self._muted)
+
+    def _begin_generation(self, cursor: QTextCursor, generation: GenerationRecord) -> None:
         if self._prompts:
             cursor.insertText("\n\n", self._muted)
-        if only_reads(self._trace):  # each input stands beside what was made of it
-            return
+        if not only_reads(self._trace):  # else each input stands beside what was made of it
+            joined = self._trace.join_of(generation, self._sequence)
+            self._write_prompt_text(cursor, joined or generation.started)
+
+    def _write_prompt_text(self, cursor: QTextCursor, started: GenerationStarted | SequenceJoined) -> None:
         before, behind = self._special.around(started)
         prompt = started.prompt
         shown = prompt[:LONGEST_PROMPT]
@@ -218,16 +223,16 @@ class TokenDocument:
         """What steps made of their inputs: a line for the step, then each input with what the head says below it."""
         steps = self._trace.steps
         for event in self._trace.results[self._results : self._results + room]:
-            begin = cursor.position()
+            begin, row = cursor.position(), event.step - self._trace.first_index
             longest = max((result.tokens for result in event.results), default=0)
-            padding = int(steps.padding_tokens[event.step]) if event.step < len(steps) else 0
+            padding = int(steps.padding_tokens[row]) if row < len(steps) else 0
             count = sum(result.mask <= 0 for result in event.results)
-            cursor.insertText(batch_sentence(event.step, count, padding) + "\n", self._muted)
+            cursor.insertText(batch_sentence(row, count, padding) + "\n", self._muted)
             for result, after in pairwise([*event.results, None]):
                 if result is not None:
                     several = result.mask > 0 or (after is not None and after.mask > 0)
                     self._write_result(cursor, result, longest, several)
-            self._step_spans[event.step] = begin, cursor.position()
+            self._step_spans[row] = begin, cursor.position()
             self._results += 1
 
     def _write_result(self, cursor: QTextCursor, result: SequenceResult, longest: int, several: bool) -> None:
@@ -263,9 +268,10 @@ class TokenDocument:
         row = bisect_right(self._begins, position) - 1
         return row if row >= 0 and position <= self._ends[row] else None
 
-    def span_of_step(self, step: int) -> tuple[int, int] | None:
-        """Where what a step yielded is: its tokens, or its inputs and their results; None where nothing is written."""
-        return self._step_spans.get(step) or self.span_of(self._trace.tokens_of(step))
+    def spans_of_step(self, step: int) -> list[tuple[int, int]]:
+        """Where what a step yielded is: its tokens, or its inputs and their results; empty where nothing is written."""
+        span = self._step_spans.get(step) or self.span_of(self._trace.tokens_of(step))
+        return [span] if span else []
 
     def step_at(self, position: int) -> int | None:
         """The step that this place in the document belongs to, if one does."""

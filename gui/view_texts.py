@@ -115,7 +115,7 @@ def together_sentence(trace: Trace) -> str:
         others = len([number for number in trace.sequences_of(generation) if number])
         return f"+ {others} more sequence{'s' if others != 1 else ''}" if others else ""
     last = generation.end_step - 1
-    if trace.beams and trace.beams[-1].step == last:
+    if trace.beams and trace.beams[-1].step - trace.first_index == last:
         best = trace.beams[-1].beams[0]
         return f"{rows_words(trace, last)}, not agreed yet: “{units.visible(best.text)}”"
     others = int(trace.steps.batch[last]) - 1

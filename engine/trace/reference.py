@@ -6,18 +6,21 @@ first token of each generation came, since what comes before that depends on the
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from engine.protocol import Configuration, ModelFacts
 from engine.trace.comparison import comparable_rows, time_of, work_of
-from engine.trace.export.excerpt import Excerpt
 from engine.trace.ledger import Int64
 from engine.trace.metrics import Measured
 from engine.trace.pooling import configuration_numbers, latency_ns, lengths, only_reads
 from engine.trace.rolling import RollingByConfiguration
 from engine.trace.statistics import BLOCK, LOOKS, Float, warm_up
 from engine.trace.store import NO_LATENCY, GenerationRecord, Trace
+
+if TYPE_CHECKING:
+    from engine.trace.export.excerpt import Excerpt  # whose package has every format
 
 NOWHERE = np.iinfo(np.int64).min  # the offset of a step that lies in no generation with a first token
 MOST_BINS, FEWEST_IN_BIN = 64, 8  # of context: a median of fewer latencies is hardly one
@@ -88,7 +91,7 @@ class Reference:
     reads: bool
 
 
-def reference_of(excerpt: Excerpt, name: str) -> Reference:
+def reference_of(excerpt: "Excerpt", name: str) -> Reference:
     """What of an excerpt of a trace is kept for comparison. It may be called on any thread."""
     trace, rows = excerpt.trace, excerpt.rows
     numbers = configuration_numbers(trace)[trace.steps.configuration[rows.start : rows.stop]]
@@ -115,7 +118,7 @@ def reference_of(excerpt: Excerpt, name: str) -> Reference:
     )
 
 
-def _course(excerpt: Excerpt, numbers: Int64) -> Course | None:
+def _course(excerpt: "Excerpt", numbers: Int64) -> Course | None:
     """That of the generation with most steps in the excerpt; of several the latest."""
     trace, rows = excerpt.trace, excerpt.rows
     longest, most = None, 0

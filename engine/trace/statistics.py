@@ -281,7 +281,7 @@ def bootstrap_ratio(
 class _Resampled:
     """One side, as measured (row 0) and resampled by blocks (the other rows)."""
 
-    def __init__(self, blocks: Float, generator: np.random.Generator) -> None:
+    def __init__(self, blocks: Float, generator: "np.random.Generator") -> None:
         count = len(blocks)
         drawn = generator.integers(0, count, (RESAMPLES, count))
         self.rows = np.concatenate((np.arange(count)[None], drawn))

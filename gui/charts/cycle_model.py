@@ -58,7 +58,7 @@ class CycleModelChart(Chart):
         self._reset()
         self._segments = Segments("Cycle model of", [kind.value for kind in CycleKind], self)
         self._segments.chosen.connect(self._kind_chosen)
-        self.setMinimumSize(260, 150)
+        self.setMinimumSize(190, 120)
 
     @Slot(int)
     def _kind_chosen(self, place: int) -> None:

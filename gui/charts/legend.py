@@ -19,8 +19,11 @@ from gui.navigation import Navigation
 from gui.view_state import is_preparation
 
 SWATCH, SPACE, ROW = 11, 18, 22
-_PREFILL, _ENCODE = "prefill step (hatched)", "encoder step (hatched)"
-_PREPARES = "a step that takes in the prompt, or a chunk of it: nothing is written yet"
+_HATCHED = {
+    "prefill": "a step that takes in the prompt, or a chunk of it: nothing is written yet",
+    "encoder": "a step in which the encoder reads the prompt: nothing is written yet",
+    "captured": "a step that ran under the profiler, which takes longer: it is in no statistic",
+}
 _FLOOR, _REFERENCE = "floor", "reference"
 _LEAST = (
     "the least time in which this machine could do the step: its bytes at the bandwidth, or its operations at the rate,"
@@ -69,7 +72,7 @@ class PhaseLegend(Chart):
 
     def _reset(self) -> None:
         self._seen = np.zeros(PHASE_COUNT, np.bool_)
-        self._prefill = self._floor = False
+        self._prefill = self._captured = self._floor = False
         self._looked = 0
 
     def _prepare(self) -> None:
@@ -77,28 +80,35 @@ class PhaseLegend(Chart):
         count = len(steps)
         if count == self._looked:
             return
-        before = self._seen.sum(), self._prefill, self._floor
+        before = self._frame_state()
         self._seen |= steps.phases_ns[self._looked : count].any(axis=0)
         new = steps.kind[self._looked : count]
         self._prefill = self._prefill or bool(is_preparation(self._trace, new).any())
         self._floor = self._floor or bool(steps.floor_ns[self._looked : count].any())
+        self._captured = self._captured or bool(steps.captured[self._looked : count].any())
         self._looked = count
-        if before != (self._seen.sum(), self._prefill, self._floor):
+        if before != self._frame_state():
             self.updateGeometry()
 
     def _frame_state(self) -> tuple[object, ...]:
-        return self._seen.tobytes(), self._prefill, self._floor, self._reference
+        return self._seen.tobytes(), *self._hatched(), self._floor, self._reference
 
     def _empty_sentence(self) -> str:
         return ""
 
     def _entries(self) -> list[tuple[Phase | None, str]]:
         entries: list[tuple[Phase | None, str]] = [(p, LABELS[p]) for p in self.phases()]
-        model = self._trace.model
-        hatched = _ENCODE if model and model.family is Family.ENCODER_DECODER else _PREFILL
-        entries += [(None, hatched)] if self._prefill else []
+        if hatched := self._hatched():
+            entries.append((None, f"{' or '.join(hatched)} step (hatched)"))
         entries += [(None, _FLOOR)] if self._floor else []
         return [*entries, (None, _REFERENCE)] if self._reference and self.phases() else entries
+
+    def _hatched(self) -> list[str]:
+        """The kinds of steps that are hatched in the strip, those that occur."""
+        model = self._trace.model
+        encodes = model is not None and model.family is Family.ENCODER_DECODER
+        found = ["encoder" if encodes else "prefill"] if self._prefill else []
+        return [*found, "captured"] if self._captured else found
 
     def _places(self, width: int) -> list[tuple[Phase | None, str, int, int, int]]:
         """Each entry with its x, width and row."""
@@ -147,5 +157,7 @@ class PhaseLegend(Chart):
                     return _LEAST
                 if label == _REFERENCE and self._reference is not None:
                     return reference_tip(self._reference, self._trace.configuration, self._theme)
-                return MEANINGS[phase] if phase is not None else _PREPARES
+                if phase is not None:
+                    return MEANINGS[phase]
+                return "\n".join(f"{name}: {_HATCHED[name]}" for name in self._hatched())
         return ""

@@ -1,6 +1,6 @@
 """Small painting tools that all charts use: many rectangles at once, text that fits, colours with alpha."""
 
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -76,7 +76,13 @@ def draw_text(
     painter.setPen(QColor(color))
     if _advance(text, font.family(), font.pixelSize(), font.weight()) > rect.width():
         text = QFontMetrics(font).elidedText(text, Qt.TextElideMode.ElideRight, rect.width())
-    painter.drawText(rect, align | Qt.AlignmentFlag.AlignVCenter | Qt.TextFlag.TextSingleLine, text)
+    painter.drawText(rect, _one_line(align), text)
+
+
+@cache
+def _one_line(align: Qt.AlignmentFlag) -> int:
+    """The flags of one line of text, centred vertically: putting flags together takes longer than drawing the text."""
+    return align.value | Qt.AlignmentFlag.AlignVCenter.value | Qt.TextFlag.TextSingleLine.value
 
 
 def text_width(text: str, pixels: int, numbers: bool = False) -> int:

@@ -19,12 +19,23 @@ from gui.charts.painting import draw_text, text_width, translucent, unique_pixel
 from gui.charts.tips import floor_tip, place_tip, roof_tip
 from gui.floor_texts import part_label
 from gui.navigation import Navigation
-from gui.roofline_view import LogScale, Place, Roof, RooflineView, beside, roofline, x_range, y_range
+from gui.roofline_view import (
+    LABEL_GAP,
+    LogScale,
+    Place,
+    Roof,
+    RooflineView,
+    label_column,
+    roofline,
+    x_range,
+    y_range,
+)
 
 LEFT, RIGHT, TOP, BOTTOM = 60, 18, 34, 38
 LIVE_INTERVAL_NS = 200_000_000  # it changes at most five times a second while steps come in
 REACH = 9  # pixels
 LABEL = 16
+BEFORE_LEVEL = 60  # pixels at the begin of the level roof, where the names of slopes end
 PALE = 0.2
 UNKNOWN = "What these steps had to move and to compute is not known."
 NO_ROOFS = "The roofs are not known: measure this machine."
@@ -63,7 +74,7 @@ class RooflineChart(Chart):
         super().__init__(navigation, parent)
         self._clock = clock
         self._reset()
-        self.setMinimumSize(240, 130)
+        self.setMinimumSize(240, 120)
 
     # ------------------------------------------------------------ state
 
@@ -192,7 +203,9 @@ class RooflineChart(Chart):
             )
             painter.drawLine(line)
         rate = units.per_second(view.peak, "FLOP")
-        self._name_roof(painter, level, f"{view.peak_kind} products {rate}", True, 1.0)
+        full = f"{view.peak_kind} products {rate}"
+        fits = text_width(full, 12) + BEFORE_LEVEL < level.length()
+        self._name_roof(painter, level, full if fits else f"{view.peak_kind} {rate}", True, 1.0)
         for number, (roof, line) in enumerate(zip(view.roofs, lines, strict=True)):
             last = number > 0 and roof.is_memory  # below its line, and apart from what decode steps lie on
             self._name_roof(painter, line, roof_label(roof), roof.in_use, 0.6 if last else 0.06, last)
@@ -255,11 +268,20 @@ class RooflineChart(Chart):
             box = QRectF(at.x() - 5, at.y() - 5, 10, 10)
             painter.drawRect(box) if place.part else painter.drawEllipse(at, 6, 6)
         widths = [text_width(text, 12) + 6 for text in texts]
-        labels = beside(points, widths, plot.left(), plot.right(), LABEL)
-        for place, text, width, (x, y) in zip(view.places, texts, widths, labels, strict=True):
+        labels = label_column(points, widths, plot.left(), plot.right(), plot.bottom(), LABEL + 3)
+        for place, text, width, point, (x, y) in zip(view.places, texts, widths, points, labels, strict=True):
             area = QRect(x, y - LABEL // 2, width, LABEL)
             painter.fillRect(area.adjusted(-3, 0, 0, 0), translucent(self._theme.plot, 0.75))
+            self._lead(painter, point, area, self._place_color(view, place))
             draw_text(painter, area, text, self._theme.text, themes.text_font(12, place.part is None))
+
+    def _lead(self, painter: QPainter, point: tuple[float, float], label: QRect, color: QColor) -> None:
+        """A line from a point to its label, from the edge of its marker on."""
+        end = label.left() - 3 if label.left() > point[0] else label.right() + 1
+        line = QLineF(QPointF(*point), QPointF(end, label.center().y() + 1))
+        if line.length() > LABEL_GAP:
+            painter.setPen(QPen(color, 1))
+            painter.drawLine(QLineF(line.pointAt(8 / line.length()), line.p2()))
 
     def _kind_color(self, kind: StepKind) -> QColor:
         return QColor(self._theme.series[KIND_SERIES[kind]])

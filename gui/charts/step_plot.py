@@ -43,7 +43,7 @@ class StepPlot(Chart):
         self._dragging = False
         self._marks: dict[int, list[AnyMark]] = {}  # those on screen, by their step
         self._boundaries: list[int] = []  # first steps of generations on screen
-        self.setMinimumHeight(110)
+        self.setMinimumHeight(100)
 
     # ------------------------------------------------------------ geometry
 

@@ -11,8 +11,8 @@ from gui import theme as themes
 from gui.charts.painting import Int32, draw_text, fill_rects, text_width
 from gui.charts.step_plot import LEFT, StepPlot
 from gui.charts.tips import telemetry_tip
-from gui.telemetry_view import Lane, Series, lane_words, lanes, line_columns, places
-from gui.view_state import Float, held_ceiling, visible_slice
+from gui.telemetry_view import Lane, Spans, lane_words, lanes, line_columns, spans
+from gui.view_state import Float
 
 GAP = 4  # pixels between lanes
 WORDS = 15  # height of a lane's words
@@ -36,6 +36,8 @@ class TelemetryChart(StepPlot):
         self._lanes: list[Lane] = []
         self._ceilings: dict[str, float] = {}
         self._seen = -1
+        self._painted = 0  # samples in the picture
+        self._painted_x = 0  # where the last of them begins, in device pixels
         self._sampled = True
 
     # ------------------------------------------------------------ state
@@ -53,12 +55,13 @@ class TelemetryChart(StepPlot):
         self._seen = self._samples()
         self._lanes = lanes(self._trace)
         self._ceilings = {
-            lane.title: held_ceiling(self._ceilings.get(lane.title, 0.0), lane.ceiling)
-            for lane in self._lanes
+            lane.title: _held(self._ceilings.get(lane.title, 0.0), lane.ceiling) for lane in self._lanes
         }
 
     def _frame_state(self) -> tuple[object, ...]:
-        return *super()._frame_state(), self._seen
+        names = tuple((lane.title, *(series.name for series in lane.series)) for lane in self._lanes)
+        anew = 0 if self._is_roomy() else self._seen  # words that lie on lines are drawn with them
+        return *super()._frame_state(), names, tuple(self._ceilings.values()), anew
 
     def _empty_sentence(self) -> str:
         if super()._empty_sentence():
@@ -74,9 +77,41 @@ class TelemetryChart(StepPlot):
 
     # ------------------------------------------------------------ drawing
 
+    def _start_picture(self, empty: str) -> None:
+        super()._start_picture(empty)
+        self._painted = self._seen
+
+    def _bring_up_to_date(self) -> QRect:
+        changed = super()._bring_up_to_date()
+        if self._painted == self._seen or self._empty_sentence():
+            return changed
+        painter = QPainter(self._picture)
+        self._draw_since(painter, self._painted_x)
+        painter.end()
+        self._painted = self._seen
+        return self.plot_rect()
+
     def _draw_newest(self, painter: QPainter, drawn: int) -> QRect:
         """What is new comes with the next sample."""
         return QRect()
+
+    def _draw_since(self, painter: QPainter, x: int) -> None:
+        """Draw the lines from a device pixel on, and the words, anew."""
+        area = self._device_plot()
+        area.setLeft(max(x, area.left()))
+        painter.save()
+        self._to_device(painter)
+        painter.fillRect(area, QColor(self._theme.plot))
+        painter.restore()
+        for place in range(len(self._lanes)):
+            lane = self.lane_rect(place)
+            painter.fillRect(lane.x(), lane.y(), lane.width(), WORDS, QColor(self._theme.plot))
+        self._draw_grid(painter, self.plot_rect())
+        self._draw_lanes(painter, area)
+
+    def _is_roomy(self) -> bool:
+        """Whether the lanes have their words above their lines."""
+        return all(self.lane_rect(place).height() >= ROOMY for place in range(len(self._lanes)))
 
     def lane_rect(self, place: int) -> QRect:
         """Where a lane is drawn, in widget coordinates."""
@@ -94,6 +129,7 @@ class TelemetryChart(StepPlot):
         for place in range(1, len(self._lanes)):
             gap = QRect(area.x(), self.lane_rect(place).top() - GAP, area.width(), GAP)
             painter.fillRect(gap, QColor(self._theme.surface))
+            painter.fillRect(gap.x(), gap.y(), gap.width(), 1, QColor(self._theme.grid))
 
     def _draw_y_axis(self, painter: QPainter, plot: QRect) -> None:
         self._draw_grid(painter, plot)
@@ -105,25 +141,39 @@ class TelemetryChart(StepPlot):
             draw_text(painter, top, _short(words), self._theme.muted, font, Qt.AlignmentFlag.AlignRight)
 
     def _draw_data(self, painter: QPainter, buckets: range) -> None:
+        self._draw_lanes(painter, self._device_plot())
+
+    def _draw_lanes(self, painter: QPainter, area: QRect) -> None:
+        """Draw what of the lines lies in an area of device pixels, and all words."""
         painter.save()
         self._to_device(painter)
-        painter.setClipRect(self._device_plot())
+        painter.setClipRect(area)
+        whole = self._spans()
+        found = {key: each.since(area.left()) for key, each in whole.items()}
         for place, lane in enumerate(self._lanes):
-            for number in reversed(range(len(lane.series))):
-                self._draw_series(painter, place, lane, number)
+            for number, series in reversed(list(enumerate(lane.series))):
+                self._draw_series(painter, place, lane, number, found[id(series.samples)])
         painter.restore()
+        self._painted_x = min((int(each.left[-1]) for each in whole.values() if len(each.left)), default=0)
         for place, lane in enumerate(self._lanes):
             self._draw_words(painter, self.lane_rect(place), lane)
+
+    def _spans(self) -> dict[int, Spans]:
+        """Where the samples of each thing that is sampled lie, by its id: several series share them."""
+        scale = self.device_scale()
+        things = {id(series.samples): series for lane in self._lanes for series in lane.series}
+        return {key: spans(self._trace, scale, series.at_ns) for key, series in things.items()}
 
     def _color(self, number: int) -> QColor:
         return QColor(self._theme.series[number % len(self._theme.series)])
 
-    def _draw_series(self, painter: QPainter, place: int, lane: Lane, number: int) -> None:
+    def _draw_series(self, painter: QPainter, place: int, lane: Lane, number: int, found: Spans) -> None:
         """A step line: each value holds until the next. What shares a pixel column spans it from least to largest."""
-        left, right, values = self._on_screen(lane.series[number])
-        if not len(left):
+        values = lane.series[number].values[found.rows]
+        known = np.isfinite(values)
+        if not known.any():
             return
-        columns = line_columns(left, right, self._y(place, lane, values))
+        columns = line_columns(found.left[known], found.right[known], self._y(place, lane, values[known]))
         thick = max(1, round(self.devicePixelRatioF()))
         level = columns.right - columns.left > thick  # else the riser covers it
         fill_rects(
@@ -134,23 +184,6 @@ class TelemetryChart(StepPlot):
             np.concatenate((columns.bottom + thick, columns.last[level] + thick)),
             self._color(number),
         )
-
-    def _on_screen(self, series: Series) -> tuple[Int32, Int32, Float]:
-        """Of the samples on screen: left and right edges in device pixels, and values."""
-        scale, steps = self.device_scale(), self._trace.steps
-        rows = visible_slice(scale, len(steps))
-        begin_ns, end_ns = (
-            steps.begin_ns[rows.start],
-            steps.begin_ns[rows.stop - 1] + steps.wall_ns[rows.stop - 1],
-        )
-        first, end = np.searchsorted(series.at_ns, (begin_ns, end_ns)).tolist()
-        chosen = slice(max(0, first - 1), end)  # the one before the first holds until that
-        at = places(self._trace, series.at_ns[chosen])
-        ends = np.append(at[1:], min(rows.stop, len(steps))) if len(at) else at
-        values = series.values[chosen]
-        seen = (ends > at) & (at >= 0) & np.isfinite(values)
-        left = scale.x(at[seen])
-        return left, np.maximum(scale.x(ends[seen]), left + 1), values[seen]
 
     def _y(self, place: int, lane: Lane, values: Float) -> Int32:
         ratio, area = self.devicePixelRatioF(), self._line_rect(place)
@@ -182,7 +215,12 @@ class TelemetryChart(StepPlot):
         return "" if step is None else telemetry_tip(self._trace, step)
 
 
+def _held(current: float, wanted: float) -> float:
+    """The end of an axis that does not jump: it stays while the wanted one fits and fills at least half of it."""
+    return current if current / 2 <= wanted <= current else wanted
+
+
 def _short(words: str) -> str:
-    """A value on the axis, where there is little room: without a space before its unit, and without a zero."""
+    """A value on the axis, where there is little room: without zeros behind the point."""
     number, _, unit = words.partition(" ")
-    return f"{number.rstrip('0').rstrip('.') if '.' in number else number}{unit}"
+    return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {unit}"

@@ -1,16 +1,16 @@
 """The cycle model with its coefficients: what a fit says that a step is made of, and whether the formula holds."""
 
-from PySide6.QtCore import QPoint, Qt
-from PySide6.QtWidgets import QFrame, QScrollArea, QWidget
+from PySide6.QtCore import QPoint
+from PySide6.QtWidgets import QWidget
 
 from gui.charts.cycle_model import CycleModelChart
 from gui.copying import Copies, offer_copies, put, table
 from gui.cycle_view import DECODE_HEADINGS, PREFILL_HEADINGS, CycleView
 from gui.navigation import Navigation
+from gui.panels.beside import Beside
 from gui.panels.number_table import NumberTable
 from gui.panels.widgets import button, column, label, row, set_text
 
-SIDE_WIDTH = 344
 MEANINGS = {
     DECODE_HEADINGS: (
         "the terms of the formula, by the phases that they hold",
@@ -50,15 +50,7 @@ class CycleModelPanel(QWidget):
         layout.insertLayout(0, head)
         layout.addStretch(1)
         side.setLayout(layout)
-        scroll = QScrollArea()
-        scroll.setWidget(side)
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setFixedWidth(SIDE_WIDTH)
-        made = row(self.chart, scroll, spacing=0)
-        made.setStretch(0, 1)
-        self.setLayout(made)
+        self.setLayout(column(Beside(self.chart, side), margin=0))
         offer_copies(side, self.copies)
         self.refresh()
 

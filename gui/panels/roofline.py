@@ -1,7 +1,7 @@
 """The roofline with what it stands on: this machine's calibration, and the parts of the shown step in numbers."""
 
 from PySide6.QtCore import QPoint, Qt, Signal
-from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QScrollArea, QWidget
+from PySide6.QtWidgets import QGridLayout, QVBoxLayout, QWidget
 
 from engine.protocol import Calibrated
 from engine.trace.store import Trace
@@ -10,6 +10,7 @@ from gui.charts.roofline import RooflineChart
 from gui.copying import Copies, offer_copies, put, table
 from gui.floor_texts import HEADINGS, date, doubts, figures, part_remark, part_rows, setup
 from gui.navigation import Navigation
+from gui.panels.beside import Beside
 from gui.panels.number_table import NumberTable
 from gui.panels.widgets import button, column, label, row, set_role, set_text
 from gui.visibility import is_seen
@@ -20,7 +21,6 @@ WHY = (
     " Without it there is no floor (Ctrl+M)."
 )
 NOT_YET = "This machine was not measured yet, so nothing says how fast a step could be here."
-SIDE_WIDTH = 344
 MOST_FIGURES, MOST_PARTS = 8, 6
 MEANINGS = (
     "the whole step, and the parts of the model that it ran through",
@@ -58,7 +58,7 @@ class RooflinePanel(QWidget):
         offer_copies(self._parts, self.copies)
         self.refresh()
 
-    def _make_layout(self) -> QHBoxLayout:
+    def _make_layout(self) -> QVBoxLayout:
         side = QWidget()
         title = row(self._title, self.copy)
         title.setStretch(0, 1)
@@ -70,15 +70,7 @@ class RooflinePanel(QWidget):
         layout.addWidget(self._machine)
         layout.addStretch(1)
         side.setLayout(layout)
-        scroll = QScrollArea()
-        scroll.setWidget(side)
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setFixedWidth(SIDE_WIDTH)
-        made = row(self.chart, scroll, spacing=0)
-        made.setStretch(0, 1)
-        return made
+        return column(Beside(self.chart, side), margin=0)
 
     # ------------------------------------------------------------ what the window calls
 

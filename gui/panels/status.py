@@ -102,7 +102,7 @@ class ObserverMeter:
             f"KV cache: {units.size(sample.cache_bytes)}",
         ]
         if sample.device_allocated_bytes is not None:
-            text += f" · device {units.size(sample.device_allocated_bytes)}"
+            text = f"memory  {units.size(sample.process_bytes)} · device {units.size(sample.device_allocated_bytes)}"
             lines.append(f"device: {units.size(sample.device_allocated_bytes)} allocated")
             lines.append(f"device: {units.size(sample.device_reserved_bytes)} reserved")
             lines.append(f"device: {units.size(sample.device_peak_bytes)} at most")

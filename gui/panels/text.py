@@ -1,5 +1,7 @@
 """The text panel: the streamed output, each token tinted by its latency, linked with the charts."""
 
+from collections.abc import Sequence
+
 from PySide6.QtCore import QMimeData, QRect, QSignalBlocker, QSize, Qt, Signal, Slot
 from PySide6.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QPen, QTextCharFormat, QTextCursor
 from PySide6.QtWidgets import QComboBox, QPlainTextEdit, QTextEdit, QToolButton, QVBoxLayout, QWidget
@@ -7,6 +9,7 @@ from PySide6.QtWidgets import QComboBox, QPlainTextEdit, QTextEdit, QToolButton,
 from engine.trace.store import Trace
 from gui.navigation import Navigation
 from gui.panels.widgets import ElidedLabel, label, row, set_text
+from gui.sequence_paragraphs import ALL, ParagraphDocument
 from gui.sequences import sequence_numbers
 from gui.theme import Theme, text_font
 from gui.token_document import NEUTRAL, TokenDocument, swatches, text_between
@@ -86,17 +89,18 @@ class TextPanel(QWidget):
         self._revision = -1
         self._written = self._document()
         self._marks_due = MARKS
-        self.view.mark(None, self._theme)
+        self.view.mark([], self._theme)
         self._follows = self._navigation.selected is None
 
     def _document(self) -> TokenDocument:
-        return TokenDocument(
+        document, special, chosen = (
             self.view.document(),
-            self._theme,
-            self._trace,
             self.special.isChecked(),
             self.sequence.currentData() or 0,
         )
+        if chosen == ALL:
+            return ParagraphDocument(document, self._theme, self._trace, special)
+        return TokenDocument(document, self._theme, self._trace, special, chosen)
 
     def _offer_sequences(self) -> None:
         """A generation that has several sequences lets one choose between them."""
@@ -104,6 +108,8 @@ class TextPanel(QWidget):
             for number in sequence_numbers(self._trace, self._looked):
                 if self.sequence.findData(number) < 0:
                     self.sequence.addItem(f"sequence {number}", number)
+            if self.sequence.count() > 1 and self.sequence.findData(ALL) < 0:
+                self.sequence.insertItem(0, "all sequences", ALL)
         self._looked = len(self._trace.tokens)
         self.sequence.setVisible(self.sequence.count() > 1)
         self._others.setVisible(self.sequence.count() > 1 or bool(self.together.text()))
@@ -148,18 +154,18 @@ class TextPanel(QWidget):
         self._navigation.select(self._written.step_at(position))
 
     def _show_selection(self, step: object) -> None:
-        span = None
+        spans = []
         self._follows = step is None
         if isinstance(step, int) and step < len(self._trace.steps):
-            span = self._written.span_of_step(step)
-        self.view.mark(span, self._theme)
+            spans = self._written.spans_of_step(step)
+        self.view.mark(spans, self._theme)
 
     def _mark_again(self) -> None:
         """After it was written anew; more than once, as long paragraphs are laid out late and move what is shown."""
         step = self._navigation.selected
         if step is None:
             self._marks_due = 0
-        elif self._written.finished or self._written.span_of_step(step) is not None:
+        elif self._written.finished or self._written.spans_of_step(step):
             self._marks_due -= 1
             self._show_selection(step)
 
@@ -204,11 +210,19 @@ class TokenView(QPlainTextEdit):
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         self._pressed_at = -1
 
-    def mark(self, span: tuple[int, int] | None, theme: Theme) -> None:
-        """Make a stretch stand out, and bring it into view."""
-        if span is None:
-            self.setExtraSelections([])
+    def mark(self, spans: Sequence[tuple[int, int]], theme: Theme) -> None:
+        """Make stretches stand out, and bring the first of them into view."""
+        self.setExtraSelections([self._standing_out(span, theme) for span in spans])
+        if not spans:
             return
+        place = QTextCursor(self.document())
+        place.setPosition(spans[0][1])
+        line = self.cursorRect(place)
+        if line.top() < 0 or line.bottom() > self.viewport().height():
+            self.setTextCursor(place)
+            self.ensureCursorVisible()
+
+    def _standing_out(self, span: tuple[int, int], theme: Theme) -> QTextEdit.ExtraSelection:
         selection = QTextEdit.ExtraSelection()
         cursor = QTextCursor(self.document())
         cursor.setPosition(span[0])
@@ -218,13 +232,7 @@ class TokenView(QPlainTextEdit):
         style.setBackground(QColor(theme.selection))
         style.setForeground(QColor(theme.background))
         selection.cursor, selection.format = cursor, style
-        self.setExtraSelections([selection])
-        place = QTextCursor(self.document())
-        place.setPosition(span[1])
-        line = self.cursorRect(place)
-        if line.top() < 0 or line.bottom() > self.viewport().height():
-            self.setTextCursor(place)
-            self.ensureCursorVisible()
+        return selection
 
     def createMimeDataFromSelection(self) -> QMimeData:
         """The selected text without the breaks that only this view put in."""

@@ -113,6 +113,33 @@ def row(*widgets: QWidget, spacing: int = 8) -> QHBoxLayout:
     return layout
 
 
+class Column(QWidget):
+    """Widgets one below the other, of which the last takes what the others leave.
+
+    `cramped`: they need more height at this width than there is.
+    """
+
+    cramped = Signal()
+
+    def __init__(self, *widgets: QWidget) -> None:
+        super().__init__()
+        self._layout = column(*widgets, margin=0, spacing=0)
+        self._layout.setStretch(len(widgets) - 1, 1)
+        self.setLayout(self._layout)
+
+    def event(self, event: QEvent) -> bool:
+        """Look again at whether there is room when something in it, or its own size, changed."""
+        done = super().event(event)
+        moved = event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.Resize)
+        if moved and self.isVisible() and self.lacking() > 0:
+            self.cramped.emit()
+        return done
+
+    def lacking(self) -> int:
+        """How many pixels more than its height the widgets need at its width; negative where there is room left."""
+        return self._layout.totalMinimumHeightForWidth(self.width()) - self.height()
+
+
 class Segments(QWidget):
     """A row of buttons of which one is down. A click only says what was wished for: `chosen`; `show_choice` sets it."""
 

@@ -113,10 +113,8 @@ def test_doubts_are_sentences(spread: float, remark: str, said: list[str]) -> No
 
 
 def test_a_broken_calibration_is_told() -> None:
-    said = floor_texts.beaten_sentence(FloorBeaten(0, 1234, 300_000, 420_000))
-    assert said.startswith(
-        "Step 1,234 took 300 µs, less than its floor of 420 µs: the calibration is broken."
-    )
+    said = floor_texts.beaten_sentence(FloorBeaten(0, 1234, 300_000, 420_000), 34)
+    assert said.startswith("Step 34 took 300 µs, less than its floor of 420 µs: the calibration is broken.")
     again = Calibrated(0, 1, synthetic.CALIBRATION, "measured", "a step had beaten its floor")
     assert "measured again, since a step had beaten its floor" in floor_texts.measured_sentence(again)
 

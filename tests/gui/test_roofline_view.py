@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from engine.protocol import Calibrated, SettingsChanged, ShapeDefined, StepEnded
@@ -13,7 +12,7 @@ from gui.roofline_view import (
     LABEL_GAP,
     MOST_POINTS,
     LogScale,
-    beside,
+    label_column,
     levels,
     roofline,
     x_range,
@@ -125,14 +124,23 @@ def test_a_logarithmic_axis() -> None:
     assert up.place(10.0) == pytest.approx(200)
 
 
-def test_labels_beside_points_do_not_lie_on_each_other() -> None:
-    points = [(100.0, 50.0), (101.0, 52.0), (100.0, 53.0), (390.0, 50.0)]
-    places = beside(points, [80, 80, 80, 60], 0, 400, 16)
-    assert places[0] == (100 + LABEL_GAP, 50)
-    assert places[3][0] + 60 <= 400 - LABEL_GAP + 12  # to the left of its point
-    assert places[3][0] < 390
-    rows = sorted(y for _, y in places[:3])
-    assert np.diff(rows).min() >= 16
+def test_labels_stand_in_a_column_beside_all_points_in_their_order() -> None:
+    points = [(100.0, 50.0), (109.0, 54.0), (100.0, 53.0)]
+    places = label_column(points, [80, 80, 70], 0, 400, 300, 16)
+    assert {x for x, _ in places} == {109 + LABEL_GAP}
+    assert [y for _, y in places] == [50, 82, 66]
+    assert label_column([], [], 0, 400, 300, 16) == []
+
+
+def test_labels_without_room_at_the_right_stand_left_of_all_points() -> None:
+    places = label_column([(390.0, 50.0), (380.0, 90.0)], [60, 40], 0, 400, 300, 16)
+    assert [x + 60 for x, _ in places] == [380 - LABEL_GAP] * 2
+
+
+def test_labels_of_points_near_the_bottom_are_moved_up() -> None:
+    points = [(100.0, 280.0), (100.0, 299.0), (100.0, 299.0)]
+    rows = [y for _, y in label_column(points, [80] * 3, 0, 400, 300, 16)]
+    assert rows == [260, 276, 292]
 
 
 def test_each_precision_has_its_own_rate() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PySide6.QtGui import QTextDocument
 from PySide6.QtWidgets import QApplication, QPlainTextDocumentLayout
 
-from engine.protocol import GenerationEnded, GenerationStarted, StepEnded, Token
+from engine.protocol import GenerationEnded, GenerationStarted, SequenceResult, StepEnded, Token
 from engine.trace.phases import StepKind
 from engine.trace.store import Trace
 from gui import theme as themes
@@ -72,7 +72,7 @@ def test_of_sequences_decoded_together_the_first_is_written(qapp: QApplication) 
     assert text == "Prompt:  one two first2 first3"
     assert tokens.step_at(text.index("first3")) == 3
     assert tokens.step_at(text.index("first2")) == 2
-    begin, end = tokens.span_of_step(2) or (0, 0)
+    begin, end = tokens.spans_of_step(2)[0]
     assert text[begin:end] == " first2"
 
 
@@ -87,7 +87,7 @@ def test_another_sequence_is_written_from_where_it_branched_off(qapp: QApplicati
     assert text == "Prompt:  one two other other\n\nNext: alone", "the tail was of the first sequence"
     assert tokens.step_at(text.index("two")) == 1
     assert tokens.step_at(text.rindex("other")) == 3
-    begin, end = tokens.span_of_step(2) or (0, 0)
+    begin, end = tokens.spans_of_step(2)[0]
     assert (begin, text[begin:end]) == (text.index(" other"), " other")
 
 
@@ -201,12 +201,11 @@ def test_special_tokens_are_tags_and_can_be_left_out(qapp: QApplication) -> None
     document, tokens = written(qapp, trace)
     assert document.toPlainText() == "<s>Hi<|end|>there</s> well<|end|>"
     assert tagged(document) == ["<s>", "<|end|>", "</s>", "<|end|>"]
-    span = tokens.span_of_step(1)
-    assert span is not None
+    (span,) = tokens.spans_of_step(1)
     assert text_between(document, *span) == "<|end|>"
     document, tokens = written(qapp, trace, shows_special=False)
     assert document.toPlainText() == "Hithere well"
-    assert tokens.span_of_step(0) == (7, 12)
+    assert tokens.spans_of_step(0) == [(7, 12)]
     assert tokens.step_at(8) == 0
 
 
@@ -222,6 +221,19 @@ def tagged(document: QTextDocument) -> list[str]:
     return found
 
 
+def test_inputs_are_told_in_a_trace_that_was_cleared(qapp: QApplication) -> None:
+    layout, begun, *_ = readers.events()
+    later = [
+        readers.step(40, (3, 7)),
+        readers.results(40, SequenceResult("one", 3), SequenceResult("two words", 7)),
+    ]
+    trace = Trace(readers.loaded())
+    trace.extend([layout, begun, *later])
+    document, tokens = written(qapp, trace)
+    assert document.toPlainText().splitlines()[0] == "step 0: 2 inputs, 4 tokens of padding"
+    assert tokens.spans_of_step(0)
+
+
 def test_inputs_stand_beside_what_was_made_of_them(qapp: QApplication) -> None:
     document, tokens = written(qapp, readers.trace())
     assert document.toPlainText().replace("\u00a0", " ").splitlines() == [
@@ -234,7 +246,6 @@ def test_inputs_stand_beside_what_was_made_of_them(qapp: QApplication) -> None:
         "    mask 1: paris 62.0 % · lyon 11.3 %",
         "    mask 2: rome 50.0 %",
     ]
-    span = tokens.span_of_step(1)
-    assert span is not None
+    (span,) = tokens.spans_of_step(1)
     assert tokens.step_at(span[0]) == tokens.step_at(span[1] - 1) == 1
     assert tokens.step_at(span[0] - 1) == 0

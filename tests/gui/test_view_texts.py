@@ -113,6 +113,15 @@ def test_what_is_decoded_together_is_told_beside_the_text() -> None:
     assert "3 beams" in texts.step_sentence(trace, 1)
 
 
+def test_beams_are_told_in_a_trace_that_was_cleared() -> None:
+    trace = Trace(loaded(effective=(("beams", 2),)))
+    trace.extend([APART, started(), step(index=40, batch=2), step(index=41, batch=2)])
+    trace.append(BeamsRanked(41, 0, (Beam(" and", 1, -0.5), Beam(" or", 1, -0.7))))
+    assert texts.together_sentence(trace) == "2 beams, not agreed yet: “␣and”"
+    trace.append(step(index=42, batch=2))
+    assert texts.together_sentence(trace) == "+ 1 more sequence running"
+
+
 def test_a_step_behind_the_end_says_that_it_was_taken_back() -> None:
     trace = Trace(loaded(effective=(("read_back", "pipelined"),)))
     trace.extend([APART, started(), step([T0 + MS], padding_tokens=1)])

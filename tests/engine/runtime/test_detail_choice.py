@@ -8,7 +8,7 @@ import pytest
 from engine.protocol import Alternate, SettingsChanged
 from engine.runtime import detail_choice
 from engine.runtime.alternating import Alternation
-from tests.engine.runtime.live_models import Bench, family_checkpoint, torch_kept
+from tests.engine.runtime.live_models import Bench, torch_kept
 
 DEAR_NS = 1e6  # of a mark, as if it had been tried out
 
@@ -16,11 +16,6 @@ DEAR_NS = 1e6  # of a mark, as if it had been tried out
 @pytest.fixture(autouse=True)
 def torch_stays_as_it_was() -> Iterator[None]:
     yield from torch_kept()
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return family_checkpoint("llama", tmp_path_factory.mktemp("llama"))
 
 
 @pytest.fixture

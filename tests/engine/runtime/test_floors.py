@@ -29,7 +29,6 @@ from engine.trace.store import KINDS
 from tests.engine.runtime import small_seq2seq
 from tests.engine.runtime.live_models import (
     Bench,
-    family_checkpoint,
     save_checkpoint,
     torch_kept,
 )
@@ -47,18 +46,6 @@ KEPT = 2 * 2 * 2 * 8 * 4  # bytes of a token: two layers, keys and values of two
 @pytest.fixture(autouse=True)
 def torch_as_before() -> Iterator[None]:
     yield from torch_kept()
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return family_checkpoint("llama", tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture
-def bench(checkpoint: Path) -> Iterator[Bench]:
-    made = Bench(checkpoint)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from engine.trace.parts import parts_of
 from engine.trace.phases import Phase, StepKind
 from engine.trace.store import Trace
 from tests.engine.runtime import small_seq2seq
-from tests.engine.runtime.live_models import Bench, family_checkpoint, save_checkpoint, torch_kept
+from tests.engine.runtime.live_models import Bench, save_checkpoint, torch_kept
 from tests.engine.runtime.small_encoders import encoder_checkpoint
 from tests.engine.trace.test_floor import calibration
 
@@ -21,18 +21,6 @@ from tests.engine.trace.test_floor import calibration
 @pytest.fixture(autouse=True)
 def torch_as_before() -> Iterator[None]:
     yield from torch_kept()
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return family_checkpoint("llama", tmp_path_factory.mktemp("llama"))
-
-
-@pytest.fixture
-def bench(checkpoint: Path) -> Iterator[Bench]:
-    made = Bench(checkpoint)
-    yield made
-    made.close()
 
 
 def hold(trace: Trace) -> None:

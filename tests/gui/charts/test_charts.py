@@ -9,12 +9,12 @@ from PySide6.QtCore import QEvent, QPoint, QPointF, Qt
 from PySide6.QtGui import QColor, QImage, QMouseEvent, QWheelEvent
 from PySide6.QtWidgets import QApplication, QToolButton, QWidget
 
-from engine.protocol import Family, LayoutDefined
+from engine.protocol import Family, LayoutDefined, StepEnded
 from engine.trace.phases import Phase, Role
 from engine.trace.store import Trace
 from gui import theme as themes
 from gui.charts import chart as chart_module
-from gui.charts import colormap
+from gui.charts import colormap, cycle_model, roofline
 from gui.charts.chart import Chart
 from gui.charts.cycle_model import CycleModelChart
 from gui.charts.latency import LatencyChart
@@ -626,6 +626,48 @@ def test_the_legend_lists_only_phases_that_occur(make: Make, navigation: Navigat
     assert color(Phase.MLP) in seen
     assert color(Phase.BACKWARD) not in seen
     assert chart.heightForWidth(200) > chart.heightForWidth(2000)
+
+
+def test_the_legend_says_which_steps_are_hatched(make: Make, tips: Tips) -> None:
+    shape = synthetic.Shape(layers=2)
+    trace = synthetic.trace(20, shape)
+    chart = make(PhaseLegend, trace)
+    assert isinstance(chart, PhaseLegend)
+    chart.refresh()
+    assert chart._entries()[-1] == (None, "prefill step (hatched)")
+    last = next(e for e in reversed(list(synthetic.events(20, shape))) if isinstance(e, StepEnded))
+    trace.extend([replace(last, captured=True)])
+    assert chart.refresh()
+    assert chart._entries()[-1] == (None, "prefill or captured step (hatched)")
+    _, _, x, _, row = chart._places(chart.width())[-1]
+    mouse(chart, QEvent.Type.MouseMove, QPoint(x + 4, 10 + 22 * row))
+    assert "captured: a step that ran under the profiler" in tips.shown
+
+
+# ---------------------------------------------------------------- plots of all steps
+
+
+@pytest.mark.parametrize(
+    ("kind", "interval_ns"),
+    [(RooflineChart, roofline.LIVE_INTERVAL_NS), (CycleModelChart, cycle_model.LIVE_INTERVAL_NS)],
+)
+def test_plots_of_all_steps_follow_now_and_then_and_a_choice_at_once(
+    make: Make, navigation: Navigation, kind: type[Chart], interval_ns: int
+) -> None:
+    clock = Clock()
+    shape = synthetic.Shape(layers=8, floors=True, chunks=2)
+    events = list(synthetic.events(61, shape))
+    trace = Trace(synthetic.loaded(8, floors=True))
+    trace.extend(events[:-1])
+    chart = make(kind, trace, clock=clock)
+    assert chart.refresh()
+    trace.append(events[-1])
+    navigation.trace_grew(61)
+    assert not chart.refresh()
+    clock.now += interval_ns
+    assert chart.refresh()
+    navigation.select(3)
+    assert chart.refresh(), "what the user chooses shows at once"
 
 
 # ---------------------------------------------------------------- models that only read

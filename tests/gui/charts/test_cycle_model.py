@@ -10,11 +10,11 @@ from PySide6.QtGui import QColor
 from engine.trace.store import Trace
 from gui import theme as themes
 from gui.charts.chart import EMPTY, Chart
-from gui.charts.cycle_model import LIVE_INTERVAL_NS, CycleModelChart
+from gui.charts.cycle_model import CycleModelChart
 from gui.cycle_view import TOO_FEW_READ, CycleKind
 from gui.navigation import Navigation
 from tests.gui import readers, synthetic
-from tests.gui.charts.test_charts import Clock, Tips, click, mouse, pixels
+from tests.gui.charts.test_charts import Tips, click, mouse, pixels
 from tests.gui.charts.test_charts import make as make
 from tests.gui.charts.test_charts import navigation as navigation
 from tests.gui.charts.test_charts import tips as tips
@@ -103,19 +103,6 @@ def test_a_click_chooses_a_step(make: Make, navigation: Navigation) -> None:
     assert chart.refresh(), "a ring is drawn around it"
     click(chart, at_step(chart, 20))
     assert navigation.selected is None
-
-
-def test_it_is_fitted_now_and_then(make: Make, navigation: Navigation) -> None:
-    clock = Clock()
-    events = list(synthetic.events(61, FLOORED))
-    trace = Trace(synthetic.loaded(8, floors=True))
-    trace.extend(events[:-1])
-    chart = drawn(make, trace, clock=clock)
-    trace.append(events[-1])
-    navigation.trace_grew(61)
-    assert not chart.refresh()
-    clock.now += LIVE_INTERVAL_NS
-    assert chart.refresh()
 
 
 def test_what_is_missing_is_said(make: Make, navigation: Navigation) -> None:

@@ -14,10 +14,10 @@ from engine.trace.phases import Phase
 from engine.trace.store import Trace
 from gui import theme as themes
 from gui.charts.chart import EMPTY, Chart
-from gui.charts.roofline import LIVE_INTERVAL_NS, NO_ROOFS, UNKNOWN, RooflineChart, roof_label
+from gui.charts.roofline import NO_ROOFS, UNKNOWN, RooflineChart, roof_label
 from gui.navigation import Navigation
 from tests.gui import synthetic
-from tests.gui.charts.test_charts import Clock, Tips, click, color, mouse, pixels
+from tests.gui.charts.test_charts import Tips, click, color, mouse, pixels
 from tests.gui.charts.test_charts import make as make
 from tests.gui.charts.test_charts import navigation as navigation
 from tests.gui.charts.test_charts import tips as tips
@@ -101,23 +101,6 @@ def test_a_click_chooses_a_step_and_another_lets_go(make: Make, navigation: Navi
     chart.refresh()
     click(chart, place_of(chart, None))
     assert navigation.selected is None
-
-
-def test_it_follows_slowly_enough_to_be_read(make: Make, navigation: Navigation) -> None:
-    clock = Clock()
-    events = list(synthetic.events(61, FLOORED))
-    trace = Trace(synthetic.loaded(8, floors=True))
-    trace.extend(events[:-1])
-    chart = drawn(make, trace, clock=clock)
-    trace.append(events[-1])
-    navigation.trace_grew(61)
-    assert not chart.refresh()
-    clock.now += LIVE_INTERVAL_NS
-    assert chart.refresh()
-    assert chart.view is not None
-    assert chart.view.shown == 60
-    navigation.select(3)
-    assert chart.refresh(), "what the user chooses shows at once"
 
 
 def test_roofs_show_before_there_are_steps(make: Make, navigation: Navigation) -> None:

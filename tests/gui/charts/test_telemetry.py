@@ -158,3 +158,35 @@ def test_a_sample_lies_over_its_step(chart: TelemetryChart) -> None:
     middle = area.center().y()
     found = [x for x in range(area.left(), area.right()) if picture.pixelColor(x, middle).name() == line]
     assert found == [int(chart.scale().x(5))]
+
+
+def test_what_is_added_sample_by_sample_is_the_picture_that_is_drawn_at_once(chart: TelemetryChart) -> None:
+    begins = [T0 + row * 150 * MS for row in range(40)]
+    steps = [step(stamps=(at, *[at + 1] * 6, at + 100 * MS)) for at in begins]
+    trace = trace_of(started(), *steps[:2])
+    chart.set_trace(trace)
+    chart._navigation.trace_grew(40)
+    chart._navigation.show_all()
+    painted = []
+    chart._draw_since = lambda *given, draw=chart._draw_since: (painted.append(given), draw(*given))  # type: ignore[method-assign, misc]
+    for number in range(20):
+        trace.extend(steps[2 + number : 3 + number])  # later than the samples, as when events are late
+        engine = 2**20 * (500 + 97 * number % 400)
+        trace.append(sample(100 + 310 * number, engine_bytes=engine, engine_cpu=number % 3))
+        trace.append(MemorySampled(T0 + (150 + 310 * number) * MS, 1, 2**28, 2**20 * number, None, None))
+        chart.refresh()
+        grown = chart._picture.toImage()
+        chart._forget()
+        chart.refresh()
+        assert grown == chart._picture.toImage(), number
+    assert len(painted) > 10
+
+
+@pytest.mark.parametrize(
+    ("size", "ceiling"),
+    [(900 * 2**20, 2**30), (600 * 2**20, 600 * 2**20), (2**30 * 1.4, 2**30 * 1.5), (3.0, 3.0), (0.0, 1.0)],
+)
+def test_an_axis_of_bytes_ends_at_a_round_number_of_binary_units(size: float, ceiling: float) -> None:
+    trace = trace_on()
+    trace.append(sample(0, engine_bytes=size))
+    assert lanes(trace)[0].ceiling == pytest.approx(ceiling)

@@ -28,7 +28,7 @@ def test_nothing_is_cut_off_on_a_laptop(qapp: QApplication, troubles: list[Troub
     theme.apply(qapp, theme.DARK)
     window = QMainWindow()
     meter = ObserverMeter(window.statusBar())
-    window.resize(1366, 200)
+    window.resize(1280, 200)
     window.show()
     trace = synthetic.trace(40)
     giant = 123 * 2**30

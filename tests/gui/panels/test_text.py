@@ -130,7 +130,11 @@ def test_sequences_are_offered_only_where_there_are_several(
     together(panel)
     refresh(panel, qapp)
     assert panel.sequence.isVisible()
-    assert [panel.sequence.itemText(i) for i in range(panel.sequence.count())] == ["sequence 0", "sequence 1"]
+    assert [panel.sequence.itemText(i) for i in range(panel.sequence.count())] == [
+        "all sequences",
+        "sequence 0",
+        "sequence 1",
+    ]
     assert panel.together.text() == "+ 1 more sequence running"
     panel.set_trace(Trace(synthetic.loaded(4)))
     assert panel.sequence.count() == 0
@@ -143,7 +147,7 @@ def test_another_sequence_is_shown_and_linked_like_the_first(panel: TextPanel, q
     navigation.trace_grew(len(trace.steps))
     navigation.select(20)
     assert selected(panel) == " a20"
-    panel.sequence.setCurrentIndex(1)
+    panel.sequence.setCurrentText("sequence 1")
     refresh(panel, qapp)
     text = panel.view.toPlainText()
     assert " b20" in text
@@ -165,11 +169,27 @@ def test_a_selected_token_of_another_sequence_is_brought_into_view(
     refresh(panel, qapp)
     panel._navigation.trace_grew(len(trace.steps))
     panel._navigation.select(450)
-    panel.sequence.setCurrentIndex(1)
+    panel.sequence.setCurrentText("sequence 1")
     refresh(panel, qapp)
     (selection,) = panel.view.extraSelections()
     line = panel.view.cursorRect(selection.cursor)
     assert 0 <= line.top() < line.bottom() <= panel.view.viewport().height()
+
+
+def test_all_sequences_are_shown_a_paragraph_each(panel: TextPanel, qapp: QApplication) -> None:
+    trace = together(panel)
+    refresh(panel, qapp)
+    panel._navigation.trace_grew(len(trace.steps))
+    panel.sequence.setCurrentText("all sequences")
+    refresh(panel, qapp)
+    text = panel.view.toPlainText()
+    first, second = text.index("sequence 0\n"), text.index("sequence 1\n")
+    assert first < text.index(" a12") < text.index(" a29") < second < text.index(" b12") < text.index(" b29")
+    for word in (" a12", " b12"):
+        panel.view.clicked_at.emit(text.index(word) + 1)
+        assert panel._navigation.selected == 12
+        chosen = [each.cursor.selectedText() for each in panel.view.extraSelections()]
+        assert chosen == [" a12", " b12"]
 
 
 def selected(panel: TextPanel) -> str:
