@@ -97,13 +97,20 @@ class ReplayHost:
         speed: float = 1.0,
         *,
         paused: bool = False,
+        at_end: bool = False,
         ends: bool = False,
         clock: Callable[[], int] = perf_counter_ns,
     ) -> None:
-        """`speed`: recorded time that passes in a unit of time, or ALL_AT_ONCE. `ends`: it ends when all is said."""
+        """`speed`: recorded time that passes in a unit of time, or ALL_AT_ONCE. `ends`: it ends when all is said.
+
+        `at_end`: it stands behind the last step once it is read, and the trace of all is there (see `seek`).
+        """
         self.session: RecordedSession | None = None
+        self._at_end = at_end
+        self._whole: tuple[RecordedSession, Trace] | None = None  # the trace of all of it, where that is there
         self._path, self._speed, self._paused, self._ends, self._clock = path, speed, paused, ends, clock
         self._timeline: Timeline | None = None
+        self._is_read = False  # what is to be said first waits to be said
         self._said = 0  # places of the timeline
         self._since_ns, self._from_ns = 0, 0  # when the recording stood where, on its own time line
         self._asides: deque[Event] = deque([StateChanged(clock(), EngineState.LOADING)])
@@ -135,9 +142,10 @@ class ReplayHost:
 
     def receive(self) -> list[Event]:
         """What is due by now and was not said yet."""
+        is_read = self._is_read  # looked at before what waits: all else comes behind it
         said = drain(self._asides)
         timeline = self._timeline
-        if timeline is None or self._over or self._paused:
+        if not is_read or timeline is None or self._over or self._paused:
             return said
         until = min(self._due(), self._said + TOGETHER)
         said += self._spoken(until)
@@ -228,6 +236,8 @@ class ReplayHost:
         step = min(max(0, step), self.step_count)
         self._said = self._timeline.place_behind(step)
         self._anchor()
+        if self._whole is not None and self._whole[0] is self.session and step == self.step_count:
+            return self._whole[1]  # nothing is said behind it, so that nobody adds to it
         return self.session.trace(step)
 
     def seek_ns(self, position_ns: int) -> Trace:
@@ -256,21 +266,30 @@ class ReplayHost:
     def _read(self) -> None:
         try:
             session = read_session(self._path)
+            self._whole = (session, session.trace()) if self._at_end else None
         except RecordingError as error:
-            self._asides.append(Failed(self._clock(), str(error), command="load"))
-            self._end(str(error))
+            self._give_up(str(error))
+            return
+        except MemoryError:
+            self._give_up(f"'{self._path.name}' needs more memory than there is.")
             return
         self.session = session
         timeline = Timeline(session)
-        self._begin()
+        self._timeline = timeline
+        self._begin(len(timeline) if self._at_end else 0)
         state = EngineState.PAUSED if self._paused else EngineState.RUNNING
         self._asides.append(StateChanged(self._clock(), state))
-        self._timeline = timeline
-        self._anchor()
+        self._is_read = True
 
-    def _begin(self) -> None:
+    def _give_up(self, sentence: str) -> None:
+        self._asides.append(Failed(self._clock(), sentence, command="load"))
+        self._end(sentence)
+
+    def _begin(self, said: int = 0) -> None:
+        """Say what came before all else, and stand behind the first `said` places."""
         assert self.session is not None
-        self._said = 0
+        self._said = said
+        self._anchor()
         self._asides.extend((*self.session.preamble, self.session.loaded))
 
     def _anchor(self) -> None:
@@ -312,7 +331,7 @@ class ReplayHost:
 def refusal(command: Command) -> str:
     """Why a recording does not do as it is told."""
     does = _WORDS.get(type(command).__name__, "do that")
-    return f"This is a recording, which cannot {does}: load a model to go on live."
+    return f"This is a recording, which cannot {does}: that takes a window with an engine."
 
 
 _WORDS = {

@@ -82,7 +82,7 @@ def play(tmp_path: Path, clock: Clock) -> Iterator[Callable[..., ReplayHost]]:
         hosts.append(host)
         host.start()
         deadline = time.monotonic() + PATIENCE_S
-        while host._timeline is None:
+        while not host._is_read:
             assert time.monotonic() < deadline
             time.sleep(0.001)
         return host
@@ -260,7 +260,7 @@ def test_what_needs_a_model_is_refused_with_a_sentence(
     host.send(command)
     (failed,) = host.receive()
     assert isinstance(failed, Failed)
-    assert failed.sentence == f"This is a recording, which cannot {words}: load a model to go on live."
+    assert failed.sentence == f"This is a recording, which cannot {words}: that takes a window with an engine."
 
 
 def test_questions_get_no_answer_or_the_reason(play: Callable[..., ReplayHost]) -> None:
