@@ -107,7 +107,9 @@ class ReplayHost:
         """
         self.session: RecordedSession | None = None
         self._at_end = at_end
-        self._whole: tuple[RecordedSession, Trace] | None = None  # the trace of all of it, where that is there
+        self._whole: tuple[RecordedSession, Trace] | None = (
+            None  # the trace of all of it, where that is there
+        )
         self._path, self._speed, self._paused, self._ends, self._clock = path, speed, paused, ends, clock
         self._timeline: Timeline | None = None
         self._is_read = False  # what is to be said first waits to be said
@@ -242,10 +244,14 @@ class ReplayHost:
 
     def seek_ns(self, position_ns: int) -> Trace:
         """Stand where so much recorded time has passed; else as `seek`."""
+        return self.seek(self.step_at(position_ns))
+
+    def step_at(self, position_ns: int) -> int:
+        """How many steps have ended when so much recorded time has passed. Raises as `seek` does."""
         if self._timeline is None:
             raise RuntimeError("The recording is still being read.")
         place = int(np.searchsorted(self._timeline.due_ns, position_ns, side="right"))
-        return self.seek(int(self._timeline.steps_before[place]))
+        return int(self._timeline.steps_before[place])
 
     def take_note(self, note: NoteTaken) -> None:
         """From here on the recording has this note, too, as if it had been read with it; it is not said now.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from engine.spawning import spawn_engine
 from gui.display import display_problem, missing_qt
-from gui.options import PICTURE_SIZE, PICTURE_TOKENS, Options, free_path, parse
+from gui.options import PICTURE_TOKENS, Options, free_path, parse
 
 if TYPE_CHECKING:
     from engine.hosts import Host
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from gui.main_window import MainWindow
 
 NO_QT = 3
-INTERRUPTED = 130
 PICTURE = "cyclograph.png"
 
 
@@ -31,14 +30,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
     interruption = Interruption()
     gc.disable()  # until all is there: collections would find nothing
-    host = _start_engine(options)
+    host = _start_engine(options) if options.replay is None else None
     try:
+        if host is None:
+            from gui.replay_app import run_replay
+
+            return run_replay(_with_display(options), interruption)
         return _run(_with_display(options), host, interruption)
     except ImportError as error:
         print(missing_qt(error), file=sys.stderr)
         return NO_QT
     finally:
-        host.stop()
+        if host is not None:
+            host.stop()
 
 
 def _start_engine(options: Options) -> "Host":
@@ -69,7 +73,6 @@ def _with_display(options: Options) -> Options:
 def _run(options: Options, host: "Host", interruption: "Interruption") -> int:
     """Show the window (or draw it offscreen) until it is closed."""
     from PySide6.QtCore import Qt, QTimer
-    from PySide6.QtWidgets import QApplication
 
     from engine.protocol import Load
     from engine.telemetry.process import TelemetryProcess
@@ -78,22 +81,21 @@ def _run(options: Options, host: "Host", interruption: "Interruption") -> int:
     from gui.faults import Faults
     from gui.main_window import MainWindow
     from gui.recording import Recording, shelf_of_user
-    from gui.screenshot import Screenshot, hush_offscreen
-    from gui.settings_store import SettingsStore
+    from gui.replays import Replays
+    from gui.screenshot import Screenshot
+    from gui.showing import make_application, place, store_for
 
-    if options.screenshot is not None:
-        hush_offscreen()
-    application = QApplication([sys.argv[0]])
-    application.setApplicationName("Cyclograph")
-    application.setDesktopFileName("cyclograph")
-    store = SettingsStore.of_user() if options.screenshot is None else SettingsStore.forgetful()
+    application = make_application(options)
+    store = store_for(options)
     window = MainWindow(store, options.theme or ("dark" if options.screenshot else None))
     engine = EngineThread(host)
     engine.adopt(Load(options.model, options.device, options.settings))
     telemetry = TelemetryProcess()
-    recording = None
+    recording, shelf = None, shelf_of_user()
     if options.screenshot is None:
-        recording = Recording(engine, window.messages, store, shelf_of_user(), options.record)
+        recording = Recording(engine, window.messages, store, shelf, options.record)
+    replays = Replays(store_for(options, "replay"), store, shelf.directory)
+    replays.serve(window, recording)
     first = _first_generation(options, window, store.prompt)
     conductor = Conductor(window, engine, store, first, telemetry, recording)
     faults = Faults()
@@ -102,7 +104,7 @@ def _run(options: Options, host: "Host", interruption: "Interruption") -> int:
     faults.install()
     if options.screenshot is not None:
         Screenshot(conductor, options.screenshot)
-    _place(window, options)
+    place(window, options)
     # A window may be closed before exec() has begun, where quit() would be lost: it is posted instead.
     window.closing.connect(application.quit, Qt.ConnectionType.QueuedConnection)
     interruption.close = window.close
@@ -116,8 +118,9 @@ def _run(options: Options, host: "Host", interruption: "Interruption") -> int:
     gc.freeze()  # it lives as long as the process: no collection looks at it again
     gc.enable()
     try:
-        return INTERRUPTED if interruption.asked else application.exec()
+        return interruption.code if interruption.asked else application.exec()
     finally:
+        replays.close_all()
         conductor.stop()
         faults.uninstall()
         telemetry.stop()
@@ -143,21 +146,14 @@ def _first_generation(options: Options, window: "MainWindow", remembered: "Promp
     return replace(shown, prompt=Prompt(options.prompt or ""))
 
 
-def _place(window: "MainWindow", options: Options) -> None:
-    size = options.size or (PICTURE_SIZE if options.screenshot else None)
-    if size:
-        window.resize(*size)
-    window.show()
-    if size:
-        window.arrange()
-
-
 class Interruption:
     """Ctrl-C and a polite kill: they close the window, or are remembered until there is one.
 
     Nothing is raised, since an exception in the middle of an import or of Qt's work leaves either in pieces. The frame
-    timer of the window lets Python see a signal soon.
+    timer of the window lets Python see a signal soon. `code`: that of the program where it never came to a window.
     """
+
+    code = 130
 
     def __init__(self) -> None:
         self.asked = False

@@ -221,8 +221,9 @@ class Conductor(QObject):
             self._begin_progress(state)
         ready = state is EngineState.READY or state in BUSY
         actions["run"].setEnabled(ready)
-        actions["run"].setText("Pause" if state is EngineState.RUNNING else "Run")
-        actions["run"].setIconText("Pause" if state is EngineState.RUNNING else "Run")
+        run = "Run" if self.engine.is_live else "Play"
+        actions["run"].setText("Pause" if state is EngineState.RUNNING else run)
+        actions["run"].setIconText("Pause" if state is EngineState.RUNNING else run)
         window.show_run_icon(state is EngineState.RUNNING)
         actions["step"].setEnabled(ready)
         actions["generate"].setEnabled(ready)
@@ -263,7 +264,7 @@ class Conductor(QObject):
         window.model.show_model(model)
         window.heading.show_model(model)
         window.switchboard.show_settings(loaded)
-        self._show_precision(loaded.effective)
+        self.show_precision(loaded.effective)
         window.messages.withdraw("load")
         window.messages.withdraw("engine")
         window.setWindowTitle(f"{model.name} – Cyclograph")
@@ -317,7 +318,7 @@ class Conductor(QObject):
     @Slot(object)
     def _settings_changed(self, event: SettingsChanged) -> None:
         self.window.switchboard.show_change(event)
-        self._show_precision(event.effective)
+        self.show_precision(event.effective)
         if event.cause:
             told = ", ".join(f"{change.key} is {change.effective} now" for change in event.changes)
             self._noted(f"{told}, since {event.cause}. Choose a level yourself to keep it.")
@@ -328,7 +329,8 @@ class Conductor(QObject):
                     Kind.WARNING, f"{asked}: {change.reason}", about=f"setting {change.key}"
                 )
 
-    def _show_precision(self, effective: Configuration) -> None:
+    def show_precision(self, effective: Configuration) -> None:
+        """Show in which precision the model runs under these settings."""
         model = self.engine.trace.model
         if model is not None:
             precision = dict(effective).get("precision", model.dtype)
@@ -496,13 +498,6 @@ class Conductor(QObject):
             sessions.triggered.connect(self.sessions.show)
             action.setChecked(recording.is_on)
             action.triggered.connect(recording.set_on)
-            recording.open_wished.connect(self.open_recording)
-
-    @Slot(object)
-    def open_recording(self, path: Path) -> None:
-        """Show a recorded session."""
-        self._autorun = None
-        self.engine.open_recording(path)
 
     @Slot()
     def _act(self) -> None:

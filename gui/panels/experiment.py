@@ -41,6 +41,7 @@ class Experiment(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
+        self._offers = True
         self.alternate = self._button("A/B", ALTERNATE_TIP)
         self.alternate.setCheckable(True)
         self.alternate.clicked.connect(self.alternate_wished)
@@ -76,6 +77,10 @@ class Experiment(QWidget):
         made.hide()
         return made
 
+    def only_show(self) -> None:
+        """Offer nothing to try, from now on."""
+        self._offers = False
+
     def show_effect(self, text: str, role: str, tip: str) -> None:
         """Show what was found before and after the change; "" for nothing."""
         set_text(self.effect, text)
@@ -85,18 +90,20 @@ class Experiment(QWidget):
         self._appear()
 
     def _appear(self) -> None:
-        self.setVisible(bool(self.effect.text()) or not self.compare.isHidden())
+        said = (self.effect.text(), self.turns.text(), self.output.text())
+        self.setVisible(any(said) or not self.compare.isHidden())
 
     def show_findings(self, found: Findings) -> None:
         """Show what is known, and offer what can be tried."""
-        self.compare.setVisible(found.other is not None)
-        self.alternate.setVisible(found.alternates and found.other is not None)
-        self._appear()
+        offers = self._offers and found.other is not None
+        self.compare.setVisible(offers)
+        self.alternate.setVisible(offers and found.alternates)
         self.alternate.setChecked(found.alternation is not None and found.alternation.goes_on)
         self._say(self.turns, *alternation_text(found.alternation))
         self.turns.setToolTip(alternation_tip(found.alternation, found.trust))
         self._say(self.output, *sameness_text(found.sameness))
         self.output.setToolTip(sameness_tip(found.sameness))
+        self._appear()
 
     def _say(self, line: QLabel, text: str, role: str) -> None:
         set_text(line, text)

@@ -34,7 +34,9 @@ class Heading(QWidget):
         self._badge = label(RANDOM_WEIGHTS, "warning")
         self._badge.setToolTip(RANDOM_WEIGHTS_MEANING)
         self._badge.hide()
-        layout = row(self._pill, self._model, self._facts, self._badge, spacing=10)
+        self._recording = label("recording", "chip")
+        self._recording.hide()
+        layout = row(self._pill, self._recording, self._model, self._facts, self._badge, spacing=10)
         layout.setContentsMargins(4, 0, 0, 0)
         self.setLayout(layout)
 
@@ -42,6 +44,11 @@ class Heading(QWidget):
     def text(self) -> str:
         """What the pill says."""
         return self._pill.text()
+
+    def show_recording(self, file: str) -> None:
+        """Say that it is a recording, and of which file."""
+        self._recording.setToolTip(file)
+        self._recording.show()
 
     def show_state(self, state: EngineState | None) -> None:
         """Show what the engine is doing; None: there is none."""

@@ -61,6 +61,10 @@ class ModelPanel(QWidget):
         self._warnings.setText("\n".join(model.warnings))
         self._warnings.setVisible(bool(model.warnings))
 
+    def offer_choice(self, offered: bool) -> None:
+        """Whether another model can be chosen."""
+        self._pick.setVisible(offered)
+
     def show_hint(self, hint: str) -> None:
         """Say why no model is ready. The facts of the one before stay, as its trace does."""
         set_text(self._hint, hint)

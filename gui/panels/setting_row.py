@@ -42,6 +42,7 @@ class SettingRow(QWidget):
         self.facts = facts
         self._value: SettingValue = facts.default
         self._closed = ""
+        self._only_shows = False
         self._effect = ""
         self._title = label(facts.label)
         self._refusal = label("", "warning", wrap=True, selectable=True)
@@ -106,6 +107,15 @@ class SettingRow(QWidget):
             self._closed = reason
             self._enable()
 
+    def only_show(self) -> None:
+        """From now on nothing can be changed or tried: it shows what was in force, and what that did."""
+        self._only_shows = True
+        self.control.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+        for part in (self.control, *self.control.findChildren(QWidget)):
+            part.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.experiment.only_show()
+        self._enable()
+
     @property
     def cells(self) -> tuple[str, str, str, str, str]:
         """The setting as cells of a table: name, key, value in force, default, what its last change did."""
@@ -163,7 +173,7 @@ class SettingRow(QWidget):
         return next((c.label for c in self.facts.choices if str(c.value) == str(value)), text)
 
     def _enable(self) -> None:
-        reason = self.facts.reason or self._closed
+        reason = "" if self._only_shows else self.facts.reason or self._closed
         self.control.setEnabled(not reason)
         self._title.setEnabled(not reason)
         self.setToolTip(reason or self.facts.expected)
@@ -249,7 +259,7 @@ class SettingRow(QWidget):
         self._wish(wanted)
 
     def _wish(self, value: SettingValue) -> None:
-        if value != self._value:
+        if value != self._value and not self._only_shows:
             self.wished.emit(self.facts.key, value)
 
     @Slot()

@@ -260,7 +260,9 @@ def test_what_needs_a_model_is_refused_with_a_sentence(
     host.send(command)
     (failed,) = host.receive()
     assert isinstance(failed, Failed)
-    assert failed.sentence == f"This is a recording, which cannot {words}: that takes a window with an engine."
+    assert (
+        failed.sentence == f"This is a recording, which cannot {words}: that takes a window with an engine."
+    )
 
 
 def test_questions_get_no_answer_or_the_reason(play: Callable[..., ReplayHost]) -> None:
