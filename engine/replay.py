@@ -12,23 +12,30 @@ from pathlib import Path
 from time import perf_counter_ns
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.hosts import drain
 from engine.protocol import (
     CancelLoad,
     Command,
     CountTokens,
+    DisplayReport,
     EngineEnded,
     EngineState,
     Event,
     Failed,
+    GenerationStarted,
     LookUp,
+    MemorySampled,
     NoteTaken,
+    ObserverReport,
     Pause,
+    RecordingReport,
     Resume,
     Shutdown,
     SingleStep,
     StateChanged,
+    TelemetrySampled,
     TokensCounted,
 )
 from engine.trace.ledger import Int64
@@ -37,14 +44,19 @@ from engine.trace.recording.session_file import event_ns
 from engine.trace.store import Trace
 
 ALL_AT_ONCE = inf
-LONGEST_WAIT_NS = 2_000_000_000  # of recorded time between two events; the rest of it is left out
+LONGEST_WAIT_NS = 1_000_000_000  # of recorded time in which nothing goes on; the rest of it is left out
 TOGETHER = 2048  # events that one call of `receive` gives at most: a front end has other things to do
+#: What is told of the machine and the instrument, whether something goes on or not.
+SAMPLES = (TelemetrySampled, MemorySampled, ObserverReport, DisplayReport, RecordingReport)
 #: Questions whose answers nobody misses.
 UNANSWERED = (LookUp, CancelLoad)
 
 
 class Timeline:
-    """The order of all that was said behind the model's loading (n), and when it is due, ns since the beginning."""
+    """The order of all that was said behind the model's loading (n), and when it is due, ns since the beginning.
+
+    It begins with the first prompt: what came before that is not waited for.
+    """
 
     def __init__(self, session: RecordedSession, longest_wait_ns: int = LONGEST_WAIT_NS) -> None:
         self._session = session
@@ -55,9 +67,13 @@ class Timeline:
         times = np.zeros(len(is_step), np.int64)  # 0: right behind what comes before it
         times[is_step] = steps.begin_ns + steps.wall_ns
         times[~is_step] = [event_ns(event, 0) for _, event in others]
-        begun_ns = np.array([session.loaded.at_ns])
-        waits = np.diff(np.maximum.accumulate(np.concatenate([begun_ns, times])))
-        self.due_ns: Int64 = np.cumsum(np.minimum(waits, longest_wait_ns))
+        goes_on = is_step.copy()
+        goes_on[~is_step] = [not isinstance(event, SAMPLES) for _, event in others]
+        first = next(
+            (place for place, (_, event) in enumerate(others) if isinstance(event, GenerationStarted)), 0
+        )
+        times[: self._others_at[first] if len(others) else 0] = 0
+        self.due_ns = _due(times, goes_on, longest_wait_ns)
         self.steps_before: Int64 = np.concatenate([[0], np.cumsum(is_step)])
 
     def __len__(self) -> int:
@@ -84,6 +100,20 @@ class Timeline:
         if step >= self.steps_before[-1]:
             return len(self)
         return int(np.searchsorted(self.steps_before, step, side="right")) - 1
+
+
+def _due(times: Int64, goes_on: npt.NDArray[np.bool_], longest_wait_ns: int) -> Int64:
+    """When each event is due, (n,) ns, the first that has a time at once: what goes on comes after its time since what
+    went on before it, up to a longest wait, and what is only sampled in between when it was sampled, if not later.
+    """
+    times = np.maximum.accumulate(times)
+    times = np.where(times > 0, times, times[np.argmax(times > 0)] if len(times) else 0)
+    gone_on = np.flatnonzero(goes_on)
+    waits = np.minimum(np.diff(times[gone_on], prepend=times[:1]), longest_wait_ns)
+    at, due_at = np.concatenate([times[:1], times[gone_on]]), np.concatenate([[0], np.cumsum(waits)])
+    before = np.cumsum(goes_on)
+    due: Int64 = due_at[before] + np.minimum(times - at[before], longest_wait_ns)
+    return due
 
 
 class ReplayHost:

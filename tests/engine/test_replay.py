@@ -9,6 +9,7 @@ import pytest
 
 from engine.protocol import (
     Calibrate,
+    Calibrated,
     Change,
     Command,
     CountTokens,
@@ -32,13 +33,22 @@ from engine.protocol import (
     StateChanged,
     StepEnded,
     Stop,
+    TelemetrySampled,
     TokensCounted,
 )
 from engine.replay import ALL_AT_ONCE, LONGEST_WAIT_NS, ReplayHost, Timeline
 from engine.trace.recording import read_session
 from tests.engine.trace import building
 from tests.engine.trace.building import MS, T0, started, step
-from tests.engine.trace.recording.sessions import LOADED, STARTED, assert_same, fold, rich, written
+from tests.engine.trace.recording.sessions import (
+    CALIBRATION,
+    LOADED,
+    STARTED,
+    assert_same,
+    fold,
+    rich,
+    written,
+)
 
 PATIENCE_S = 20.0
 
@@ -226,6 +236,41 @@ def test_it_can_be_set_to_a_time(play: Callable[..., ReplayHost], clock: Clock) 
     assert steps(host.receive()) == 1
     assert len(host.seek_ns(0).steps) == 0
     assert len(host.seek_ns(10**18).steps) == 20
+
+
+def test_samples_of_the_machine_do_not_stretch_a_silence(tmp_path: Path) -> None:
+    events = steady(3)
+    ended_ns = T0 + 30 * MS
+    quiet = [TelemetrySampled(ended_ns + k * 250 * MS, 5, 2, cpu=0.5) for k in range(1, 241)]
+    late = T0 + 60_000 * MS + 30 * MS
+    again = step([late + MS], stamps=[late + k for k in range(8)], generation=1)
+    path = written(tmp_path / "a.cyclograph", [*events, *quiet, started(1, late), again])
+    timeline = Timeline(read_session(path))
+    assert timeline.due_ns[-1] == pytest.approx(30 * MS + LONGEST_WAIT_NS, rel=1e-3)
+    assert (timeline.due_ns[1:] >= timeline.due_ns[:-1]).all()
+    said = list(timeline.events(0, len(timeline)))
+    sampled = [due for due, event in zip(timeline.due_ns.tolist(), said, strict=True) if event in quiet]
+    assert sampled[:3] == [30 * MS + k * 250 * MS for k in (1, 2, 3)]
+    assert sampled[-1] == 30 * MS + LONGEST_WAIT_NS
+
+
+def test_what_came_before_the_first_prompt_is_not_waited_for(tmp_path: Path) -> None:
+    loaded = replace(LOADED, at_ns=T0 - 50_000 * MS)
+    asides = [Calibrated(T0 - k * 10_000 * MS, 0, CALIBRATION, "measured") for k in (4, 3)]
+    path = written(tmp_path / "a.cyclograph", [STARTED, loaded, *asides, *steady(3)[2:]])
+    assert Timeline(read_session(path)).due_ns[-1] == 30 * MS
+
+
+def test_it_opens_at_its_end_with_the_whole_trace(play: Callable[..., ReplayHost], clock: Clock) -> None:
+    host = play(rich(), paused=True, at_end=True)
+    said = host.receive()
+    assert [type(event) for event in told(said)] == [type(STARTED), ModelLoaded]
+    assert (host.position, host.position_ns) == (host.step_count, host.length_ns)
+    whole = host.seek(host.step_count)
+    assert_same(whole, fold(rich()))
+    assert host.seek(host.step_count) is whole
+    assert host.receive() == []
+    assert_same(host.seek(5), read_session(host._path).trace(5))
 
 
 def test_long_silence_is_not_waited_for(tmp_path: Path) -> None:

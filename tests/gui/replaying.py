@@ -1,10 +1,8 @@
 """Recordings that are open, for tests."""
 
-
 from pathlib import Path
 
 from PySide6.QtWidgets import QApplication
-
 
 from engine.protocol import EngineStarted, EngineState, Event
 from gui.replay import Replay
@@ -37,7 +35,9 @@ def keeper(directory: Path) -> Replays:
 
 def is_open(replay: Replay) -> bool:
     """Whether it is read."""
-    return replay.engine.state in (EngineState.PAUSED, EngineState.RUNNING) and replay.engine.loaded is not None
+    return (
+        replay.engine.state in (EngineState.PAUSED, EngineState.RUNNING) and replay.engine.loaded is not None
+    )
 
 
 def closed(replays: Replays, application: QApplication) -> None:

@@ -202,11 +202,15 @@ def test_what_needs_a_model_is_not_offered(replay: Replay) -> None:
     ("name", "words"),
     [("restart", "load a model"), ("calibrate", "measure this machine"), ("stop", "end what ran then")],
 )
-def test_what_is_asked_for_all_the_same_is_refused_with_a_sentence(replay: Replay, name: str, words: str) -> None:
+def test_what_is_asked_for_all_the_same_is_refused_with_a_sentence(
+    replay: Replay, name: str, words: str
+) -> None:
     getattr(replay.engine, name)()
     replay.conductor.frame()
     (message,) = replay.window.messages.messages()
-    assert message.sentence == f"This is a recording, which cannot {words}: that takes a window with an engine."
+    assert (
+        message.sentence == f"This is a recording, which cannot {words}: that takes a window with an engine."
+    )
     assert not replay.engine.is_calibrating
     assert texts(replay)[1] == "PAUSED"
 
