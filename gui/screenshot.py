@@ -64,10 +64,10 @@ class Screenshot(QObject):
         self._settling.timeout.connect(self._take)
         if conductor.engine.is_live:
             conductor.engine.generation_ended.connect(self._ended)
-        else:
+            conductor.engine.failed.connect(self._failed)
+            conductor.engine.engine_ended.connect(self._gone)
+        else:  # whoever opened the recording says what is wrong with it
             conductor.engine.model_loaded.connect(self._settle)
-        conductor.engine.failed.connect(self._failed)
-        conductor.engine.engine_ended.connect(self._gone)
 
     @Slot(object)
     def _ended(self, event: GenerationEnded) -> None:
