@@ -66,7 +66,11 @@ class Replay(QObject):
     @Slot(object)
     def _loaded(self, loaded: ModelLoaded) -> None:
         """All of it is shown at first."""
-        self.window.setWindowTitle(f"Recording of {loaded.model.name}: {self.path.name} – Cyclograph")
+        about = self.engine.metadata
+        title = about.get("title") or self.path.name
+        self.window.setWindowTitle(f"Recording of {loaded.model.name}: {title} – Cyclograph")
+        tip = filter(None, (title, about.get("description"), about.get("started_at"), str(self.path)))
+        self.window.heading.show_recording("\n".join(tip))
         self.window.navigation.show_all()
 
     @Slot(object)

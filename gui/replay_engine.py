@@ -41,6 +41,11 @@ class ReplayEngine(EngineThread):
         return self.path.name
 
     @property
+    def metadata(self) -> dict[str, str]:
+        """What the file says of itself; nothing until it is read."""
+        return self._player.session.metadata if self._player.session is not None else {}
+
+    @property
     def position(self) -> int:
         """Steps behind which it stands, or will in the next frame."""
         return self._player.position if self._wanted is None else self._wanted

@@ -20,7 +20,7 @@ from engine.trace.effects import MeasuredEffect
 from engine.trace.statistics import Verdict
 from gui import units
 from gui.panels.experiment import Experiment
-from gui.panels.widgets import Segments, inset, label
+from gui.panels.widgets import Segments, inset, label, plain_tip
 
 MOST_SEGMENTS = 4
 NARROW = 276  # pixels: a row where the panel is as narrow as it gets; what does not fit into it is a menu
@@ -176,7 +176,7 @@ class SettingRow(QWidget):
         reason = "" if self._only_shows else self.facts.reason or self._closed
         self.control.setEnabled(not reason)
         self._title.setEnabled(not reason)
-        self.setToolTip(reason or self.facts.expected)
+        self.setToolTip(plain_tip(reason or self.facts.expected))
 
     # ------------------------------------------------------------ controls
 
@@ -197,7 +197,7 @@ class SettingRow(QWidget):
         segments = Segments([c.label for c in choices])
         for made, choice in zip(segments.buttons, choices, strict=True):
             made.setEnabled(not choice.reason)
-            made.setToolTip(choice.reason or choice.expected)
+            made.setToolTip(plain_tip(choice.reason or choice.expected))
         segments.chosen.connect(self._choose)
         segments.pointed.connect(self._point)
         self._show = lambda value: segments.show_choice(self._place(value))
@@ -211,7 +211,7 @@ class SettingRow(QWidget):
             combo.addItem(choice.label)
             item = model.item(place)
             item.setEnabled(not choice.reason)
-            item.setToolTip(choice.reason or choice.expected)
+            item.setToolTip(plain_tip(choice.reason or choice.expected))
         combo.activated.connect(self._choose)
         combo.highlighted.connect(self._point)
         self._show = lambda value: combo.setCurrentIndex(self._place(value))

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QWidget
 from pytestqt.qtbot import QtBot
 
 from engine.protocol import EngineState, Event, MemorySampled, ModelLoaded, SettingsProbed
 from engine.replay import ALL_AT_ONCE
 from engine.trace.recording import read_session
+from engine.trace.recording.shelf import change_metadata
 from gui.replay import NEEDS_ENGINE, Replay
 from gui.replays import Replays
 from tests.engine.trace.recording.sessions import assert_same, written
@@ -73,7 +74,7 @@ def test_space_plays_from_the_beginning_and_pauses(replay: Replay, qtbot: QtBot)
     replay.engine.set_speed(20.0)
     QTest.keyClick(replay.window, Qt.Key.Key_Space)
     replay.conductor.frame()
-    assert texts(replay)[1] == "RUNNING"
+    assert texts(replay)[1] == "PLAYING"
     assert replay.window.actions_["run"].text() == "Pause"
     assert len(replay.engine.trace.steps) < STEPS
 
@@ -219,3 +220,21 @@ def test_what_this_machine_does_now_is_nothing_of_the_recording(replay: Replay) 
     before = len(replay.engine.trace.memory)
     replay.engine.observe(MemorySampled(1, 1, 1, 1))
     assert len(replay.engine.trace.memory) == before
+
+
+def test_what_a_stranger_wrote_is_no_markup(replays: Replays, tmp_path: Path, qtbot: QtBot) -> None:
+    events = [
+        replace(event, model=replace(event.model, name="<b>bold</b>")) if isinstance(event, ModelLoaded) else event
+        for event in replaying.session(5)
+    ]
+    path = written(tmp_path / "<i>a</i>.cyclograph".replace("/", "_"), events)
+    change_metadata(path, "title", "<img src='a.png'>")
+    replays.show(path)
+    (replay,) = replays.replays
+    qtbot.waitUntil(lambda: replaying.is_open(replay), timeout=replaying.PATIENCE_MS)
+    parts = [part for part in replay.window.findChildren(QWidget) if part.toolTip()]
+    tips = [part.toolTip() for part in parts if "<" in part.toolTip()]
+    assert any("&lt;img src" in tip for tip in tips)
+    assert any("&lt;b&gt;bold" in tip for tip in tips)
+    assert not any("<img" in tip or "<b>" in tip for tip in tips)
+    assert "<img src='a.png'>" in replay.window.windowTitle()  # which shows it as it is
