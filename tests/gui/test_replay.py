@@ -224,7 +224,9 @@ def test_what_this_machine_does_now_is_nothing_of_the_recording(replay: Replay) 
 
 def test_what_a_stranger_wrote_is_no_markup(replays: Replays, tmp_path: Path, qtbot: QtBot) -> None:
     events = [
-        replace(event, model=replace(event.model, name="<b>bold</b>")) if isinstance(event, ModelLoaded) else event
+        replace(event, model=replace(event.model, name="<b>bold</b>"))
+        if isinstance(event, ModelLoaded)
+        else event
         for event in replaying.session(5)
     ]
     path = written(tmp_path / "<i>a</i>.cyclograph".replace("/", "_"), events)
