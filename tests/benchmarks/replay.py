@@ -11,6 +11,8 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
@@ -19,15 +21,17 @@ import numpy as np
 from PySide6.QtCore import QEvent, QEventLoop
 from PySide6.QtWidgets import QApplication
 
+from engine.protocol import Event
+from engine.trace.recording.session_file import SessionFile
 from gui.replay import Replay
 from gui.replays import Replays
 from gui.screenshot import hush_offscreen
 from gui.settings_store import SettingsStore
 from tests.benchmarks.common import report
-from tests.benchmarks.recording import write_long
 from tests.gui import synthetic
 
 LAYERS = 32
+TOGETHER = 4096  # events a transaction
 SCRUBBED = 40  # frames a round
 PATIENCE_S = 60.0
 
@@ -45,6 +49,15 @@ def main() -> None:
             path = Path(directory) / f"{steps}.cyclograph"
             write_long(path, synthetic.Shape(layers=LAYERS, mark_every=500), steps)
             measure(application, path, steps, options.rounds)
+
+
+def write_long(path: Path, shape: synthetic.Shape, steps: int) -> None:
+    """A session of many steps."""
+    file = SessionFile(path, {})
+    events: Iterator[Event] = chain([synthetic.loaded(shape.layers)], synthetic.events(steps, shape))
+    while batch := list(islice(events, TOGETHER)):
+        file.write(batch)
+    file.close()
 
 
 def measure(application: QApplication, path: Path, steps: int, rounds: int) -> None:
