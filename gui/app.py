@@ -94,7 +94,7 @@ def _run(options: Options, host: "Host", interruption: "Interruption") -> int:
     recording, shelf = None, shelf_of_user()
     if options.screenshot is None:
         recording = Recording(engine, window.messages, store, shelf, options.record)
-    replays = Replays(store_for(options, "replay"), store, shelf.directory)
+    replays = Replays(store_for(options, "replay"), store, shelf)
     replays.serve(window, recording)
     first = _first_generation(options, window, store.prompt)
     conductor = Conductor(window, engine, store, first, telemetry, recording)

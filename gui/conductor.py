@@ -32,6 +32,7 @@ from engine.telemetry.process import Telemetry
 from engine.trace.chrome_trace import write_chrome_trace
 from engine.trace.export import ExportRefused
 from engine.trace.phases import Role
+from engine.trace.recording.shelf import Shelf
 from gui.engine_thread import EngineThread
 from gui.floor_texts import beaten_sentence, doubts, measured_sentence
 from gui.frame_meter import FrameMeter
@@ -69,10 +70,11 @@ class Conductor(QObject):
         autorun: Generate | None = None,
         telemetry: Telemetry | None = None,
         recording: Recording | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         """`telemetry`: where samples of the machine come from; None: nothing is sampled.
 
-        `recording`: writes sessions down; None: nobody does.
+        `recording`: writes sessions down; None: nobody does. `shelf`: where sessions lie then.
         """
         super().__init__(window)
         self.window = window
@@ -95,7 +97,9 @@ class Conductor(QObject):
         self._surroundings.ended.connect(self._sensors_ended)
         self._recording = recording
         self._keeper = SessionKeeper(
-            recording.shelf if recording is not None else shelf_of_user(), lambda: engine.recorder, window
+            recording.shelf if recording is not None else shelf or shelf_of_user(),
+            lambda: engine.recorder,
+            window,
         )
         self._notes = Notes(window, engine, self._keeper)
         self._timer = QTimer(self)

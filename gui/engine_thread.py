@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from time import perf_counter_ns
 
 from PySide6.QtCore import QObject, Signal
@@ -387,13 +388,8 @@ class EngineThread(QObject):
 
         Returns the file of the recording that is shown instead, if one is: it does not have the note yet.
         """
-        host = self._host
-        if not isinstance(host, ReplayHost) or host.session is None:
-            self._keep(note)
-            return None
-        host.take_note(note)
-        self.trace.append(note)
-        return host.session.path
+        self._keep(note)
+        return None
 
     def _keep(self, event: Event) -> None:
         """Into the trace, and into the recording."""

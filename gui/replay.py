@@ -5,6 +5,7 @@ from pathlib import Path
 from PySide6.QtCore import QObject, Signal, Slot
 
 from engine.protocol import Failed, ModelLoaded
+from engine.trace.recording.shelf import Shelf
 from engine.trace.store import Trace
 from gui.conductor import Conductor
 from gui.main_window import MainWindow
@@ -12,9 +13,9 @@ from gui.panels.transport import TransportBar
 from gui.replay_engine import ReplayEngine
 from gui.settings_store import SettingsStore
 
-#: What only an engine can do.
-NEEDS_ENGINE = (
-    *("pick", "prompt", "command", "record", "restart"),
+#: What only an engine can do, or the window that has one offers.
+LIVE_ONLY = (
+    *("pick", "prompt", "command", "record", "sessions", "restart"),
     *("stop", "generate", "join", "capture", "instrument", "calibrate", "clear", "alternate", "compare"),
 )
 
@@ -28,13 +29,13 @@ class Replay(QObject):
     failed = Signal(str)
     closed = Signal()
 
-    def __init__(self, path: Path, store: SettingsStore, theme_name: str | None = None) -> None:
-        """`store`: what windows of recordings remember; it is not that of the live window."""
+    def __init__(self, path: Path, store: SettingsStore, shelf: Shelf, theme_name: str) -> None:
+        """`store`: what windows of recordings remember; it is not that of the live window. `shelf`: of the user."""
         super().__init__()
         self.path = path
         self.engine = ReplayEngine(path, self)  # it reads while the window is built
         self.window = window = MainWindow(store, theme_name)
-        self.conductor = Conductor(window, self.engine, store)
+        self.conductor = Conductor(window, self.engine, store, shelf=shelf)
         self._suit_window()
         self.transport = TransportBar(window.actions_)
         window.add_transport(self.transport)
@@ -47,7 +48,7 @@ class Replay(QObject):
 
     def _suit_window(self) -> None:
         window, actions = self.window, self.window.actions_
-        window.leave_out(["prompt"], NEEDS_ENGINE)
+        window.leave_out(["prompt"], LIVE_ONLY)
         actions["step_back"].setVisible(True)
         actions["quit"].setText("Close this recording")
         window.switchboard.only_show()

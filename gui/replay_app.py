@@ -22,7 +22,7 @@ def run_replay(options: Options, interruption: "Interruption") -> int:
     """Show a recording until it is closed, or draw it offscreen; returns the exit code."""
     assert options.replay is not None
     application = make_application(options)
-    replays = Replays(store_for(options, "replay"), store_for(options), shelf_of_user().directory)
+    replays = Replays(store_for(options, "replay"), store_for(options), shelf_of_user())
     theme = options.theme or ("dark" if options.screenshot else None)
     replays.failed.connect(lambda sentence: _say(replays, sentence))
     replay = replays.open(options.replay, theme)

@@ -9,7 +9,16 @@ from time import perf_counter_ns
 
 from PySide6.QtCore import QObject, Signal
 
-from engine.protocol import EngineState, Event, Failed, Load, ModelLoaded, SettingsProbed, StateChanged
+from engine.protocol import (
+    EngineState,
+    Event,
+    Failed,
+    Load,
+    ModelLoaded,
+    NoteTaken,
+    SettingsProbed,
+    StateChanged,
+)
 from engine.replay import ALL_AT_ONCE, ReplayHost, refusal
 from engine.trace.store import Trace
 from gui.engine_thread import EngineThread
@@ -143,6 +152,12 @@ class ReplayEngine(EngineThread):
 
     def observe(self, event: Event) -> None:
         """What this machine does now is nothing of a recording."""
+
+    def take_note(self, note: NoteTaken) -> Path | None:
+        """Keep a note in what is played, also from now on; returns the file, which does not have it yet."""
+        self._player.take_note(note)
+        self.trace.append(note)
+        return self.path
 
     def stop_alternating(self) -> None:
         """Turns end where they ended then."""

@@ -7,7 +7,7 @@ from PySide6.QtWidgets import QFileDialog, QWidget
 
 from engine.trace.recording import RecordingError
 from engine.trace.recording.opening import check_header
-from engine.trace.recording.shelf import SUFFIX
+from engine.trace.recording.shelf import SUFFIX, Shelf
 from gui.main_window import MainWindow
 from gui.panels.message_bar import Kind
 from gui.recording import Recording
@@ -20,13 +20,14 @@ class Replays(QObject):
 
     failed = Signal(str)
 
-    def __init__(self, store: SettingsStore, theme_store: SettingsStore, directory: Path) -> None:
+    def __init__(self, store: SettingsStore, theme_store: SettingsStore, shelf: Shelf) -> None:
         """`store`: what windows of recordings remember of their layout. `theme_store`: where the theme is kept.
 
-        `directory`: where sessions are looked for at first.
+        `shelf`: of the user; there sessions are looked for at first.
         """
         super().__init__()
-        self._store, self._theme_store, self._directory = store, theme_store, directory
+        self._store, self._theme_store, self._shelf = store, theme_store, shelf
+        self._directory = shelf.directory
         self._windows: list[MainWindow] = []  # that share a theme
         self._replays: dict[Path, Replay] = {}
 
@@ -83,7 +84,7 @@ class Replays(QObject):
             return None
         if self._windows:
             theme_name = self._windows[0].theme_name
-        replay = Replay(path, self._store, theme_name or self._theme_store.theme)
+        replay = Replay(path, self._store, self._shelf, theme_name or self._theme_store.theme)
         self._replays[path] = replay
         self.attach(replay.window)
         replay.closed.connect(lambda: self._forget(replay))

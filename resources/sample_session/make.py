@@ -33,10 +33,10 @@ from engine.protocol import (
 from engine.sample_session import SAMPLE_FILE
 from engine.telemetry.process import TelemetryProcess
 from engine.trace.recording import Recorder
-from engine.trace.recording.shelf import change_metadata
+from engine.trace.recording.changing import DESCRIPTION, TITLE, change_metadata
 
 MODEL = "demo"
-TITLE = "Sample: the demo model is switched while it writes"
+SAMPLE_TITLE = "Sample: the demo model is switched while it writes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +147,7 @@ def record(path: Path) -> None:
         f"{steps:,} steps of the demo model on a CPU ({processor}), recorded by resources.sample_session.make:"
         " quantization, no KV cache for some tokens, speculation, another attention kernel."
     )
-    change_metadata(path, "title", TITLE)
-    change_metadata(path, "description", about)
+    change_metadata(path, {TITLE: SAMPLE_TITLE, DESCRIPTION: about})
     print(f"{path}: {path.stat().st_size:,} bytes. {about}")
 
 

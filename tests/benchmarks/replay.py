@@ -23,6 +23,7 @@ from PySide6.QtWidgets import QApplication
 
 from engine.protocol import Event
 from engine.trace.recording.session_file import SessionFile
+from engine.trace.recording.shelf import Shelf
 from gui.replay import Replay
 from gui.replays import Replays
 from gui.screenshot import hush_offscreen
@@ -66,7 +67,7 @@ def measure(application: QApplication, path: Path, steps: int, rounds: int) -> N
     windows: list[float] = []
     scrubbed: list[float] = []
     for turn in range(rounds + 1):
-        replays = Replays(SettingsStore.forgetful(), SettingsStore.forgetful(), path.parent)
+        replays = Replays(SettingsStore.forgetful(), SettingsStore.forgetful(), Shelf(path.parent))
         begin = time.perf_counter()
         replay = replays.open(path, "dark")
         assert replay is not None

@@ -5,6 +5,7 @@ from pathlib import Path
 from PySide6.QtWidgets import QApplication
 
 from engine.protocol import EngineStarted, EngineState, Event
+from engine.trace.recording.shelf import Shelf
 from gui.replay import Replay
 from gui.replays import Replays
 from gui.settings_store import SettingsStore
@@ -30,7 +31,7 @@ def recording(path: Path, steps: int = 60) -> Path:
 
 def keeper(directory: Path) -> Replays:
     """Of recordings, remembering nothing."""
-    return Replays(SettingsStore.forgetful(), SettingsStore.forgetful(), directory)
+    return Replays(SettingsStore.forgetful(), SettingsStore.forgetful(), Shelf(directory))
 
 
 def is_open(replay: Replay) -> bool:

@@ -14,8 +14,8 @@ from pytestqt.qtbot import QtBot
 from engine.protocol import EngineState, Event, MemorySampled, ModelLoaded, SettingsProbed
 from engine.replay import ALL_AT_ONCE
 from engine.trace.recording import read_session
-from engine.trace.recording.shelf import change_metadata
-from gui.replay import NEEDS_ENGINE, Replay
+from engine.trace.recording.changing import change_metadata
+from gui.replay import LIVE_ONLY, Replay
 from gui.replays import Replays
 from tests.engine.trace.recording.sessions import assert_same, written
 from tests.gui import replaying
@@ -184,7 +184,7 @@ def test_all_at_once_shows_the_end(replay: Replay) -> None:
 
 def test_what_needs_a_model_is_not_offered(replay: Replay) -> None:
     window = replay.window
-    for name in NEEDS_ENGINE:
+    for name in LIVE_ONLY:
         assert not window.actions_[name].isVisible(), name
         assert not window.actions_[name].isEnabled(), name
     assert window.docks["prompt"].isHidden()
@@ -230,7 +230,7 @@ def test_what_a_stranger_wrote_is_no_markup(replays: Replays, tmp_path: Path, qt
         for event in replaying.session(5)
     ]
     path = written(tmp_path / "<i>a</i>.cyclograph".replace("/", "_"), events)
-    change_metadata(path, "title", "<img src='a.png'>")
+    change_metadata(path, {"title": "<img src='a.png'>"})
     replays.show(path)
     (replay,) = replays.replays
     qtbot.waitUntil(lambda: replaying.is_open(replay), timeout=replaying.PATIENCE_MS)

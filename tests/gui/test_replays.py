@@ -10,6 +10,7 @@ from PySide6.QtWidgets import QApplication, QFileDialog
 from pytestqt.qtbot import QtBot
 
 from engine.protocol import EngineState, StateChanged
+from engine.trace.recording.shelf import Shelf
 from gui.conductor import Conductor
 from gui.panels.message_bar import Kind
 from gui.replays import Replays
@@ -108,7 +109,7 @@ def test_a_theme_is_that_of_all_windows_and_is_remembered(
     live: Conductor, tmp_path: Path, qapp: QApplication
 ) -> None:
     store = SettingsStore.of_file(tmp_path / "window.ini")
-    replays = Replays(SettingsStore.of_file(tmp_path / "replay.ini"), store, tmp_path)
+    replays = Replays(SettingsStore.of_file(tmp_path / "replay.ini"), store, Shelf(tmp_path))
     replays.attach(live.window)
     try:
         replay = replays.open(replaying.recording(tmp_path / "a.cyclograph"))
@@ -124,7 +125,7 @@ def test_a_theme_is_that_of_all_windows_and_is_remembered(
 
 def test_layouts_of_the_two_kinds_of_window_are_remembered_apart(tmp_path: Path, qapp: QApplication) -> None:
     store, own = (SettingsStore.of_file(tmp_path / name) for name in ("window.ini", "replay.ini"))
-    replays = Replays(own, store, tmp_path)
+    replays = Replays(own, store, Shelf(tmp_path))
     try:
         replay = replays.open(replaying.recording(tmp_path / "a.cyclograph"))
         assert replay is not None

@@ -26,7 +26,7 @@ def test_it_is_short_whole_and_says_what_it_is(sample: RecordedSession) -> None:
     assert sample.notices == ()
     assert SAMPLE_FILE.stat().st_size <= 1_500_000
     assert 400 <= len(sample.steps) <= 800
-    assert sample.metadata["title"] == make.TITLE
+    assert sample.metadata["title"] == make.SAMPLE_TITLE
     assert "on a CPU (" in sample.metadata["description"]
     assert sample.metadata["ended_at"]
     assert sample.loaded.model.device == "cpu"
@@ -76,7 +76,7 @@ def test_it_can_be_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     made = read_session(tmp_path / "a.cyclograph")
     trace = made.trace()
     assert made.notices == ()
-    assert made.metadata["title"] == make.TITLE
+    assert made.metadata["title"] == make.SAMPLE_TITLE
     assert [generation.end_step - generation.first_step for generation in trace.generations] == [6, 4]
     assert [(mark.step, mark.event.changes[0].effective) for mark in trace.marks] == [
         (3, "eager"),
