@@ -43,7 +43,7 @@ def _rows(group: str, actions: Actions) -> list[tuple[str, str]]:
         action = actions[facts.name]
         if facts.group == group and facts.keys and action.isVisible():
             keys = [k.toString(QKeySequence.SequenceFormat.NativeText) for k in action.shortcuts()]
-            rows.append(("  ".join(dict.fromkeys(keys)), facts.tip or facts.text))
+            rows.append(("  ".join(dict.fromkeys(keys)), facts.tip or action.text()))
     return rows
 
 
