@@ -55,17 +55,24 @@ UNANSWERED = (LookUp, CancelLoad)
 class Timeline:
     """The order of all that was said behind the model's loading (n), and when it is due, ns since the beginning.
 
-    It begins with the first prompt: what came before that is not waited for.
+    It begins with the first prompt: what came before that is not waited for. `ends_ns`: of the steps, wall clock, (n,).
     """
 
-    def __init__(self, session: RecordedSession, longest_wait_ns: int = LONGEST_WAIT_NS) -> None:
+    def __init__(
+        self,
+        session: RecordedSession,
+        longest_wait_ns: int = LONGEST_WAIT_NS,
+        ends_ns: Int64 | None = None,
+    ) -> None:
+        """`ends_ns`: where it is known; to find it out takes a while."""
         self._session = session
         steps, others = session.steps, session.others
         self._others_at = np.array([step for step, _ in others], np.int64) + np.arange(len(others))
         is_step = np.ones(len(steps) + len(others), np.bool_)
         is_step[self._others_at] = False
         times = np.zeros(len(is_step), np.int64)  # 0: right behind what comes before it
-        times[is_step] = steps.begin_ns + steps.wall_ns
+        self.ends_ns: Int64 = steps.begin_ns + steps.wall_ns if ends_ns is None else ends_ns
+        times[is_step] = self.ends_ns
         times[~is_step] = [event_ns(event, 0) for _, event in others]
         goes_on = is_step.copy()
         goes_on[~is_step] = [not isinstance(event, SAMPLES) for _, event in others]
@@ -293,7 +300,7 @@ class ReplayHost:
         is_said = self.session.row_of(note) < self.position
         unsaid = len(self._timeline) - self._said - self._timeline.notes_behind(self._said, note.step)
         self.session = self.session.with_note(note)
-        self._timeline = Timeline(self.session)
+        self._timeline = Timeline(self.session, ends_ns=self._timeline.ends_ns)
         self._said = len(self._timeline) - unsaid - (0 if is_said or not note.text else 1)
         self._anchor()
 
@@ -302,7 +309,10 @@ class ReplayHost:
     def _read(self) -> None:
         try:
             session = read_session(self._path)
-            self._whole = (session, session.trace()) if self._at_end else None
+            ends_ns = None
+            if self._at_end:
+                whole = session.trace()
+                self._whole, ends_ns = (session, whole), whole.steps.begin_ns + whole.steps.wall_ns
         except RecordingError as error:
             self._give_up(str(error))
             return
@@ -310,7 +320,7 @@ class ReplayHost:
             self._give_up(f"'{self._path.name}' needs more memory than there is.")
             return
         self.session = session
-        timeline = Timeline(session)
+        timeline = Timeline(session, ends_ns=ends_ns)
         self._timeline = timeline
         self._begin(len(timeline) if self._at_end else 0)
         state = EngineState.PAUSED if self._paused else EngineState.RUNNING
