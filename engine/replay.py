@@ -275,9 +275,10 @@ class ReplayHost:
         step = min(max(0, step), self.step_count)
         self._said = self._timeline.place_behind(step)
         self._anchor()
-        if self._whole is not None and self._whole[0] is self.session and step == self.step_count:
-            return self._whole[1]  # nothing is said behind it, so that nobody adds to it
-        return self.session.trace(step)
+        whole = self._whole[1] if self._whole is not None and self._whole[0] is self.session else None
+        if whole is not None and step == self.step_count:
+            return whole  # nothing is said behind it, so that nobody adds to it
+        return self.session.trace(step, whole)
 
     def seek_ns(self, position_ns: int) -> Trace:
         """Stand where so much recorded time has passed; else as `seek`."""

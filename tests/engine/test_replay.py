@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from engine.protocol import (
@@ -270,7 +271,20 @@ def test_it_opens_at_its_end_with_the_whole_trace(play: Callable[..., ReplayHost
     assert_same(whole, fold(rich()))
     assert host.seek(host.step_count) is whole
     assert host.receive() == []
-    assert_same(host.seek(5), read_session(host._path).trace(5))
+
+
+def test_what_is_shared_with_the_whole_trace_is_as_if_it_were_not(play: Callable[..., ReplayHost]) -> None:
+    host = play(rich(), paused=True, at_end=True)
+    host.receive()
+    whole, events = host.seek(host.step_count), rich()
+    for count in range(host.step_count):
+        shared = host.seek(count)
+        assert np.shares_memory(shared.steps.wall_ns, whole.steps.wall_ns) == (count > 0)
+        assert_same(shared, host.session.trace(count))
+        host.step(host.step_count)
+        shared.extend(told(host.receive()))
+        assert_same(shared, whole)
+    assert_same(whole, fold(events))  # which nobody has written into
 
 
 def test_long_silence_is_not_waited_for(tmp_path: Path) -> None:
