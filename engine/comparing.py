@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from engine.bad_input import BadInput
 from engine.exporting import load_trace
 from engine.protocol import Configuration
+from engine.sample_session import session_path
 from engine.trace import units
 from engine.trace.against import (
     CAUSE,
@@ -32,9 +33,11 @@ from engine.trace.wording import formatted
 def add_compare(parser: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
     parser.add_argument(
-        "reference", metavar="REFERENCE", type=Path, help="the recorded session to compare with"
+        "reference", metavar="REFERENCE", type=session_path, help="the recorded session to compare with"
     )
-    parser.add_argument("file", metavar="FILE", type=Path, help="the recorded session that is compared")
+    parser.add_argument(
+        "file", metavar="FILE", type=session_path, help="the recorded session that is compared"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.set_defaults(run=run_compare)
 
@@ -55,7 +58,7 @@ def run_compare(options: argparse.Namespace) -> int:
 
 
 def _trace(path: Path) -> Trace:
-    trace = load_trace(path.expanduser())
+    trace = load_trace(path)
     if not len(trace.steps):
         raise BadInput(f"'{path.name}' has no steps to compare: choose another session.")
     return trace

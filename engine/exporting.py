@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from engine.sample_session import SESSION_HELP, session_path
 from engine.trace.export import FORMATS, TABLES, ExportRefused, excerpt_of, export, parse_steps
 from engine.trace.recording import RecordingError, read_session
 from engine.trace.store import Trace
@@ -23,7 +24,7 @@ def load_trace(path: Path) -> Trace:
 def add_export(parser: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
     endings = ", ".join(f"{suffix} ({each.label})" for suffix, each in FORMATS.items())
-    parser.add_argument("file", metavar="FILE", type=Path, help="a recorded session")
+    parser.add_argument("file", metavar="FILE", type=session_path, help=SESSION_HELP)
     parser.add_argument(
         "--to", metavar="FILE", type=Path, required=True, help=f"its ending says the format: {endings}"
     )
@@ -40,7 +41,7 @@ def add_export(parser: argparse.ArgumentParser) -> None:
 def run_export(options: argparse.Namespace) -> int:
     """Export, and print the files that were written; a bar of progress where somebody looks. Raises ExportRefused."""
     first, last = parse_steps(options.steps)
-    excerpt = excerpt_of(load_trace(options.file.expanduser()), first, last)
+    excerpt = excerpt_of(load_trace(options.file), first, last)
     for path in export(excerpt, options.to.expanduser(), options.what, replace=options.force, tick=_tick):
         print(path)
     return 0

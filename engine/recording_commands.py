@@ -12,6 +12,7 @@ from engine.front import Front
 from engine.protocol import EngineEnded, Event, Failed, ModelLoaded
 from engine.replay import ALL_AT_ONCE, ReplayHost
 from engine.report import JsonReport, Report, TextReport
+from engine.sample_session import SESSION_HELP, session_path
 from engine.trace.recording import Recorder
 from engine.trace.store import Trace
 
@@ -28,7 +29,7 @@ def add_record(parser: argparse.ArgumentParser) -> None:
 
 def add_replay(parser: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
-    parser.add_argument("file", metavar="FILE", type=Path, help="a recorded session")
+    parser.add_argument("file", metavar="FILE", type=session_path, help=SESSION_HELP)
     parser.add_argument(
         "--speed",
         type=_speed,
@@ -75,7 +76,7 @@ def recorded(front: Front, path: Path, force: bool) -> Iterator[None]:
 def replay(options: argparse.Namespace) -> int:
     """Report what a recording says, as a run would have."""
     report: Report = JsonReport(sys.stdout) if options.json else TextReport(sys.stdout, sys.stderr)
-    host = ReplayHost(options.file.expanduser(), options.speed, ends=True)
+    host = ReplayHost(options.file, options.speed, ends=True)
     host.start()
     trace = Trace()
     try:

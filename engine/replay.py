@@ -12,23 +12,30 @@ from pathlib import Path
 from time import perf_counter_ns
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.hosts import drain
 from engine.protocol import (
     CancelLoad,
     Command,
     CountTokens,
+    DisplayReport,
     EngineEnded,
     EngineState,
     Event,
     Failed,
+    GenerationStarted,
     LookUp,
+    MemorySampled,
     NoteTaken,
+    ObserverReport,
     Pause,
+    RecordingReport,
     Resume,
     Shutdown,
     SingleStep,
     StateChanged,
+    TelemetrySampled,
     TokensCounted,
 )
 from engine.trace.ledger import Int64
@@ -37,27 +44,43 @@ from engine.trace.recording.session_file import event_ns
 from engine.trace.store import Trace
 
 ALL_AT_ONCE = inf
-LONGEST_WAIT_NS = 2_000_000_000  # of recorded time between two events; the rest of it is left out
+LONGEST_WAIT_NS = 1_000_000_000  # of recorded time in which nothing goes on; the rest of it is left out
 TOGETHER = 2048  # events that one call of `receive` gives at most: a front end has other things to do
+#: What is told of the machine and the instrument, whether something goes on or not.
+SAMPLES = (TelemetrySampled, MemorySampled, ObserverReport, DisplayReport, RecordingReport)
 #: Questions whose answers nobody misses.
 UNANSWERED = (LookUp, CancelLoad)
 
 
 class Timeline:
-    """The order of all that was said behind the model's loading (n), and when it is due, ns since the beginning."""
+    """The order of all that was said behind the model's loading (n), and when it is due, ns since the beginning.
 
-    def __init__(self, session: RecordedSession, longest_wait_ns: int = LONGEST_WAIT_NS) -> None:
+    It begins with the first prompt: what came before that is not waited for. `ends_ns`: of the steps, wall clock, (n,).
+    """
+
+    def __init__(
+        self,
+        session: RecordedSession,
+        longest_wait_ns: int = LONGEST_WAIT_NS,
+        ends_ns: Int64 | None = None,
+    ) -> None:
+        """`ends_ns`: where it is known; to find it out takes a while."""
         self._session = session
         steps, others = session.steps, session.others
         self._others_at = np.array([step for step, _ in others], np.int64) + np.arange(len(others))
         is_step = np.ones(len(steps) + len(others), np.bool_)
         is_step[self._others_at] = False
         times = np.zeros(len(is_step), np.int64)  # 0: right behind what comes before it
-        times[is_step] = steps.begin_ns + steps.wall_ns
+        self.ends_ns: Int64 = steps.begin_ns + steps.wall_ns if ends_ns is None else ends_ns
+        times[is_step] = self.ends_ns
         times[~is_step] = [event_ns(event, 0) for _, event in others]
-        begun_ns = np.array([session.loaded.at_ns])
-        waits = np.diff(np.maximum.accumulate(np.concatenate([begun_ns, times])))
-        self.due_ns: Int64 = np.cumsum(np.minimum(waits, longest_wait_ns))
+        goes_on = is_step.copy()
+        goes_on[~is_step] = [not isinstance(event, SAMPLES) for _, event in others]
+        first = next(
+            (place for place, (_, event) in enumerate(others) if isinstance(event, GenerationStarted)), 0
+        )
+        times[: self._others_at[first] if len(others) else 0] = 0
+        self.due_ns = _due(times, goes_on, longest_wait_ns)
         self.steps_before: Int64 = np.concatenate([[0], np.cumsum(is_step)])
 
     def __len__(self) -> int:
@@ -86,6 +109,20 @@ class Timeline:
         return int(np.searchsorted(self.steps_before, step, side="right")) - 1
 
 
+def _due(times: Int64, goes_on: npt.NDArray[np.bool_], longest_wait_ns: int) -> Int64:
+    """When each event is due, (n,) ns, the first that has a time at once: what goes on comes after its time since what
+    went on before it, up to a longest wait, and what is only sampled in between when it was sampled, if not later.
+    """
+    times = np.maximum.accumulate(times)
+    times = np.where(times > 0, times, times[np.argmax(times > 0)] if len(times) else 0)
+    gone_on = np.flatnonzero(goes_on)
+    waits = np.minimum(np.diff(times[gone_on], prepend=times[:1]), longest_wait_ns)
+    at, due_at = np.concatenate([times[:1], times[gone_on]]), np.concatenate([[0], np.cumsum(waits)])
+    before = np.cumsum(goes_on)
+    due: Int64 = due_at[before] + np.minimum(times - at[before], longest_wait_ns)
+    return due
+
+
 class ReplayHost:
     """Says again what a file holds. `session`: None until it is read; where it cannot be, a sentence says so."""
 
@@ -97,13 +134,22 @@ class ReplayHost:
         speed: float = 1.0,
         *,
         paused: bool = False,
+        at_end: bool = False,
         ends: bool = False,
         clock: Callable[[], int] = perf_counter_ns,
     ) -> None:
-        """`speed`: recorded time that passes in a unit of time, or ALL_AT_ONCE. `ends`: it ends when all is said."""
+        """`speed`: recorded time that passes in a unit of time, or ALL_AT_ONCE. `ends`: it ends when all is said.
+
+        `at_end`: it stands behind the last step once it is read, and the trace of all is there (see `seek`).
+        """
         self.session: RecordedSession | None = None
+        self._at_end = at_end
+        self._whole: tuple[RecordedSession, Trace] | None = (
+            None  # the trace of all of it, where that is there
+        )
         self._path, self._speed, self._paused, self._ends, self._clock = path, speed, paused, ends, clock
         self._timeline: Timeline | None = None
+        self._is_read = False  # what is to be said first waits to be said
         self._said = 0  # places of the timeline
         self._since_ns, self._from_ns = 0, 0  # when the recording stood where, on its own time line
         self._asides: deque[Event] = deque([StateChanged(clock(), EngineState.LOADING)])
@@ -135,9 +181,10 @@ class ReplayHost:
 
     def receive(self) -> list[Event]:
         """What is due by now and was not said yet."""
+        is_read = self._is_read  # looked at before what waits: all else comes behind it
         said = drain(self._asides)
         timeline = self._timeline
-        if timeline is None or self._over or self._paused:
+        if not is_read or timeline is None or self._over or self._paused:
             return said
         until = min(self._due(), self._said + TOGETHER)
         said += self._spoken(until)
@@ -228,14 +275,21 @@ class ReplayHost:
         step = min(max(0, step), self.step_count)
         self._said = self._timeline.place_behind(step)
         self._anchor()
-        return self.session.trace(step)
+        whole = self._whole[1] if self._whole is not None and self._whole[0] is self.session else None
+        if whole is not None and step == self.step_count:
+            return whole  # nothing is said behind it, so that nobody adds to it
+        return self.session.trace(step, whole)
 
     def seek_ns(self, position_ns: int) -> Trace:
         """Stand where so much recorded time has passed; else as `seek`."""
+        return self.seek(self.step_at(position_ns))
+
+    def step_at(self, position_ns: int) -> int:
+        """How many steps have ended when so much recorded time has passed. Raises as `seek` does."""
         if self._timeline is None:
             raise RuntimeError("The recording is still being read.")
         place = int(np.searchsorted(self._timeline.due_ns, position_ns, side="right"))
-        return self.seek(int(self._timeline.steps_before[place]))
+        return int(self._timeline.steps_before[place])
 
     def take_note(self, note: NoteTaken) -> None:
         """From here on the recording has this note, too, as if it had been read with it; it is not said now.
@@ -247,7 +301,7 @@ class ReplayHost:
         is_said = self.session.row_of(note) < self.position
         unsaid = len(self._timeline) - self._said - self._timeline.notes_behind(self._said, note.step)
         self.session = self.session.with_note(note)
-        self._timeline = Timeline(self.session)
+        self._timeline = Timeline(self.session, ends_ns=self._timeline.ends_ns)
         self._said = len(self._timeline) - unsaid - (0 if is_said or not note.text else 1)
         self._anchor()
 
@@ -256,21 +310,33 @@ class ReplayHost:
     def _read(self) -> None:
         try:
             session = read_session(self._path)
+            ends_ns = None
+            if self._at_end:
+                whole = session.trace()
+                self._whole, ends_ns = (session, whole), whole.steps.begin_ns + whole.steps.wall_ns
         except RecordingError as error:
-            self._asides.append(Failed(self._clock(), str(error), command="load"))
-            self._end(str(error))
+            self._give_up(str(error))
+            return
+        except MemoryError:
+            self._give_up(f"'{self._path.name}' needs more memory than there is.")
             return
         self.session = session
-        timeline = Timeline(session)
-        self._begin()
+        timeline = Timeline(session, ends_ns=ends_ns)
+        self._timeline = timeline
+        self._begin(len(timeline) if self._at_end else 0)
         state = EngineState.PAUSED if self._paused else EngineState.RUNNING
         self._asides.append(StateChanged(self._clock(), state))
-        self._timeline = timeline
-        self._anchor()
+        self._is_read = True
 
-    def _begin(self) -> None:
+    def _give_up(self, sentence: str) -> None:
+        self._asides.append(Failed(self._clock(), sentence, command="load"))
+        self._end(sentence)
+
+    def _begin(self, said: int = 0) -> None:
+        """Say what came before all else, and stand behind the first `said` places."""
         assert self.session is not None
-        self._said = 0
+        self._said = said
+        self._anchor()
         self._asides.extend((*self.session.preamble, self.session.loaded))
 
     def _anchor(self) -> None:
@@ -312,7 +378,7 @@ class ReplayHost:
 def refusal(command: Command) -> str:
     """Why a recording does not do as it is told."""
     does = _WORDS.get(type(command).__name__, "do that")
-    return f"This is a recording, which cannot {does}: load a model to go on live."
+    return f"This is a recording, which cannot {does}: that takes a window with an engine."
 
 
 _WORDS = {

@@ -21,11 +21,21 @@ class ActionFacts:
     icon: str = ""
     tip: str = ""
     checkable: bool = False
+    in_recordings_only: bool = False
 
 
 ACTIONS = (
     ActionFacts("run", "Run", "Run", ("Space",), "run", "Run, pause, go on"),
     ActionFacts("step", "Single step", "Run", ("N",), "step", "Do one step, then wait"),
+    ActionFacts(
+        "step_back",
+        "Step back",
+        "Run",
+        ("Shift+N",),
+        "step_back",
+        "Take one step back, then wait",
+        in_recordings_only=True,
+    ),
     ActionFacts("stop", "Stop", "Run", ("X",), "stop", "End this generation"),
     ActionFacts(
         "generate", "Run from the prompt", "Run", ("Ctrl+Return", "Ctrl+Enter"), "", "Begin a new generation"
@@ -112,6 +122,14 @@ ACTIONS = (
         "",
         "What was recorded: open, name, pin or delete it",
     ),
+    ActionFacts(
+        "open",
+        "Open a session file…",
+        "Session",
+        ("Ctrl+Shift+O",),
+        "",
+        "Show a recording, in a window of its own",
+    ),
     ActionFacts("prompt", "Edit the prompt", "Session", ("Ctrl+L", "P")),
     ActionFacts("find", "Find a setting", "Session", ("Ctrl+F", "/")),
     ActionFacts("picture", "Save a picture of the window", "Session", ("Ctrl+S",), "camera"),
@@ -172,6 +190,7 @@ class Actions(QObject):
         made = QAction(facts.text, self)
         made.setObjectName(facts.name)
         made.setCheckable(facts.checkable)
+        made.setVisible(not facts.in_recordings_only)
         made.setShortcuts([QKeySequence(key) for key in facts.keys])
         made.setShortcutContext(Qt.ShortcutContext.WindowShortcut)
         key = f" ({key_text(made)})" if facts.keys else ""

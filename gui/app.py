@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from engine.spawning import spawn_engine
 from gui.display import display_problem, missing_qt
-from gui.options import PICTURE_SIZE, PICTURE_TOKENS, Options, free_path, parse
+from gui.options import PICTURE_TOKENS, Options, free_path, parse
 
 if TYPE_CHECKING:
     from PySide6.QtWidgets import QApplication
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from gui.settings_store import SettingsStore
 
 NO_QT = 3
-INTERRUPTED = 130
 PICTURE = "cyclograph.png"
 MOST_UNTIL_EXPOSED_S = 0.1  # on another desktop it never is
 
@@ -34,14 +33,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
     interruption = Interruption()
     gc.disable()  # until all is there: collections would find nothing
-    host = _start_engine(options)
+    host = _start_engine(options) if options.replay is None else None
     try:
+        if host is None:
+            from gui.replay_app import run_replay
+
+            return run_replay(_with_display(options), interruption)
         return _run(_with_display(options), host, interruption)
     except ImportError as error:
         print(missing_qt(error), file=sys.stderr)
         return NO_QT
     finally:
-        host.stop()
+        if host is not None:
+            host.stop()
 
 
 def _start_engine(options: Options) -> "Host":
@@ -72,23 +76,16 @@ def _with_display(options: Options) -> Options:
 def _run(options: Options, host: "Host", interruption: "Interruption") -> int:
     """Show the window (or draw it offscreen) until it is closed."""
     from PySide6.QtCore import Qt
-    from PySide6.QtWidgets import QApplication
 
     from gui.main_window import MainWindow
-    from gui.settings_store import SettingsStore
+    from gui.showing import make_application, place, store_for
 
-    if options.screenshot is not None:
-        from gui.screenshot import hush_offscreen
-
-        hush_offscreen()
-    application = QApplication([sys.argv[0]])
-    application.setApplicationName("Cyclograph")
-    application.setDesktopFileName("cyclograph")
-    store = SettingsStore.of_user() if options.screenshot is None else SettingsStore.forgetful()
+    application = make_application(options)
+    store = store_for(options)
     window = MainWindow(store, options.theme or ("dark" if options.screenshot else None))
     # A window may be closed while events are handled outside of exec(), where quit() would be lost: it is posted.
     window.closing.connect(application.quit, Qt.ConnectionType.QueuedConnection)
-    _place(window, options)
+    place(window, options)
     _draw(application, window)
     return _conduct(application, window, store, options, host, interruption)
 
@@ -110,13 +107,17 @@ def _conduct(
     from gui.engine_thread import EngineThread
     from gui.faults import Faults
     from gui.recording import Recording, shelf_of_user
+    from gui.replays import Replays
+    from gui.showing import store_for
 
     engine = EngineThread(host)
     engine.adopt(Load(options.model, options.device, options.settings))
     telemetry = TelemetryProcess()
-    recording = None
+    recording, shelf = None, shelf_of_user()
     if options.screenshot is None:
-        recording = Recording(engine, window.messages, store, shelf_of_user(), options.record)
+        recording = Recording(engine, window.messages, store, shelf, options.record)
+    replays = Replays(store_for(options, "replay"), store, shelf)
+    replays.serve(window, recording)
     first = _first_generation(options, window, store.prompt)
     conductor = Conductor(window, engine, store, first, telemetry, recording)
     faults = Faults()
@@ -139,9 +140,10 @@ def _conduct(
     gc.enable()
     try:
         if interruption.asked:
-            return INTERRUPTED
+            return interruption.code
         return application.exec() if window.isVisible() else 0  # it may have been closed by now
     finally:
+        replays.close_all()
         conductor.stop()
         faults.uninstall()
         telemetry.stop()
@@ -167,15 +169,6 @@ def _first_generation(options: Options, window: "MainWindow", remembered: "Promp
     return replace(shown, prompt=Prompt(options.prompt or ""))
 
 
-def _place(window: "MainWindow", options: Options) -> None:
-    size = options.size or (PICTURE_SIZE if options.screenshot else None)
-    if size:
-        window.resize(*size)
-    window.show()
-    if size:
-        window.arrange()
-
-
 def _draw(application: "QApplication", window: "MainWindow") -> None:
     """Have the window drawn before anything else is done: a display exposes it a moment after it is shown."""
     handle, end = window.windowHandle(), monotonic() + MOST_UNTIL_EXPOSED_S
@@ -189,8 +182,10 @@ class Interruption:
     """Ctrl-C and a polite kill: they close the window, or are remembered until there is one.
 
     Nothing is raised, since an exception in the middle of an import or of Qt's work leaves either in pieces. The frame
-    timer of the window lets Python see a signal soon.
+    timer of the window lets Python see a signal soon. `code`: that of the program where it never came to a window.
     """
+
+    code = 130
 
     def __init__(self) -> None:
         self.asked = False

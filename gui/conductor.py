@@ -32,6 +32,7 @@ from engine.telemetry.process import Telemetry
 from engine.trace.chrome_trace import write_chrome_trace
 from engine.trace.export import ExportRefused
 from engine.trace.phases import Role
+from engine.trace.recording.shelf import Shelf
 from gui.engine_thread import EngineThread
 from gui.floor_texts import beaten_sentence, doubts, measured_sentence
 from gui.frame_meter import FrameMeter
@@ -69,10 +70,11 @@ class Conductor(QObject):
         autorun: Generate | None = None,
         telemetry: Telemetry | None = None,
         recording: Recording | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         """`telemetry`: where samples of the machine come from; None: nothing is sampled.
 
-        `recording`: writes sessions down; None: nobody does.
+        `recording`: writes sessions down; None: nobody does. `shelf`: where sessions lie then.
         """
         super().__init__(window)
         window.make_rest()
@@ -96,7 +98,9 @@ class Conductor(QObject):
         self._surroundings.ended.connect(self._sensors_ended)
         self._recording = recording
         self._keeper = SessionKeeper(
-            recording.shelf if recording is not None else shelf_of_user(), lambda: engine.recorder, window
+            recording.shelf if recording is not None else shelf or shelf_of_user(),
+            lambda: engine.recorder,
+            window,
         )
         self._notes = Notes(window, engine, self._keeper)
         self._timer = QTimer(self)
@@ -222,8 +226,9 @@ class Conductor(QObject):
             self._begin_progress(state)
         ready = state is EngineState.READY or state in BUSY
         actions["run"].setEnabled(ready)
-        actions["run"].setText("Pause" if state is EngineState.RUNNING else "Run")
-        actions["run"].setIconText("Pause" if state is EngineState.RUNNING else "Run")
+        run = "Run" if self.engine.is_live else "Play"
+        actions["run"].setText("Pause" if state is EngineState.RUNNING else run)
+        actions["run"].setIconText("Pause" if state is EngineState.RUNNING else run)
         window.show_run_icon(state is EngineState.RUNNING)
         actions["step"].setEnabled(ready)
         actions["generate"].setEnabled(ready)
@@ -264,7 +269,7 @@ class Conductor(QObject):
         window.model.show_model(model)
         window.heading.show_model(model)
         window.switchboard.show_settings(loaded)
-        self._show_precision(loaded.effective)
+        self.show_precision(loaded.effective)
         window.messages.withdraw("load")
         window.messages.withdraw("engine")
         window.setWindowTitle(f"{model.name} – Cyclograph")
@@ -318,7 +323,7 @@ class Conductor(QObject):
     @Slot(object)
     def _settings_changed(self, event: SettingsChanged) -> None:
         self.window.switchboard.show_change(event)
-        self._show_precision(event.effective)
+        self.show_precision(event.effective)
         if event.cause:
             told = ", ".join(f"{change.key} is {change.effective} now" for change in event.changes)
             self._noted(f"{told}, since {event.cause}. Choose a level yourself to keep it.")
@@ -329,7 +334,8 @@ class Conductor(QObject):
                     Kind.WARNING, f"{asked}: {change.reason}", about=f"setting {change.key}"
                 )
 
-    def _show_precision(self, effective: Configuration) -> None:
+    def show_precision(self, effective: Configuration) -> None:
+        """Show in which precision the model runs under these settings."""
         model = self.engine.trace.model
         if model is not None:
             precision = dict(effective).get("precision", model.dtype)
@@ -498,13 +504,6 @@ class Conductor(QObject):
             sessions.triggered.connect(self.sessions.show)
             action.setChecked(recording.is_on)
             action.triggered.connect(recording.set_on)
-            recording.open_wished.connect(self.open_recording)
-
-    @Slot(object)
-    def open_recording(self, path: Path) -> None:
-        """Show a recorded session."""
-        self._autorun = None
-        self.engine.open_recording(path)
 
     @Slot()
     def _act(self) -> None:

@@ -62,7 +62,6 @@ from engine.protocol import (
     StopAlternating,
     TokensCounted,
 )
-from engine.replay import ReplayHost
 from engine.trace.continuation import Continuation, is_same_model
 from engine.trace.recording import Recorder
 from engine.trace.store import Trace
@@ -103,6 +102,7 @@ class EngineThread(QObject):
     calibrated = Signal(object)  # Calibrated
     floor_beaten = Signal(object)  # FloorBeaten
     noted = Signal(str)  # a sentence about what was done here
+    is_live = True  # whether there is a model, now
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class EngineThread(QObject):
         """Load a model, replacing the one before (also one that still loads); starts an engine where there is none."""
         load = Load(model, device, settings)
         self._want(load)
-        if self._host is None or self.is_replaying:
+        if self._host is None:
             self.restart()
         else:
             self._watch.sent(load)
@@ -322,26 +322,13 @@ class EngineThread(QObject):
 
     def calibrate(self) -> None:
         """Measure what this machine achieves; `calibrated` answers, or `failed` with the command "calibrate"."""
-        self._calibrates = self._host is not None
+        self._calibrates = self.is_live and self._host is not None
         self._send(Calibrate())
 
     @property
     def is_calibrating(self) -> bool:
         """Whether a measurement of this machine that was asked for has not been answered yet."""
         return self._calibrates
-
-    @property
-    def is_replaying(self) -> bool:
-        """Whether a recording is shown, instead of what an engine does."""
-        return isinstance(self._host, ReplayHost)
-
-    def open_recording(self, path: Path) -> None:
-        """Show a recorded session, all of it; the engine ends. To load a model, or to restart, goes on live."""
-        self._next = self._lost = None
-        self._close_host()
-        self._enter(None)
-        self._host = ReplayHost(path, paused=True)
-        self._host.start()
 
     def restart(self, place: str | None = None) -> None:
         """End the engine, and start another one there (or where it was), with the same model and settings."""
@@ -394,26 +381,20 @@ class EngineThread(QObject):
 
     def observe(self, event: Event) -> None:
         """Fold in what was measured beside the engine: it goes the way of all events, and is no answer of its."""
-        if not self.is_replaying:  # what this machine does now is nothing of a recording
-            self._keep(event)
+        self._keep(event)
 
     def take_note(self, note: NoteTaken) -> Path | None:
         """Keep what whoever watches has written on a step, in the trace and in what is recorded of it.
 
         Returns the file of the recording that is shown instead, if one is: it does not have the note yet.
         """
-        host = self._host
-        if not isinstance(host, ReplayHost) or host.session is None:
-            self._keep(note)
-            return None
-        host.take_note(note)
-        self.trace.append(note)
-        return host.session.path
+        self._keep(note)
+        return None
 
     def _keep(self, event: Event) -> None:
         """Into the trace, and into the recording."""
         self.trace.append(event)
-        if self.recorder is not None and not self.is_replaying:
+        if self.recorder is not None:
             self.recorder.take(event)
 
     def _take(self, event: Event) -> None:
@@ -553,12 +534,7 @@ class EngineThread(QObject):
         self.noted.emit(f"The engine now lives in {where}; restarting it took {cost_ns / 1e9:.1f} s.")
 
     def _beginning(self, loaded: ModelLoaded) -> Trace:
-        """The trace with which a model begins: empty, or of a recording all of it."""
-        if isinstance(self._host, ReplayHost):
-            session = self._host.session
-            if session is not None and session.notices:
-                self.noted.emit(" ".join(session.notices))
-            return self._host.seek(self._host.step_count)
+        """The trace with which a model begins."""
         if self.recorder is not None:
             self.recorder.take(loaded)
         return Trace(loaded, self.started)

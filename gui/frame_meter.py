@@ -52,4 +52,4 @@ class FrameMeter:
         spent = sum(cost for _, cost, _ in self._frames) - self._frames[0][1]
         if wall <= 0:
             return None
-        return DisplayCost(median(costs) if costs else None, len(costs) * 1e9 / wall, spent / wall)
+        return DisplayCost(float(median(costs)) if costs else None, len(costs) * 1e9 / wall, spent / wall)

@@ -1,6 +1,7 @@
 """The window: layout, menus, actions, themes. What happens in it is conducted elsewhere (gui.conductor)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from typing import Protocol
 
 from PySide6.QtCore import QByteArray, QSize, Qt, Signal, Slot
@@ -75,8 +76,9 @@ class MainWindow(QMainWindow):
     def __init__(self, store: SettingsStore, theme_name: str | None = None) -> None:
         super().__init__()
         self._store = store
-        self._theme_name = theme_name or store.theme
-        self.theme = theme_named(self._theme_name)
+        self._left_out: set[str] = set()
+        self.theme_name = theme_name or store.theme
+        self.theme = theme_named(self.theme_name)
         _apply(self.theme)  # before there are widgets, so that they are made with the right fonts
         self.setWindowTitle("Cyclograph")
         self.setWindowIcon(application_icon())
@@ -197,7 +199,7 @@ class MainWindow(QMainWindow):
         return dock
 
     def _make_toolbar(self) -> None:
-        bar = QToolBar("Tools")
+        bar = self._tools = QToolBar("Tools")
         bar.setObjectName("tools")
         bar.setMovable(False)
         bar.setContextMenuPolicy(Qt.ContextMenuPolicy.PreventContextMenu)
@@ -224,6 +226,7 @@ class MainWindow(QMainWindow):
             "&Session": (
                 "pick",
                 "sessions",
+                "open",
                 "prompt",
                 "find",
                 "",
@@ -236,7 +239,7 @@ class MainWindow(QMainWindow):
                 "quit",
             ),
             "&Run": (
-                *("run", "step", "stop", "generate", "join", "", "capture", "save_capture", ""),
+                *("run", "step", "step_back", "stop", "generate", "join", "", "capture", "save_capture", ""),
                 *("instrument", "calibrate", "", "clear"),
             ),
             "&Charts": (
@@ -288,7 +291,7 @@ class MainWindow(QMainWindow):
 
     def set_theme(self, name: str) -> None:
         """Use a theme: "dark", "light", or "system" to follow the desktop."""
-        self._theme_name = name
+        self.theme_name = name
         self.theme = theme_named(name)
         _apply(self.theme)
         self._show_theme()
@@ -299,7 +302,7 @@ class MainWindow(QMainWindow):
         for part in (*themed, *self._titles):
             part.set_theme(self.theme)
         for action in self._theme_group.actions():
-            action.setChecked(action.data() == self._theme_name)
+            action.setChecked(action.data() == self.theme_name)
         self.theme_changed.emit(self.theme)
 
     def show_run_icon(self, running: bool) -> None:
@@ -320,14 +323,19 @@ class MainWindow(QMainWindow):
         self.set_theme(name)
 
     def _system_theme_changed(self) -> None:
-        if self._theme_name == "system" and theme_named("system") is not self.theme:
+        if self.theme_name == "system" and theme_named("system") is not self.theme:
             self.set_theme("system")
 
     # ------------------------------------------------------------ layout
 
     def set_trace(self, trace: Trace) -> None:
-        """Show another trace everywhere."""
+        """Show another trace everywhere, from its newest step on."""
         self.navigation.reset()
+        self.show_trace(trace)
+
+    def show_trace(self, trace: Trace) -> None:
+        """Show another trace of the same steps everywhere, and of them those that are on screen."""
+        self.navigation.hover(None)
         parts: list[_Measured] = [
             *self.charts,
             self.text,
@@ -350,6 +358,30 @@ class MainWindow(QMainWindow):
         if reference is not None and stands and dock.height() < wanted:
             self.resizeDocks([dock], [wanted], Qt.Orientation.Vertical)
 
+    def leave_out(self, docks: Iterable[str], actions: Iterable[str]) -> None:
+        """Do without some panels and actions, for good: they are not offered any more, and their keys do nothing."""
+        for name in docks:
+            self._left_out.add(name)
+            self.docks[name].hide()
+            self.docks[name].toggleViewAction().setVisible(False)
+        for name in actions:
+            self.actions_[name].setVisible(False)
+
+    def add_transport(self, transport: QWidget) -> None:
+        """Put what plays a recording at the foot; it has the buttons that the toolbar has else."""
+        bar = QToolBar("Transport")
+        bar.setObjectName("transport")
+        bar.setMovable(False)
+        bar.setContextMenuPolicy(Qt.ContextMenuPolicy.PreventContextMenu)
+        bar.addWidget(transport)
+        self.addToolBar(Qt.ToolBarArea.BottomToolBarArea, bar)
+        for name in ("run", "step"):
+            self._tools.removeAction(self.actions_[name])
+        for action in takewhile(
+            lambda each: each.isSeparator() or not each.isVisible(), self._tools.actions()
+        ):
+            self._tools.removeAction(action)
+
     def find_setting(self) -> None:
         """Show the switchboard, and let the user type what to look for."""
         self.docks["switchboard"].show()
@@ -369,9 +401,9 @@ class MainWindow(QMainWindow):
         """Arrange everything as at first."""
         self._store.forget_layout()
         self._restore_docks(self._first_state)
-        for dock in self.docks.values():
+        for name, dock in self.docks.items():
             dock.setFloating(False)
-            dock.setVisible(dock is not self.docks["kernels"])
+            dock.setVisible(name != "kernels" and name not in self._left_out)
         self.docks["timeline"].raise_()
         for chart in (self.strip, self.latency, self.layer_map):
             chart.show()

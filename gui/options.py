@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from engine import __version__
 from engine.prompt_files import prompt_text
+from engine.sample_session import SESSION_HELP, session_path
 
 if TYPE_CHECKING:
     from engine.protocol import Configuration
@@ -19,11 +20,15 @@ PICTURE_TOKENS = 128
 PICTURE_SIZE = (1440, 900)
 SMALLEST, LARGEST = (640, 480), (7680, 4320)
 BAD_INPUT = 2
+FOR_ENGINE = ("model", "prompt", "device", "set", "place", "steps", "paused")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What was asked for on the command line. `screenshot`: draw offscreen and save a picture there."""
+    """What was asked for on the command line. `screenshot`: draw offscreen and save a picture there.
+
+    `replay`: show this recording, and start no engine.
+    """
 
     model: str = DEFAULT_MODEL
     device: str = "auto"
@@ -36,6 +41,7 @@ class Options:
     steps: int | None = None
     paused: bool = False
     record: bool = True
+    replay: Path | None = None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -61,6 +67,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         if given.steps is not None and given.steps < 1:
             raise ValueError(f"a generation has at least one token, not {given.steps}")
         screenshot = _picture_path(given.screenshot) if given.screenshot else None
+        replay = _recording(parser, given) if given.replay is not None else None
     except ValueError as problem:
         parser.error(str(problem))
     return Options(
@@ -75,6 +82,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         steps=given.steps,
         paused=given.paused,
         record=not given.no_record,
+        replay=replay,
     )
 
 
@@ -104,6 +112,7 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--steps", type=int, metavar="N", help=f"new tokens (with --screenshot: {PICTURE_TOKENS} by default)")
     add("--paused", action="store_true", help="wait before the first step")
     add("--no-record", action="store_true", help="write no session down, whatever was chosen in the window")
+    add("--replay", metavar="FILE", help=f"show {SESSION_HELP}; no engine is started")
     add("--version", action="version", version=f"cyclograph {__version__}")
     return parser
 
@@ -123,6 +132,16 @@ def _size(text: str) -> tuple[int, int]:
     if not (SMALLEST[0] <= size[0] <= LARGEST[0] and SMALLEST[1] <= size[1] <= LARGEST[1]):
         raise ValueError(f"a window of {text} is not possible: from 640x480 to 7680x4320 is")
     return size
+
+
+def _recording(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Path:
+    for name in FOR_ENGINE:
+        if getattr(given, name) != parser.get_default(name):
+            raise ValueError(f"a recording has no engine to which --{name.replace('_', '-')} could matter")
+    path = session_path(given.replay)
+    if not path.is_file():
+        raise ValueError(f"there is no file '{path}' to replay")
+    return path
 
 
 def _picture_path(text: str) -> Path:

@@ -67,7 +67,7 @@ class Recording(QObject):
             return
         recorder = self._start()
         engine = self._engine
-        if engine.loaded is not None and not engine.is_replaying:
+        if engine.loaded is not None:
             for event in preface(engine.trace, engine.loaded):
                 recorder.take(event)
 

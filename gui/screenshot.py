@@ -50,7 +50,8 @@ def _say(_kind: QtMsgType, _context: QMessageLogContext, message: str) -> None:
 
 
 class Screenshot(QObject):
-    """Waits for the generation of a window to end, then saves a picture and ends the application.
+    """Waits for the generation of a window to end, or for its recording to be read; then saves a picture and ends the
+    application.
 
     The application's exit code is 0, 1 where the engine failed, 2 where it refused what was asked for.
     """
@@ -61,14 +62,21 @@ class Screenshot(QObject):
         self._path = path
         self._settling = QTimer(self, singleShot=True, interval=SETTLING_MS)
         self._settling.timeout.connect(self._take)
-        conductor.engine.generation_ended.connect(self._ended)
-        conductor.engine.failed.connect(self._failed)
-        conductor.engine.engine_ended.connect(self._gone)
+        if conductor.engine.is_live:
+            conductor.engine.generation_ended.connect(self._ended)
+            conductor.engine.failed.connect(self._failed)
+            conductor.engine.engine_ended.connect(self._gone)
+        else:  # whoever opened the recording says what is wrong with it
+            conductor.engine.model_loaded.connect(self._settle)
 
     @Slot(object)
     def _ended(self, event: GenerationEnded) -> None:
         if event.reason == "failed":
             return  # a Failed has said why
+        self._settle()
+
+    @Slot()
+    def _settle(self) -> None:
         QTimer.singleShot(SETTLING_MS // 4, self, self._select)
         self._settling.start()
 

@@ -36,9 +36,9 @@ class SettingsStore:
         self._settings = settings
 
     @classmethod
-    def of_user(cls) -> "SettingsStore":
-        """The store of this user."""
-        return cls(QSettings(QSettings.Format.IniFormat, QSettings.Scope.UserScope, "cyclograph", "window"))
+    def of_user(cls, name: str = "window") -> "SettingsStore":
+        """The store of this user for a kind of window: "window", or "replay"."""
+        return cls(QSettings(QSettings.Format.IniFormat, QSettings.Scope.UserScope, "cyclograph", name))
 
     @classmethod
     def of_file(cls, path: Path) -> "SettingsStore":

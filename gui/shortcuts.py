@@ -40,11 +40,10 @@ def _rows(group: str, actions: Actions) -> list[tuple[str, str]]:
         return list(MOUSE)
     rows = []
     for facts in ACTIONS:
-        if facts.group == group and facts.keys:
-            keys = [
-                k.toString(QKeySequence.SequenceFormat.NativeText) for k in actions[facts.name].shortcuts()
-            ]
-            rows.append(("  ".join(dict.fromkeys(keys)), facts.tip or facts.text))
+        action = actions[facts.name]
+        if facts.group == group and facts.keys and action.isVisible():
+            keys = [k.toString(QKeySequence.SequenceFormat.NativeText) for k in action.shortcuts()]
+            rows.append(("  ".join(dict.fromkeys(keys)), facts.tip or action.text()))
     return rows
 
 

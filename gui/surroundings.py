@@ -83,7 +83,8 @@ class Surroundings(QObject):
             self._telemetry.look(self._looked_at())
         self._report(display)
         warnings = self._engine.trace.warnings_in_force
-        now = {warning.name for warning in warnings if warning.trouble in SAID}
+        said = SAID if self._engine.is_live else ()  # of a recording nothing can be done about it any more
+        now = {warning.name for warning in warnings if warning.trouble in said}
         for warning in warnings:
             if warning.name in now - self._said:
                 sentence = f"{warning.sentence} {warning.remedy}"

@@ -1,5 +1,6 @@
 """Columns: append-only arrays that grow by doubling and are read as views."""
 
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,16 @@ class Column:
         """Make room for so many rows more."""
         if self._count + rows > len(self._room):
             self._grow(self._count + rows)
+
+    def covered(self, count: int) -> "Column":
+        """An empty column that has the first `count` rows of this one in store: `uncover` adds them, uncopied."""
+        made = copy(self)
+        made._room, made._count = self._room[:count], 0
+        return made
+
+    def uncover(self, rows: int) -> None:
+        """Add so many rows of those in store."""
+        self._count += rows
 
     def _grow(self, needed: int) -> None:
         room = np.zeros((max(needed, 2 * len(self._room)), *self._room.shape[1:]), self._room.dtype)

@@ -10,7 +10,7 @@ from engine.trace.alternation import PAIR_LOOKS, SelfTest
 from engine.trace.effects import AlternationEffect
 from engine.trace.statistics import Verdict
 from gui import units
-from gui.panels.widgets import label, row, set_role, set_text
+from gui.panels.widgets import label, plain_tip, row, set_role, set_text
 
 ALTERNATE_TIP = (
     "Let this value and the one before it take turns, A B B A, in the running generation: a drift of the machine falls"
@@ -41,6 +41,7 @@ class Experiment(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
+        self._offers = True
         self.alternate = self._button("A/B", ALTERNATE_TIP)
         self.alternate.setCheckable(True)
         self.alternate.clicked.connect(self.alternate_wished)
@@ -76,27 +77,33 @@ class Experiment(QWidget):
         made.hide()
         return made
 
+    def only_show(self) -> None:
+        """Offer nothing to try, from now on."""
+        self._offers = False
+
     def show_effect(self, text: str, role: str, tip: str) -> None:
         """Show what was found before and after the change; "" for nothing."""
         set_text(self.effect, text)
         set_role(self.effect, role)
-        if self.effect.toolTip() != tip:
-            self.effect.setToolTip(tip)
+        if self.effect.toolTip() != (shown := plain_tip(tip)):
+            self.effect.setToolTip(shown)
         self._appear()
 
     def _appear(self) -> None:
-        self.setVisible(bool(self.effect.text()) or not self.compare.isHidden())
+        said = (self.effect.text(), self.turns.text(), self.output.text())
+        self.setVisible(any(said) or not self.compare.isHidden())
 
     def show_findings(self, found: Findings) -> None:
         """Show what is known, and offer what can be tried."""
-        self.compare.setVisible(found.other is not None)
-        self.alternate.setVisible(found.alternates and found.other is not None)
-        self._appear()
+        offers = self._offers and found.other is not None
+        self.compare.setVisible(offers)
+        self.alternate.setVisible(offers and found.alternates)
         self.alternate.setChecked(found.alternation is not None and found.alternation.goes_on)
         self._say(self.turns, *alternation_text(found.alternation))
-        self.turns.setToolTip(alternation_tip(found.alternation, found.trust))
+        self.turns.setToolTip(plain_tip(alternation_tip(found.alternation, found.trust)))
         self._say(self.output, *sameness_text(found.sameness))
-        self.output.setToolTip(sameness_tip(found.sameness))
+        self.output.setToolTip(plain_tip(sameness_tip(found.sameness)))
+        self._appear()
 
     def _say(self, line: QLabel, text: str, role: str) -> None:
         set_text(line, text)

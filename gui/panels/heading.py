@@ -4,7 +4,7 @@ from PySide6.QtWidgets import QWidget
 
 from engine.protocol import EngineState, ModelFacts
 from gui.panels.model import RANDOM_WEIGHTS, RANDOM_WEIGHTS_MEANING
-from gui.panels.widgets import label, row, set_text
+from gui.panels.widgets import label, plain_tip, row, set_text
 from gui.theme import Theme
 
 WORDS: dict[EngineState | None, str] = {
@@ -16,6 +16,7 @@ WORDS: dict[EngineState | None, str] = {
     EngineState.RUNNING: "RUNNING",
     EngineState.PAUSED: "PAUSED",
 }
+PLAYING = "PLAYING"  # of a recording, instead of RUNNING
 
 
 class Heading(QWidget):
@@ -34,7 +35,9 @@ class Heading(QWidget):
         self._badge = label(RANDOM_WEIGHTS, "warning")
         self._badge.setToolTip(RANDOM_WEIGHTS_MEANING)
         self._badge.hide()
-        layout = row(self._pill, self._model, self._facts, self._badge, spacing=10)
+        self._recording = label("recording", "chip")
+        self._recording.hide()
+        layout = row(self._pill, self._recording, self._model, self._facts, self._badge, spacing=10)
         layout.setContentsMargins(4, 0, 0, 0)
         self.setLayout(layout)
 
@@ -43,10 +46,16 @@ class Heading(QWidget):
         """What the pill says."""
         return self._pill.text()
 
+    def show_recording(self, tip: str) -> None:
+        """Say that it is a recording, which is played and does not run; `tip`: which one."""
+        self._recording.setToolTip(plain_tip(tip))
+        self._recording.show()
+
     def show_state(self, state: EngineState | None) -> None:
         """Show what the engine is doing; None: there is none."""
         self._state = state
-        set_text(self._pill, WORDS[state])
+        plays = state is EngineState.RUNNING and not self._recording.isHidden()
+        set_text(self._pill, PLAYING if plays else WORDS[state])
         self._color()
 
     def show_model(self, model: ModelFacts) -> None:

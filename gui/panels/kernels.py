@@ -8,7 +8,7 @@ from engine.protocol import KernelsCaptured
 from engine.trace.agreement import REACH
 from engine.trace.store import Trace
 from gui.navigation import Navigation
-from gui.panels.widgets import button, column, label, row, set_text
+from gui.panels.widgets import button, column, label, plain_tip, row, set_text
 from gui.view_texts import CAPTURE_COLUMNS, capture_heading, capture_remarks, capture_rows, capture_verdict
 
 NUMBERS = (1, 2, 3)  # columns of figures
@@ -102,7 +102,7 @@ class KernelsPanel(QWidget):
             self._items.horizontalHeaderItem(place).setTextAlignment(right)
         for cells in capture_rows(self._trace, step):
             items = [QStandardItem(cell) for cell in cells]
-            items[0].setToolTip(cells[0])
+            items[0].setToolTip(plain_tip(cells[0]))
             for place in NUMBERS:
                 items[place].setTextAlignment(right)
             self._items.appendRow(items)

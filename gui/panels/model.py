@@ -6,7 +6,7 @@ from PySide6.QtWidgets import QFormLayout, QLabel, QSizePolicy, QWidget
 from engine.protocol import Family, ModelFacts
 from gui import units
 from gui.panels.model_rows import FAMILIES
-from gui.panels.widgets import button, column, label, row, set_text
+from gui.panels.widgets import button, column, label, plain_tip, row, set_text
 
 RANDOM_WEIGHTS = "random weights"
 RANDOM_WEIGHTS_MEANING = (
@@ -52,7 +52,7 @@ class ModelPanel(QWidget):
     def show_model(self, model: ModelFacts) -> None:
         """Show what is loaded."""
         set_text(self._name, model.name)
-        self._name.setToolTip(model.name)
+        self._name.setToolTip(plain_tip(model.name))
         self._badge.setVisible(model.random_weights)
         self._hint.hide()
         self._facts.show()
@@ -60,6 +60,10 @@ class ModelPanel(QWidget):
             self._show_value(name, value, tip)
         self._warnings.setText("\n".join(model.warnings))
         self._warnings.setVisible(bool(model.warnings))
+
+    def offer_choice(self, offered: bool) -> None:
+        """Whether another model can be chosen."""
+        self._pick.setVisible(offered)
 
     def show_hint(self, hint: str) -> None:
         """Say why no model is ready. The facts of the one before stay, as its trace does."""
@@ -77,7 +81,9 @@ class ModelPanel(QWidget):
         value = self._values[name]
         set_text(value, text)
         for widget in (value, self._form.labelForField(value)):
-            widget.setToolTip(f"{text}\n{tip}")  # the value as well: the panel may be too narrow for it
+            widget.setToolTip(
+                plain_tip(f"{text}\n{tip}")
+            )  # the value as well: the panel may be too narrow for it
 
 
 def model_facts(model: ModelFacts) -> list[tuple[str, str, str]]:

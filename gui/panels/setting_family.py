@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
 from gui.panels.setting_row import SettingRow
 from gui.panels.setting_search import Wanted
-from gui.panels.widgets import ElidedLabel, label, row, set_role, set_text
+from gui.panels.widgets import ElidedLabel, label, plain_tip, row, set_role, set_text
 
 UNAVAILABLE = "unavailable"
 KEYS = (Qt.Key.Key_Space, Qt.Key.Key_Return, Qt.Key.Key_Enter)
@@ -164,7 +164,7 @@ class FamilyHeader(QPushButton):
         set_role(self.summary, summary.role)
         set_text(self.refused, f"⚠ {summary.refused}" if summary.refused else "")
         self.refused.setVisible(bool(summary.refused))
-        self.setToolTip(summary.tip)
+        self.setToolTip(plain_tip(summary.tip))
         self._name_it()
 
     def show_open(self, opened: bool) -> None:

@@ -20,7 +20,7 @@ from engine.trace.effects import MeasuredEffect
 from engine.trace.statistics import Verdict
 from gui import units
 from gui.panels.experiment import Experiment
-from gui.panels.widgets import Segments, inset, label
+from gui.panels.widgets import Segments, inset, label, plain_tip
 
 MOST_SEGMENTS = 4
 NARROW = 276  # pixels: a row where the panel is as narrow as it gets; what does not fit into it is a menu
@@ -42,6 +42,7 @@ class SettingRow(QWidget):
         self.facts = facts
         self._value: SettingValue = facts.default
         self._closed = ""
+        self._only_shows = False
         self._effect = ""
         self._title = label(facts.label)
         self._refusal = label("", "warning", wrap=True, selectable=True)
@@ -106,6 +107,15 @@ class SettingRow(QWidget):
             self._closed = reason
             self._enable()
 
+    def only_show(self) -> None:
+        """From now on nothing can be changed or tried: it shows what was in force, and what that did."""
+        self._only_shows = True
+        self.control.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+        for part in (self.control, *self.control.findChildren(QWidget)):
+            part.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.experiment.only_show()
+        self._enable()
+
     @property
     def cells(self) -> tuple[str, str, str, str, str]:
         """The setting as cells of a table: name, key, value in force, default, what its last change did."""
@@ -163,10 +173,10 @@ class SettingRow(QWidget):
         return next((c.label for c in self.facts.choices if str(c.value) == str(value)), text)
 
     def _enable(self) -> None:
-        reason = self.facts.reason or self._closed
+        reason = "" if self._only_shows else self.facts.reason or self._closed
         self.control.setEnabled(not reason)
         self._title.setEnabled(not reason)
-        self.setToolTip(reason or self.facts.expected)
+        self.setToolTip(plain_tip(reason or self.facts.expected))
 
     # ------------------------------------------------------------ controls
 
@@ -187,7 +197,7 @@ class SettingRow(QWidget):
         segments = Segments([c.label for c in choices])
         for made, choice in zip(segments.buttons, choices, strict=True):
             made.setEnabled(not choice.reason)
-            made.setToolTip(choice.reason or choice.expected)
+            made.setToolTip(plain_tip(choice.reason or choice.expected))
         segments.chosen.connect(self._choose)
         segments.pointed.connect(self._point)
         self._show = lambda value: segments.show_choice(self._place(value))
@@ -201,7 +211,7 @@ class SettingRow(QWidget):
             combo.addItem(choice.label)
             item = model.item(place)
             item.setEnabled(not choice.reason)
-            item.setToolTip(choice.reason or choice.expected)
+            item.setToolTip(plain_tip(choice.reason or choice.expected))
         combo.activated.connect(self._choose)
         combo.highlighted.connect(self._point)
         self._show = lambda value: combo.setCurrentIndex(self._place(value))
@@ -249,7 +259,7 @@ class SettingRow(QWidget):
         self._wish(wanted)
 
     def _wish(self, value: SettingValue) -> None:
-        if value != self._value:
+        if value != self._value and not self._only_shows:
             self.wished.emit(self.facts.key, value)
 
     @Slot()

@@ -24,6 +24,7 @@ from gui.panels.widgets import label, set_text
 
 TRUST_EVERY = 256  # steps: how far turns can be trusted changes slowly, and costs some time to find out
 WARNING_SIGN = "⚠"
+PLACES = {"process": "own process", "thread": "this process", "replay": "recorded"}
 
 
 class ObserverMeter:
@@ -78,7 +79,7 @@ class ObserverMeter:
     def show_engine(self, trace: Trace, place: str, state: EngineState | None) -> None:
         """Show where the engine lives and what it holds."""
         threads = dict(trace.configuration).get("threads")
-        where = {"process": "own process", "thread": "this process"}[place]
+        where = PLACES[place]
         parts = [f"engine  {where}" if state is not None else "engine  not running"]
         if state is not None and threads is not None:
             parts.append(f"{threads} thread{'s' if threads != 1 else ''}")

@@ -49,6 +49,7 @@ class Switchboard(QWidget):
         self.families: dict[str, SettingFamily] = {}
         self._store = store or SettingsStore.forgetful()
         self._model: ModelFacts | None = None
+        self._only_shows = False
         self._trace = Trace()
         self._effects = Effects(self._trace)
         self._scroll = QScrollArea()
@@ -81,6 +82,10 @@ class Switchboard(QWidget):
         self._scroll.hide()
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)  # so that Ctrl+C is meant for it
         offer_copies(self, self.copies)
+
+    def only_show(self) -> None:
+        """From now on nothing can be changed or tried here: it shows what was in force, and what that did."""
+        self._only_shows = True
 
     def copies(self, at: QPoint | None) -> Copies:
         """The setting at a place, or with the focus, as a line; and all of them as a table."""
@@ -120,6 +125,8 @@ class Switchboard(QWidget):
         made.explained.connect(self._explain)
         made.alternate_wished.connect(self.alternate)
         made.compare_wished.connect(self.compare)
+        if self._only_shows:
+            made.only_show()
         return made
 
     def _make_families(self, loaded: ModelLoaded) -> dict[str, SettingFamily]:
@@ -129,7 +136,7 @@ class Switchboard(QWidget):
             name: SettingFamily(name, [row for row in self.rows.values() if row.facts.family == name])
             for name in names
         }
-        if loaded.model.family is not Family.ENCODER:
+        if loaded.model.family is not Family.ENCODER and not self._only_shows:
             probe = TrainingProbe()
             probe.requested.connect(self.training_requested)
             made[TRAINING] = SettingFamily(TRAINING, [], probe)
@@ -229,7 +236,9 @@ class Switchboard(QWidget):
 
     def _end_what_is_decided(self) -> None:
         running = self._running_alternation()
-        if running is not None and is_decided(effect_of_alternation(self._trace, running).effect):
+        if running is None or self._only_shows:
+            return
+        if is_decided(effect_of_alternation(self._trace, running).effect):
             self.alternation_stopped.emit()
 
     def last_changed(self) -> str | None:

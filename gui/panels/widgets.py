@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from html import escape
 
 from PySide6.QtCore import QEvent, QRect, Qt, Signal
 from PySide6.QtGui import QEnterEvent, QFocusEvent, QPainter, QPaintEvent
@@ -62,6 +63,11 @@ def shortened(text: str, target: QLabel, width: int, height: int) -> str:
         return text
     most = bisect_left(range(len(text)), True, key=lambda end: not fits(f"{text[:end]}…"))
     return f"{text[: max(0, most - 1)].rstrip()}…"
+
+
+def plain_tip(text: str) -> str:
+    """A tool tip that shows a text as it is, where Qt would take it for markup: texts come from files of strangers."""
+    return f'<p style="white-space: pre-wrap">{escape(text)}</p>' if "<" in text else text
 
 
 def set_role(widget: QWidget, role: str) -> None:

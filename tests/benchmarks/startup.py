@@ -36,15 +36,12 @@ print(time.time(), flush=True)
 OUR_WINDOW = f"""
 import os, time
 from gui import app
-place = app._place
-def timed(window, options):
-    from PySide6.QtWidgets import QApplication
-    place(window, options)
-    QApplication.processEvents()
-    QApplication.processEvents()
+draw = app._draw
+def timed(application, window):
+    draw(application, window)
     print(time.time(), flush=True)
     os._exit(0)
-app._place = timed
+app._draw = timed
 app.main(["--model", "{MODEL}", "--size", "1440x900", "--place", "process"])
 """
 

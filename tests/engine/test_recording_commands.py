@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.commands import main
+from engine.sample_session import SAMPLE_FILE
 from engine.trace.recording import read_session
 from tests.engine.runtime.live_models import family_checkpoint
 from tests.engine.trace.recording.sessions import rich, written
@@ -96,6 +97,16 @@ def test_a_file_that_is_no_session_is_refused(tmp_path: Path, capsys: Capture) -
     assert capsys.readouterr().err == "'a.txt' is no session of Cyclograph: choose another file.\n"
     assert main(["export", str(tmp_path / "a.txt"), "--to", str(tmp_path / "b.jsonl")]) == 2
     assert "is no session" in capsys.readouterr().err
+
+
+def test_the_sample_is_at_hand_by_its_name(tmp_path: Path, capsys: Capture) -> None:
+    assert main(["replay", "sample", "--json"]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    steps = len(read_session(SAMPLE_FILE).steps)
+    assert sum(record["event"] == "step" for record in records) == steps
+    assert records[-1]["event"] == "summary"
+    assert main(["export", "sample", "--to", str(tmp_path / "sample.csv")]) == 0
+    assert capsys.readouterr().out
 
 
 @pytest.mark.parametrize("speed", ["0", "-1", "nan", "fast"])

@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from engine.protocol import (
     Calibrate,
+    Calibrated,
     Change,
     Command,
     CountTokens,
@@ -32,13 +34,22 @@ from engine.protocol import (
     StateChanged,
     StepEnded,
     Stop,
+    TelemetrySampled,
     TokensCounted,
 )
 from engine.replay import ALL_AT_ONCE, LONGEST_WAIT_NS, ReplayHost, Timeline
 from engine.trace.recording import read_session
 from tests.engine.trace import building
 from tests.engine.trace.building import MS, T0, started, step
-from tests.engine.trace.recording.sessions import LOADED, STARTED, assert_same, fold, rich, written
+from tests.engine.trace.recording.sessions import (
+    CALIBRATION,
+    LOADED,
+    STARTED,
+    assert_same,
+    fold,
+    rich,
+    written,
+)
 
 PATIENCE_S = 20.0
 
@@ -82,7 +93,7 @@ def play(tmp_path: Path, clock: Clock) -> Iterator[Callable[..., ReplayHost]]:
         hosts.append(host)
         host.start()
         deadline = time.monotonic() + PATIENCE_S
-        while host._timeline is None:
+        while not host._is_read:
             assert time.monotonic() < deadline
             time.sleep(0.001)
         return host
@@ -228,6 +239,54 @@ def test_it_can_be_set_to_a_time(play: Callable[..., ReplayHost], clock: Clock) 
     assert len(host.seek_ns(10**18).steps) == 20
 
 
+def test_samples_of_the_machine_do_not_stretch_a_silence(tmp_path: Path) -> None:
+    events = steady(3)
+    ended_ns = T0 + 30 * MS
+    quiet = [TelemetrySampled(ended_ns + k * 250 * MS, 5, 2, cpu=0.5) for k in range(1, 241)]
+    late = T0 + 60_000 * MS + 30 * MS
+    again = step([late + MS], stamps=[late + k for k in range(8)], generation=1)
+    path = written(tmp_path / "a.cyclograph", [*events, *quiet, started(1, late), again])
+    timeline = Timeline(read_session(path))
+    assert timeline.due_ns[-1] == pytest.approx(30 * MS + LONGEST_WAIT_NS, rel=1e-3)
+    assert (timeline.due_ns[1:] >= timeline.due_ns[:-1]).all()
+    said = list(timeline.events(0, len(timeline)))
+    sampled = [due for due, event in zip(timeline.due_ns.tolist(), said, strict=True) if event in quiet]
+    assert sampled[:3] == [30 * MS + k * 250 * MS for k in (1, 2, 3)]
+    assert sampled[-1] == 30 * MS + LONGEST_WAIT_NS
+
+
+def test_what_came_before_the_first_prompt_is_not_waited_for(tmp_path: Path) -> None:
+    loaded = replace(LOADED, at_ns=T0 - 50_000 * MS)
+    asides = [Calibrated(T0 - k * 10_000 * MS, 0, CALIBRATION, "measured") for k in (4, 3)]
+    path = written(tmp_path / "a.cyclograph", [STARTED, loaded, *asides, *steady(3)[2:]])
+    assert Timeline(read_session(path)).due_ns[-1] == 30 * MS
+
+
+def test_it_opens_at_its_end_with_the_whole_trace(play: Callable[..., ReplayHost], clock: Clock) -> None:
+    host = play(rich(), paused=True, at_end=True)
+    said = host.receive()
+    assert [type(event) for event in told(said)] == [type(STARTED), ModelLoaded]
+    assert (host.position, host.position_ns) == (host.step_count, host.length_ns)
+    whole = host.seek(host.step_count)
+    assert_same(whole, fold(rich()))
+    assert host.seek(host.step_count) is whole
+    assert host.receive() == []
+
+
+def test_what_is_shared_with_the_whole_trace_is_as_if_it_were_not(play: Callable[..., ReplayHost]) -> None:
+    host = play(rich(), paused=True, at_end=True)
+    host.receive()
+    whole, events = host.seek(host.step_count), rich()
+    for count in range(host.step_count):
+        shared = host.seek(count)
+        assert np.shares_memory(shared.steps.wall_ns, whole.steps.wall_ns) == (count > 0)
+        assert_same(shared, host.session.trace(count))
+        host.step(host.step_count)
+        shared.extend(told(host.receive()))
+        assert_same(shared, whole)
+    assert_same(whole, fold(events))  # which nobody has written into
+
+
 def test_long_silence_is_not_waited_for(tmp_path: Path) -> None:
     late = T0 + 3_600_000 * MS
     events = [
@@ -260,7 +319,9 @@ def test_what_needs_a_model_is_refused_with_a_sentence(
     host.send(command)
     (failed,) = host.receive()
     assert isinstance(failed, Failed)
-    assert failed.sentence == f"This is a recording, which cannot {words}: load a model to go on live."
+    assert (
+        failed.sentence == f"This is a recording, which cannot {words}: that takes a window with an engine."
+    )
 
 
 def test_questions_get_no_answer_or_the_reason(play: Callable[..., ReplayHost]) -> None:

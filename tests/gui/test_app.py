@@ -13,6 +13,7 @@ from PySide6.QtGui import QImage
 
 from engine.spawning import SERVER
 from gui import display
+from tests.gui.replaying import recording
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,6 +68,53 @@ def test_a_model_that_does_not_exist_is_one_sentence_and_code_2(tmp_path: Path) 
     assert "Traceback" not in ended.stderr
     assert str(tmp_path) in ended.stderr
     assert not (tmp_path / "a.png").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems always have a display")
+def test_the_sample_is_drawn_without_an_engine(tmp_path: Path) -> None:
+    picture = tmp_path / "a.png"
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "gui",
+            "--replay",
+            "sample",
+            "--screenshot",
+            str(picture),
+            "--size",
+            "1440x960",
+        ],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    started: set[int] = set()
+    while process.poll() is None:
+        started |= {child.pid for child in psutil.Process(process.pid).children(recursive=True)}
+        time.sleep(0.02)
+    said, problems = process.communicate(timeout=10)
+    assert (process.returncode, problems) == (0, "")
+    assert started == set()
+    assert said.splitlines()[0] == str(picture)
+    assert "inter-token latency, median" in said
+    assert (QImage(str(picture)).width(), QImage(str(picture)).height()) == (1440, 960)
+
+
+def test_a_recording_that_cannot_be_read_is_one_sentence_and_code_2(tmp_path: Path) -> None:
+    recording(tmp_path / "damaged.cyclograph")
+    content = bytearray((tmp_path / "damaged.cyclograph").read_bytes())
+    content[16_384 : 16_384 + 40] = bytes(40)  # found out only when it is read
+    (tmp_path / "damaged.cyclograph").write_bytes(content)
+    (tmp_path / "other.cyclograph").write_text("no session")
+    for name in ("damaged", "other", "absent"):
+        ended = run(tmp_path, "--replay", f"{name}.cyclograph", "--screenshot", "a.png")
+        assert (ended.returncode, ended.stdout) == (2, ""), ended.stderr
+        assert f"{name}.cyclograph" in ended.stderr
+        assert len(ended.stderr.strip().splitlines()) == 1
+        assert not (tmp_path / "a.png").exists()
 
 
 def test_the_window_never_imports_torch(tmp_path: Path) -> None:

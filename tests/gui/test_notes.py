@@ -20,10 +20,10 @@ from gui.panels.note_field import NoteField
 from gui.recording import Recording
 from gui.settings_store import SettingsStore
 from gui.view_texts import mark_sentences
-from tests.gui import synthetic
+from tests.gui import replaying, synthetic
 from tests.gui.building import Hosts, ScriptedHost, shown
 
-pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSizeHints", extend=True)
+pytestmark = pytest.mark.qt_log_ignore("This plugin does not support", extend=True)
 
 LAYERS = 3
 STEPS = 60
@@ -240,18 +240,27 @@ def recorded() -> Recorded:
     return make
 
 
-def opened(window: Conductor, path: Path, qtbot: QtBot) -> None:
-    before = window.engine.trace
-    window.open_recording(path)
-    qtbot.waitUntil(lambda: window.engine.trace is not before, timeout=10_000)
-    window.frame()
+@pytest.fixture
+def opened(shelf: Shelf, qapp: QApplication, qtbot: QtBot) -> Iterator[Callable[[Path], Conductor]]:
+    """Opens a recording in a window of its own."""
+    replays = replaying.keeper(shelf.directory)
+
+    def open(path: Path) -> Conductor:
+        replays.show(path)
+        replay = replays.replays[-1]
+        qtbot.waitUntil(lambda: replaying.is_open(replay), timeout=replaying.PATIENCE_MS)
+        replay.conductor.frame()
+        return replay.conductor
+
+    yield open
+    replaying.closed(replays, qapp)
 
 
 def test_a_recording_on_the_shelf_takes_notes_into_its_file(
-    window: Conductor, shelf: Shelf, recorded: Recorded, qtbot: QtBot
+    opened: Callable[[Path], Conductor], shelf: Shelf, recorded: Recorded, qtbot: QtBot
 ) -> None:
     path = recorded(shelf.directory / "a.cyclograph")
-    opened(window, path, qtbot)
+    window = opened(path)
     assert notes(window) == [(5, "was there")]
     write(window, 5, "changed")
     write(window, 30, "new")
@@ -264,11 +273,11 @@ def test_a_recording_on_the_shelf_takes_notes_into_its_file(
 
 
 def test_a_recording_elsewhere_shows_notes_and_says_that_they_are_not_kept(
-    window: Conductor, tmp_path: Path, recorded: Recorded, qtbot: QtBot
+    opened: Callable[[Path], Conductor], tmp_path: Path, recorded: Recorded
 ) -> None:
     path = recorded(tmp_path / "elsewhere" / "a.cyclograph")
     raw = path.read_bytes()
-    opened(window, path, qtbot)
+    window = opened(path)
     write(window, 30, "new")
     assert notes(window) == [(5, "was there"), (30, "new")]
     (message,) = window.window.messages.messages()
@@ -278,10 +287,10 @@ def test_a_recording_elsewhere_shows_notes_and_says_that_they_are_not_kept(
 
 
 def test_a_note_that_could_not_be_written_is_said(
-    window: Conductor, shelf: Shelf, recorded: Recorded, qtbot: QtBot
+    opened: Callable[[Path], Conductor], shelf: Shelf, recorded: Recorded, qtbot: QtBot
 ) -> None:
     path = recorded(shelf.directory / "a.cyclograph")
-    opened(window, path, qtbot)
+    window = opened(path)
     path.unlink()
     write(window, 30, "new")
     qtbot.waitUntil(lambda: bool(window.window.messages.messages()), timeout=10_000)

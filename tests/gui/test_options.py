@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.sample_session import SAMPLE_FILE
 from gui.options import BAD_INPUT, free_path, parse
 
 
@@ -30,6 +31,13 @@ def test_everything_is_understood(tmp_path: Path) -> None:
     assert options.place == "thread"
 
 
+def test_a_recording_is_named_by_its_file_or_is_the_sample(tmp_path: Path) -> None:
+    (tmp_path / "a.cyclograph").touch()
+    assert parse([]).replay is None
+    assert parse(["--replay", str(tmp_path / "a.cyclograph")]).replay == tmp_path / "a.cyclograph"
+    assert parse(["--replay", "sample"]).replay == SAMPLE_FILE
+
+
 def test_the_place_may_be_given_as_a_setting() -> None:
     options = parse(["--set", "engine_place=thread"])
     assert options.place == "thread"
@@ -40,6 +48,9 @@ def test_the_place_may_be_given_as_a_setting() -> None:
     ("arguments", "said"),
     [
         (["--size", "wide"], "'wide'"),
+        (["--replay", "/nowhere/a.cyclograph"], "no file '/nowhere/a.cyclograph'"),
+        (["--replay", "sample", "--set", "threads=1"], "--set"),
+        (["--replay", "sample", "--model", "tiny"], "--model"),
         (["--size", "10x10"], "10x10"),
         (["--set", "precision"], "key=value"),
         (["--prompt", "@/nowhere/at all"], "/nowhere/at all"),

@@ -20,7 +20,6 @@ from engine.protocol import (
     EngineStarted,
     EngineState,
     Event,
-    MemorySampled,
     RecordingReport,
     StateChanged,
     TelemetrySampled,
@@ -34,10 +33,10 @@ from gui.panels.message_bar import Kind
 from gui.recording import Recording
 from gui.settings_store import SettingsStore
 from tests.engine.trace.recording.sessions import assert_same
-from tests.gui import synthetic
+from tests.gui import replaying, synthetic
 from tests.gui.building import Hosts, ScriptedHost, shown
 
-pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSizeHints", extend=True)
+pytestmark = pytest.mark.qt_log_ignore("This plugin does not support", extend=True)
 
 LAYERS = 3
 ROOT = Path(__file__).resolve().parents[2]
@@ -189,12 +188,14 @@ def test_trouble_is_said_once_and_the_session_goes_on(make: Make, shelf: Shelf, 
     assert len(conductor.engine.trace.steps) == 63
 
 
-def test_an_interrupted_session_is_offered_once_and_opened_as_it_was(
-    make: Make, shelf: Shelf, qtbot: QtBot
+def test_an_interrupted_session_is_offered_once_and_opens_as_it_was(
+    make: Make, shelf: Shelf, qapp: QApplication, qtbot: QtBot
 ) -> None:
     shelf.directory.mkdir()
     path = killed(shelf.directory / "2026-01-01 toy.cyclograph")
     conductor, host, recording = window = make()
+    replays = replaying.keeper(shelf.directory)
+    replays.serve(conductor.window, recording)
     say(window, session())
     recording.offer_interrupted()
     (message,) = conductor.window.messages.messages()
@@ -203,38 +204,14 @@ def test_an_interrupted_session_is_offered_once_and_opened_as_it_was(
     assert "35 steps" in message.sentence
     assert "Last step that was written down" in message.details
     message.action_button.click()
-    qtbot.waitUntil(lambda: len(conductor.engine.trace.steps) == 35, timeout=10_000)
-    assert host.ended == "killed"
-    assert_same(conductor.engine.trace, read_session(path).trace())
-    assert conductor.window.windowTitle() == "toy – Cyclograph"
-    assert conductor.engine.state is EngineState.PAUSED
-    before = len(shelf.sessions())
-    conductor.engine.observe(MemorySampled(1, 1, 1, 1))  # of this machine now, not of the recording
-    assert len(conductor.engine.trace.memory) == len(read_session(path).trace().memory)
-    conductor.generate()
-    qtbot.waitUntil(
-        lambda: any("This is a recording" in m.sentence for m in conductor.window.messages.messages())
-    )
-    conductor.engine.load("demo")  # goes on live
-    assert not conductor.engine.is_replaying
-    assert len(shelf.sessions()) == before
+    (replay,) = replays.replays
+    qtbot.waitUntil(lambda: replaying.is_open(replay), timeout=replaying.PATIENCE_MS)
+    assert_same(replay.engine.trace, read_session(path).trace())
+    assert replay.window.windowTitle().startswith("Recording of toy")
+    assert (host.ended, len(conductor.engine.trace.steps)) == ("", 60)  # the live window goes on
     recording.offer_interrupted()
-    assert not [m for m in conductor.window.messages.messages() if m.about == "interrupted"]
-
-
-def test_a_file_that_cannot_be_opened_is_said_and_the_engine_can_be_started_again(
-    make: Make, tmp_path: Path, qtbot: QtBot
-) -> None:
-    (tmp_path / "a.cyclograph").write_text("no session")
-    conductor, _, _ = window = make()
-    say(window, session())
-    conductor.open_recording(tmp_path / "a.cyclograph")
-    qtbot.waitUntil(lambda: bool(conductor.window.messages.messages()), timeout=10_000)
-    (message,) = conductor.window.messages.messages()
-    assert message.sentence == "'a.cyclograph' is no session of Cyclograph: choose another file."
-    assert conductor.engine.state is None
-    conductor.engine.restart()
-    assert not conductor.engine.is_replaying
+    replaying.closed(replays, qapp)
+    assert not conductor.window.messages.messages()
 
 
 def killed(path: Path) -> Path:

@@ -141,7 +141,6 @@ def test_one_types_to_search_walks_with_the_arrows_and_opens_with_enter(
     kept(shelf, "three", 5, 3)
     wished: list[Path] = []
     assert window._recording is not None
-    window._recording.open_wished.disconnect()
     window._recording.open_wished.connect(wished.append)
     dialog = opened()
     QTest.keyClicks(dialog.search, "Battery ON")

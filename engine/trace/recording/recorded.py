@@ -21,6 +21,7 @@ from engine.protocol import (
     TelemetrySampled,
 )
 from engine.trace.bulk import StepColumns
+from engine.trace.shared_steps import SharedSteps
 from engine.trace.store import Trace
 
 #: What they do to a trace has nothing to do with how many of its steps are in it already.
@@ -84,11 +85,16 @@ class RecordedSession:
         if row < last:
             yield from self.steps.part(row, last).events()
 
-    def trace(self, last: int | None = None) -> Trace:
-        """The trace of the first `last` steps, all by default: the fold of their events, filled in bulk."""
+    def trace(self, last: int | None = None, whole: Trace | None = None) -> Trace:
+        """The trace of the first `last` steps, all by default: the fold of their events, filled in bulk.
+
+        `whole`: the trace of all of them, whose columns are shared then instead of being filled anew.
+        """
         last = len(self.steps) if last is None else last
         engine = next((event for event in self.preamble if isinstance(event, EngineStarted)), None)
         trace, row = Trace(self.loaded, engine), 0
+        if whole is not None:
+            trace.steps = SharedSteps(whole.steps, last)
         trace.steps.reserve(last)
         beside: list[tuple[int, Event]] = []  # they would cut the steps into many small parts
         for step, event in self.others:

@@ -1,0 +1,44 @@
+"""The first steps of a trace once more, without adding their times up again: a recording is looked at anywhere."""
+
+from typing import Any
+
+from engine.trace.bulk import StepColumns
+from engine.trace.ledger import Int64
+from engine.trace.store import Steps
+
+
+class SharedSteps(Steps):
+    """Takes the steps that another trace has, in the order in which that has them: rows are uncovered, not written.
+
+    Steps behind the first `count` are added as to any other, which copies what was shared before.
+    """
+
+    def __init__(self, whole: Steps, count: int) -> None:
+        super().__init__(whole.layers_ns.shape[1])
+        self._columns = {name: column.covered(count) for name, column in whole._columns.items()}
+        self._left = count
+
+    def append(self, **row: Any) -> None:
+        """Add one step."""
+        if self._left:
+            self._uncover(1)
+        else:
+            super().append(**row)
+
+    def extend(self, steps: StepColumns, **rows: Int64) -> None:
+        """Add several steps: all of them are shared, or none."""
+        if self._left:
+            self._uncover(len(steps))
+            self.stamps.extend(steps)
+        else:
+            super().extend(steps, **rows)
+
+    def reserve(self, steps: int) -> None:
+        """Make room for so many steps more, unless there is: what is shared has its room."""
+        if not self._left:
+            super().reserve(steps)
+
+    def _uncover(self, steps: int) -> None:
+        self._left -= steps
+        for column in self._columns.values():
+            column.uncover(steps)

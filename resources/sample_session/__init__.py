@@ -1,0 +1,1 @@
+"""The recorded session that comes with the program, and the script that made it."""
