@@ -36,6 +36,8 @@ from engine.trace.recording import Recorder
 from engine.trace.recording.changing import DESCRIPTION, TITLE, change_metadata
 
 MODEL = "demo"
+#: Greedy, so small a model soon repeats itself.
+SETTINGS: Configuration = (("decoding", "sample"), ("temperature", 0.7), ("seed", 1))
 SAMPLE_TITLE = "Sample: the demo model is switched while it writes"
 
 
@@ -64,7 +66,7 @@ RUNS = (
     ),
     Run(
         "import os\nimport ",
-        440,
+        330,
         {70: (("speculation", "draft"),), 130: (("speculation", "off"),), 200: (("attention", "eager"),)},
         {72: "A small model proposes, this one checks: several tokens a step"},
     ),
@@ -134,7 +136,7 @@ def record(path: Path) -> None:
     telemetry.start()
     session = Session(recorder, telemetry)
     try:
-        session.converse(Load(MODEL, "cpu"))
+        session.converse(Load(MODEL, "cpu", SETTINGS))
     finally:
         telemetry.stop()
         recorder.close()
