@@ -205,7 +205,10 @@ class Workbench:
         waiting = set(self.live.untried)
         self.live.untried.clear()
         again = {setting.key: self._suited(setting) for setting in ALL if setting.key in waiting}
-        self.facts = tuple(again.get(facts.key, facts) for facts in self.facts)
+        # Another value may be in force by now; the default stays what was told when the model was loaded.
+        self.facts = tuple(
+            replace(again.get(facts.key, facts), default=facts.default) for facts in self.facts
+        )
         self.emit(SettingsProbed(perf_counter_ns(), self.facts))
 
     def _tell(self, progress: Progress) -> None:

@@ -245,9 +245,8 @@ class SettingRow(QWidget):
         inset(spin)
         spin.setKeyboardTracking(False)
         spin.setFixedWidth(NUMBER_WIDTH)
-        spin.setToolTip(
-            f"{facts.expected} ({facts.minimum:g} to {facts.maximum:g} {facts.unit})".replace(" )", ")")
-        )
+        reach = f"({facts.minimum:g} to {facts.maximum:g} {facts.unit})".replace(" )", ")")
+        spin.setToolTip(plain_tip(f"{facts.expected} {reach}"))
         return spin
 
     def _place(self, value: SettingValue) -> int:

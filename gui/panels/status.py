@@ -20,7 +20,7 @@ from engine.trace.warnings import MachineWarning
 from gui import units
 from gui.frame_meter import DisplayCost
 from gui.panels.experiment import trust_text
-from gui.panels.widgets import label, set_text
+from gui.panels.widgets import label, plain_tip, set_text
 
 TRUST_EVERY = 256  # steps: how far turns can be trusted changes slowly, and costs some time to find out
 WARNING_SIGN = "⚠"
@@ -72,7 +72,7 @@ class ObserverMeter:
         troubles = list(dict.fromkeys(str(warning.trouble) for warning in warnings))
         more = f" +{len(troubles) - 1}" if len(troubles) > 1 else ""
         set_text(self._warnings, f"{WARNING_SIGN} {troubles[0]}{more}" if troubles else "")
-        tip = "\n".join(f"{warning.sentence} {warning.remedy}" for warning in warnings)
+        tip = plain_tip("\n".join(f"{warning.sentence} {warning.remedy}" for warning in warnings))
         if self._warnings.toolTip() != tip:
             self._warnings.setToolTip(tip)
 

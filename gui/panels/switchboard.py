@@ -23,7 +23,7 @@ from gui.panels.setting_family import SettingFamily
 from gui.panels.setting_row import SettingRow
 from gui.panels.setting_search import SettingSearch, Wanted
 from gui.panels.training_probe import TrainingProbe
-from gui.panels.widgets import label, set_text, shortened
+from gui.panels.widgets import label, plain_tip, set_text, shortened
 from gui.settings_store import SettingsStore
 
 CELLS = ("setting", "key", "value", "default", "effect")
@@ -58,6 +58,7 @@ class Switchboard(QWidget):
         self._scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._empty = label("Settings appear when a model is loaded.", "muted", wrap=True)
         self._empty.setContentsMargins(12, 12, 12, 12)
+        self._explained = HINT
         self._explanation = label(HINT, "muted", wrap=True)
         self._explanation.setAlignment(Qt.AlignmentFlag.AlignTop)
         self._explanation.setStyleSheet("font-size: 11px;")
@@ -270,12 +271,13 @@ class Switchboard(QWidget):
     @property
     def explanation(self) -> str:
         """What the foot of the panel says, on hover if it is long."""
-        return self._explanation.toolTip()
+        return self._explained
 
     def _explain(self, text: str) -> None:
+        self._explained = text
         inside = self._explanation.contentsRect()
         set_text(self._explanation, shortened(text, self._explanation, inside.width(), inside.height()))
-        self._explanation.setToolTip(text)
+        self._explanation.setToolTip(plain_tip(text))
 
     def _wish(self, key: str, value: SettingValue) -> None:
         self.change_requested.emit(((key, value),))

@@ -369,6 +369,20 @@ def test_what_is_slow_to_try_is_tried_when_the_engine_is_idle(tmp_path: Path) ->
     assert len(of(events, StepEnded)) == 2
 
 
+def test_the_default_stays_what_it_was_when_something_is_tried_later(llama: Path) -> None:
+    def answer(event: Event, send: Callable[[Command], None]) -> None:
+        if isinstance(event, ModelLoaded):
+            send(Change((("attention", "eager"),)))
+        if isinstance(event, SettingsProbed):
+            send(Shutdown())
+
+    events = play([Load(str(llama), "cpu")], answer)
+    (loaded,), (probed,) = of(events, ModelLoaded), of(events, SettingsProbed)
+    assert dict(of(events, SettingsChanged)[0].effective)["attention"] == "eager"
+    before, now = ({facts.key: facts.default for facts in each.settings} for each in (loaded, probed))
+    assert now == before
+
+
 def flex_reason(settings: tuple[SettingFacts, ...]) -> str:
     attention = next(facts for facts in settings if facts.key == "attention")
     return next(choice.reason for choice in attention.choices if choice.value == "flex")
