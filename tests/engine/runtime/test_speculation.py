@@ -23,7 +23,7 @@ from engine.trace.ledger import END
 from engine.trace.phases import Phase, StepKind
 from tests.engine.runtime.decoding import FEW, PROMPT_IDS, decode, ready, reference
 from tests.engine.runtime.live_models import Bench, byte_tokenizer, save_checkpoint
-from tests.engine.runtime.models.test_giving_up import comes_to, tensor_bytes
+from tests.engine.runtime.models.test_giving_up import is_free_soon, tensor_bytes
 from tests.engine.runtime.settings.small_live import setting, small_live
 from tests.engine.runtime.settings.test_resolve import is_sentence
 from tests.engine.runtime.small_models import build, two_reaches
@@ -343,7 +343,7 @@ def test_loading_a_draft_says_how_far_it_is_and_can_be_given_up_in_mid_generatio
     assert "was given up" in changes[0].reason
     assert live.draft is None
     assert weights_when_given_up
-    assert comes_to(before)
+    assert is_free_soon(before)
 
     live.new_report = lambda: new_report(impatient=False)
     heard.clear()

@@ -40,14 +40,6 @@ def tensor_bytes() -> int:
     return sum(held.values())
 
 
-def comes_to(expected: int) -> bool:
-    """Whether no other tensors are alive soon: threads that read weights end a moment after a load was given up."""
-    end_s = time.monotonic() + 10
-    while tensor_bytes() != expected and time.monotonic() < end_s:
-        time.sleep(0.02)
-    return tensor_bytes() == expected
-
-
 def is_free_soon(before: int) -> bool:
     """Whether no more memory is held than before, once the threads that read weights have put down their last ones."""
     end = time.monotonic() + 5
