@@ -12,7 +12,8 @@ import numpy as np
 from PySide6.QtGui import QColor, QFont, QTextCharFormat, QTextCursor, QTextDocument
 
 from engine.protocol import GenerationStarted, SequenceJoined, SequenceResult
-from engine.trace.statistics import RollingQuantiles
+from engine.trace.ledger import Int64
+from engine.trace.statistics import Float, RollingQuantiles
 from engine.trace.store import NO_LATENCY, GenerationRecord, Trace
 from gui import units
 from gui.sequences import lineage
@@ -32,9 +33,9 @@ UNBROKEN = "\u00a0"  # a word and its share stay on one line
 INPUT_WORTH = 30  # tokens that take as long to write as an input with its result
 
 
-def tint_of(ratio: float) -> int:
-    """Which tint shows this ratio of a latency to its rolling median: 0 (fast) to 8 (slow)."""
-    return bisect_right(LIMITS, ratio)
+def tints_of(ratios: Float) -> Int64:
+    """Which tint shows each ratio of a latency to its rolling median: 0 (fast) to 8 (slow)."""
+    return np.searchsorted(LIMITS, ratios, side="right")
 
 
 def tints(theme: Theme) -> tuple[QColor, ...]:
@@ -253,15 +254,13 @@ class TokenDocument:
         self._steps += len(itl)
         known = itl != NO_LATENCY
         self._rolling.extend(itl[known])
-        levels = [NEUTRAL] * len(itl)
+        levels = np.full(len(itl), NEUTRAL)
         count = int(known.sum())
         if count:
-            middle = self._rolling.of(0.5)[-count:]
-            for place, value, usual in zip(
-                known.nonzero()[0].tolist(), itl[known].tolist(), middle.tolist(), strict=True
-            ):
-                levels[place] = tint_of(value / usual) if usual > 0 else NEUTRAL
-        self._levels += levels
+            usual = self._rolling.of(0.5)[-count:]
+            ratios = itl[known] / np.where(usual > 0, usual, 1)
+            levels[known] = np.where(usual > 0, tints_of(ratios), NEUTRAL)
+        self._levels += levels.tolist()
 
     def token_at(self, position: int) -> int | None:
         """The token that this place in the document belongs to, if one does."""

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from engine.protocol import GenerationEnded, GenerationStarted, SequenceResult, 
 from engine.trace.phases import StepKind
 from engine.trace.store import Trace
 from gui import theme as themes
-from gui.token_document import LIMITS, NEUTRAL, TokenDocument, text_between, tint_of, tints
+from gui.token_document import LIMITS, NEUTRAL, TokenDocument, text_between, tints, tints_of
 from tests.gui import readers, synthetic
 
 STAMPS = synthetic._gaps_ns(1).astype("int64").cumsum()
@@ -163,7 +164,7 @@ def test_a_slow_token_stands_out_and_usual_ones_do_not(qapp: QApplication) -> No
     ("ratio", "level"), [(0.1, 0), (0.9, 2), (1.0, NEUTRAL), (1.09, NEUTRAL), (1.2, 4), (99.0, len(LIMITS))]
 )
 def test_tints_grow_with_latency(ratio: float, level: int) -> None:
-    assert tint_of(ratio) == level
+    assert tints_of(np.array([ratio])).tolist() == [level]
 
 
 @pytest.mark.parametrize("theme", [themes.DARK, themes.LIGHT])
