@@ -12,7 +12,8 @@ MOUSE = (
     ("wheel", "zoom about the pointer"),
     ("drag", "move along the steps"),
 )
-COLUMNS = (("Run", "Session", "View", "Help"), ("Charts", "Mouse"))
+COLUMNS = (("Run", "Session"), ("Charts", "Mouse", "View", "Help"))
+KEYS_WIDTH, TEXT_WIDTH = 184, 360  # two columns fit on a small screen
 
 
 class ShortcutSheet(QDialog):
@@ -57,9 +58,11 @@ def _grid(rows: list[tuple[str, str]]) -> QGridLayout:
     grid.setVerticalSpacing(5)
     for line, (keys, text) in enumerate(rows):
         key = label(keys, "number")
-        key.setAlignment(Qt.AlignmentFlag.AlignRight)
         grid.addWidget(key, line, 0)
-        grid.addWidget(label(text, "muted"), line, 1)
-    grid.setColumnMinimumWidth(0, 184)
-    grid.setColumnStretch(1, 1)
+        key.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignTop)
+        what = label(text, "muted", wrap=True)
+        what.ensurePolished()  # its height is that of the style's font
+        what.setFixedSize(TEXT_WIDTH, what.heightForWidth(TEXT_WIDTH))
+        grid.addWidget(what, line, 1)
+    grid.setColumnMinimumWidth(0, KEYS_WIDTH)
     return grid

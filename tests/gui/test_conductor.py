@@ -635,6 +635,7 @@ def test_all_keys_are_on_the_sheet_and_no_key_means_two_things(
     conductor.window.actions_["shortcuts"].trigger()
     sheet = conductor.window.findChild(ShortcutSheet)
     assert sheet is not None
+    assert sheet.sizeHint().width() <= 1280, "wider than a small screen"
     sheet.close()
     settle(qapp)
 
