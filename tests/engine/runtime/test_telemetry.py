@@ -55,15 +55,21 @@ def test_the_observer_reports_the_mean_cost_of_handing_over(
 
     observer = Observer(bench.workbench.recorder)
     events: list[Event] = []
-    now = iter([5_000, REPORT_EVERY_NS, REPORT_EVERY_NS + 9_000])
-    spent = iter([1_000, 2_600, 4_000])
+    now = iter([5_000, 6_000, 7_000, REPORT_EVERY_NS + 9_000, REPORT_EVERY_NS + 9_500])
+    spent = iter([1_000, 2_600, 2_600, 5_400, 9_000])
     monkeypatch.setattr(telemetry, "perf_counter_ns", lambda: next(now))
     monkeypatch.setattr(telemetry, "thread_time_ns", lambda: next(spent))
     observer.after_step(events.append, 40, 400)  # 600 ns, reported at once
-    observer.after_step(events.append, 41, 2_000)  # 600 ns, too soon to be reported
-    observer.after_step(events.append, 42, 2_600)  # 1,400 ns: in the mean 1,000, reported
-    assert [event.emit_ns_per_step for event in events if isinstance(event, ObserverReport)] == [600, 1_000]
-    assert [event.marks_per_step for event in events if isinstance(event, ObserverReport)] == [40, 42]
+    observer.after_step(events.append, 41, 2_400)  # 200 ns: of twice as many steps in the mean 400
+    observer.after_step(events.append, 42, 2_400)  # 200 ns, too soon to be reported
+    observer.after_step(events.append, 43, 2_400)  # 3,000 ns: in the mean 1,000, and it is time
+    observer.after_step(events.append, 44, 2_400)  # the next mean begins anew, in half a second
+    assert [event.emit_ns_per_step for event in events if isinstance(event, ObserverReport)] == [
+        600,
+        400,
+        1_000,
+    ]
+    assert [event.marks_per_step for event in events if isinstance(event, ObserverReport)] == [40, 41, 43]
 
 
 def test_weight_bytes_follow_the_settings_of_the_weights(tmp_path: Path) -> None:
