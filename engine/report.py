@@ -224,7 +224,7 @@ def instrument_lines(trace: Trace) -> list[str]:
     if cost is not None:
         lines.append(
             f"the instrument took {cost.share:.2%} of a median decode step: {cost.marks} marks × {cost.mark_ns:.0f} ns"
-            f" + {cost.emit_ns / 1e3:.1f} µs for handing it over"
+            f" + {cost.emit_ns / 1e3:.1f} µs for handing it over, with what this program makes of it"
         )
     compared = marks_compared(trace)
     if compared is not None:
