@@ -110,6 +110,7 @@ def test_a_replay_draws_what_the_live_run_drew(
     conductor, recording = live
     run_and_switch(conductor, qtbot)
     conductor.stop()
+    qtbot.waitUntil(lambda: recording.path is not None, timeout=PATIENCE_MS)  # written by a thread, soon
     path = recording.path
     assert path is not None
     conductor.engine.shut_down()  # what it says from here on would be in the live window alone
