@@ -12,7 +12,7 @@ from engine.bad_input import BadInput
 from engine.trace import units
 from engine.trace.recording.listing import Listing, SessionEntry
 from engine.trace.recording.shelf import Shelf
-from engine.trace.recording.user_shelf import user_sessions
+from engine.user_directories import user_sessions
 
 LONGEST_TITLE = 40  # characters of a title, and of a model, in a line
 

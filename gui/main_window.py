@@ -77,6 +77,7 @@ class MainWindow(QMainWindow):
         super().__init__()
         self._store = store
         self._left_out: set[str] = set()
+        self._is_running = False
         self.theme_name = theme_name or store.theme
         self.theme = theme_named(self.theme_name)
         _apply(self.theme)  # before there are widgets, so that they are made with the right fonts
@@ -298,6 +299,7 @@ class MainWindow(QMainWindow):
 
     def _show_theme(self) -> None:
         self.actions_.set_theme(self.theme)
+        self.show_run_icon(self._is_running)
         themed: list[_Themed] = [*self.charts, self.text, self.measurements, self.messages, self.heading]
         for part in (*themed, *self._titles):
             part.set_theme(self.theme)
@@ -307,6 +309,7 @@ class MainWindow(QMainWindow):
 
     def show_run_icon(self, running: bool) -> None:
         """The first button pauses while something runs."""
+        self._is_running = running
         self.actions_["run"].setIcon(icon("pause" if running else "run", self.theme))
 
     def switch_theme(self) -> None:

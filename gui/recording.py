@@ -10,7 +10,7 @@ from PySide6.QtCore import QObject, Signal, Slot
 from engine.protocol import RecordingReport
 from engine.trace.recording import Recorder, preface
 from engine.trace.recording.shelf import Interrupted, Shelf
-from engine.trace.recording.user_shelf import user_sessions
+from engine.user_directories import user_sessions
 from gui.engine_thread import EngineThread
 from gui.panels.message_bar import Kind, MessageBar
 from gui.settings_store import SettingsStore

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from engine.runtime.calibration import Machine
-from engine.runtime.user_cache import user_cache
 from engine.trace.calibration import Calibration, from_record
+from engine.user_directories import user_cache
 
 _MOST_BYTES = 65_536  # a record is far smaller; anything else is not ours
 

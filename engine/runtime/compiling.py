@@ -31,7 +31,7 @@ from transformers import Cache, EncoderDecoderCache
 
 from engine.collecting import uncollected
 from engine.runtime import graph_marks
-from engine.runtime.user_cache import user_cache
+from engine.user_directories import user_cache
 
 if TYPE_CHECKING:
     from engine.runtime.live import LiveModel

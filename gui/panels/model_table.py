@@ -22,17 +22,15 @@ from PySide6.QtGui import (
     QStandardItemModel,
 )
 from PySide6.QtWidgets import (
-    QHeaderView,
     QStyle,
     QStyledItemDelegate,
     QStyleOptionViewItem,
     QTreeView,
-    QVBoxLayout,
 )
 
 from gui.copying import Copies, offer_copies, table
+from gui.panels.lists import dress_list, note_over
 from gui.panels.model_rows import COLUMNS, DIRECTORY, MEANINGS, Group, ModelRow
-from gui.panels.widgets import label
 from gui.theme import Theme, number_font, text_font
 
 ROW_ROLE = Qt.ItemDataRole.UserRole
@@ -66,11 +64,8 @@ class ModelTable(QTreeView):
         self.setModel(self._filter)
         self._painter = _Painter(theme, self)
         self.setItemDelegate(self._painter)
-        self._dress()
-        self._note = label("", "muted", wrap=True)
-        self._note.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self._note.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
-        QVBoxLayout(self.viewport()).addWidget(self._note)
+        dress_list(self)
+        self._note = note_over(self)
         self.selectionModel().currentChanged.connect(self._changed)
         offer_copies(self, self.copies)
 
@@ -81,20 +76,6 @@ class ModelTable(QTreeView):
         rows = [row.cells for row in self.shown_rows()]
         copies = [("Copy all models", table([COLUMNS, *rows]))] if rows else []
         return [("Copy this model", table([one.cells])), *copies] if isinstance(one, ModelRow) else copies
-
-    def _dress(self) -> None:
-        self.setRootIsDecorated(False)
-        self.setIndentation(0)
-        self.setUniformRowHeights(True)  # else every one is measured at every key
-        self.setItemsExpandable(False)
-        self.setEditTriggers(QTreeView.EditTrigger.NoEditTriggers)
-        self.setVerticalScrollMode(QTreeView.ScrollMode.ScrollPerPixel)
-        header = self.header()
-        header.setStretchLastSection(True)
-        header.setSectionsMovable(False)
-        header.setMinimumSectionSize(48)
-        header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
 
     # ------------------------------------------------------------ what is in it
 

@@ -14,12 +14,12 @@ from PySide6.QtCore import (
     Signal,
 )
 from PySide6.QtGui import QColor, QFont, QFontMetrics, QResizeEvent, QStandardItem, QStandardItemModel
-from PySide6.QtWidgets import QHeaderView, QTreeView, QVBoxLayout
+from PySide6.QtWidgets import QTreeView
 
 from gui.copying import Copies, offer_copies, table
+from gui.panels.lists import dress_list, note_over
 from gui.panels.model_table import chosen_ground
 from gui.panels.session_rows import COLUMNS, NAME, NUMBERS, STARTED, STATE, SessionRow, tip_of
-from gui.panels.widgets import label
 from gui.theme import RESOURCES, Theme, number_font, text_font
 
 ROW_ROLE, KEY_ROLE = Qt.ItemDataRole.UserRole, Qt.ItemDataRole.UserRole + 1
@@ -49,29 +49,16 @@ class SessionTable(QTreeView):
         self._filter.setSortRole(KEY_ROLE)
         self.setModel(self._filter)
         self._dress()
-        self._note = label("", "muted", wrap=True)
-        self._note.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self._note.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
-        QVBoxLayout(self.viewport()).addWidget(self._note)
+        self._note = note_over(self)
         self.selectionModel().currentRowChanged.connect(self._changed)
         offer_copies(self, self.copies)
         self.set_theme(theme)
 
     def _dress(self) -> None:
-        self.setRootIsDecorated(False)
-        self.setIndentation(0)
-        self.setUniformRowHeights(True)  # else every one is measured at every key
-        self.setItemsExpandable(False)
+        dress_list(self)
         self.setAllColumnsShowFocus(True)
-        self.setEditTriggers(QTreeView.EditTrigger.NoEditTriggers)
-        self.setVerticalScrollMode(QTreeView.ScrollMode.ScrollPerPixel)
         self.setAccessibleName("Sessions")
         header = self.header()
-        header.setStretchLastSection(True)
-        header.setSectionsMovable(False)
-        header.setMinimumSectionSize(48)
-        header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         header.setSortIndicator(STARTED, Qt.SortOrder.DescendingOrder)
         self.setSortingEnabled(True)
 

@@ -8,6 +8,7 @@ import pytest
 from PySide6.QtCore import QPoint
 from PySide6.QtWidgets import QApplication
 
+from gui.icons import icon
 from gui.main_window import MainWindow
 from gui.panels.message_bar import Kind
 from gui.settings_store import SettingsStore
@@ -87,3 +88,13 @@ def test_all_panels_fit_on_a_small_screen(window: MainWindow, qapp: QApplication
     window.show_capture()
     settle(qapp)
     assert (window.width(), window.height()) == (1280, 800)
+
+
+def test_the_button_that_pauses_looks_so_in_another_theme_too(window: MainWindow) -> None:
+    run = window.actions_["run"]
+    window.show_run_icon(True)
+    window.set_theme("light")
+    shown_then = run.icon().pixmap(20).toImage()
+    assert shown_then == icon("pause", window.theme).pixmap(20).toImage()
+    assert shown_then != icon("run", window.theme).pixmap(20).toImage()
+    window.set_theme("dark")

@@ -17,7 +17,7 @@ from engine.trace.recording.listing import Listing, SessionEntry, read_entry
 from engine.trace.recording.recorder import metadata
 from engine.trace.recording.session_file import SessionFile
 from engine.trace.recording.shelf import Shelf
-from engine.trace.recording.user_shelf import user_sessions
+from engine.user_directories import user_sessions
 from tests.engine.trace.recording.sessions import LOADED, rich, written
 from tests.fuzz.mutations import mutate
 
