@@ -16,6 +16,7 @@ from engine.protocol import PROTOCOL_VERSION, DeviceFacts, EngineStarted, Event,
 from engine.runtime.caches import cache_bytes
 from engine.runtime.clocks import StampRecorder
 from engine.runtime.live import LiveModel
+from engine.runtime.models.memory import accelerators
 from engine.trace.phases import Phase
 
 try:
@@ -75,10 +76,9 @@ def devices() -> tuple[DeviceFacts, ...]:
     """The CPU and every accelerator that torch can use here."""
     memory = psutil.virtual_memory()
     found = [DeviceFacts("cpu", _processor(), memory.total, memory.available)]
-    if torch.accelerator.is_available():
-        kind = torch.accelerator.current_accelerator()
-        assert kind is not None
-        found += [_accelerator(kind.type, index) for index in range(torch.accelerator.device_count())]
+    for name in accelerators():
+        kind, _, index = name.partition(":")
+        found.append(_accelerator(kind, int(index)))
     return tuple(found)
 
 

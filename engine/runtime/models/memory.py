@@ -1,11 +1,12 @@
 """Will a model fit? Decided before anything is allocated, with the arithmetic told."""
 
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 import psutil
 
-from engine.runtime.models.errors import ModelError
+from engine.runtime.models.errors import ModelError, first_line
 
 #: Beyond its weights a model needs memory to run: activations, a short cache, the allocator's slack.
 RUNNING_SHARE = 0.05
@@ -30,7 +31,31 @@ def available_bytes(device: str) -> int:
 
 
 def accelerators() -> tuple[str, ...]:
-    """The accelerators that are here ("cuda:0", "cuda:1", …), as far as torch has been imported."""
+    """The accelerators that can be used here ("cuda:0", "cuda:1", …), as far as torch has been imported."""
+    return tuple(name for name in _counted() if not why_silent(name))
+
+
+def silent_accelerators() -> tuple[tuple[str, str], ...]:
+    """The accelerators that torch counts but that do not answer, each with what it says instead."""
+    return tuple((name, why) for name in _counted() if (why := why_silent(name)))
+
+
+@lru_cache(maxsize=64)
+def why_silent(accelerator: str) -> str:
+    """Why an accelerator that torch counts cannot be used: "" for one that answers.
+
+    It may be taken by another program alone, broken, or gone since the driver counted it. Asked once a process.
+    """
+    import torch
+
+    try:
+        torch.accelerator.synchronize(int(accelerator.partition(":")[2]))
+    except RuntimeError as error:
+        return first_line(error)
+    return ""
+
+
+def _counted() -> tuple[str, ...]:
     torch = sys.modules.get("torch")  # a list of models for the CPU can be made without it
     if torch is None or not torch.accelerator.is_available():
         return ()
