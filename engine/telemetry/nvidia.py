@@ -124,10 +124,10 @@ class _Device:
 
     def _read(self, engine: int | None) -> DeviceSample:
         nvml = self._nvml
+        energy_mj = self._ask("nvmlDeviceGetTotalEnergyConsumption")  # first: a counter belongs to a time
         memory = self._ask("nvmlDeviceGetMemoryInfo")
         busy = self._ask("nvmlDeviceGetUtilizationRates")
         power_mw = self._ask("nvmlDeviceGetPowerUsage")
-        energy_mj = self._ask("nvmlDeviceGetTotalEnergyConsumption")
         clock_mhz = self._ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM)
         memory_mhz = self._ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM)
         return DeviceSample(

@@ -41,9 +41,9 @@ class Sensors:
             self._nvidia.close()
             self._devices, self._nvidia = watch.devices, NvidiaSensors(dict(watch.devices))
         now_ns = perf_counter_ns()
-        fields = self._host.read(now_ns, watch.engine, watch.front)
+        energy_j = self._energy.read()  # first: counters belong to the time of the sample, and others take long
         devices = self._nvidia.read(watch.engine)
-        energy_j = self._energy.read()
+        fields = self._host.read(perf_counter_ns(), watch.engine, watch.front)
         notes, self._nvidia.notes = tuple(self._nvidia.notes), []
         spent_ns = process_time_ns()
         took_ns, self._spent_ns = spent_ns - self._spent_ns, spent_ns

@@ -446,6 +446,7 @@ class Trace:
                 self.recording.append(event)
             case TelemetryEnded():
                 self.telemetry.ended = event.sentence
+                self._watchman = Watchman()  # nobody would see a warning's cause end
             case _:
                 pass
 
