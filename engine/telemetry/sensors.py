@@ -41,7 +41,9 @@ class Sensors:
             self._nvidia.close()
             self._devices, self._nvidia = watch.devices, NvidiaSensors(dict(watch.devices))
         now_ns = perf_counter_ns()
-        energy_j = self._energy.read()  # first: counters belong to the time of the sample, and others take long
+        energy_j = (
+            self._energy.read()
+        )  # first: counters belong to the time of the sample, and others take long
         devices = self._nvidia.read(watch.engine)
         fields = self._host.read(perf_counter_ns(), watch.engine, watch.front)
         notes, self._nvidia.notes = tuple(self._nvidia.notes), []
