@@ -9,9 +9,11 @@ import pytest
 
 from engine import commands
 from engine.commands import main, parse_script, parse_settings
+from engine.protocol import Calibrated
 from engine.runtime.calibration import MIB, measure
 from engine.trace.recording import read_session
 from tests.engine.runtime.live_models import family_checkpoint
+from tests.engine.trace.building import APART, loaded, step
 
 
 @pytest.fixture(scope="module")
@@ -313,6 +315,16 @@ def test_what_writing_down_costs_is_in_the_trace_and_told_at_the_end(
     assert "[recorded: 150 steps" in told  # those that were told of before, and the rest
     kept = read_session(path).trace().recording
     assert [cost.ns_per_step for cost in kept] == [cost["ns_per_step"] for cost in costs]
+
+
+def test_a_step_that_makes_no_sense_ends_a_run_with_a_sentence() -> None:
+    asking = commands.Asking(Calibrated, None)
+    for event in (loaded(), APART, step(stamps=(100, 101, 103, 90, 106, 106, 108, 110))):
+        asking.take(event)
+    assert asking.problem.startswith(
+        "A message of the engine made no sense (the times of step 0 run backwards"
+    )
+    assert len(asking.trace.steps) == 0
 
 
 def test_sensors_are_not_read_faster_than_they_change(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
