@@ -13,7 +13,7 @@ from engine.protocol import Calibrated
 from engine.runtime.calibration import MIB, measure
 from engine.trace.recording import read_session
 from tests.engine.runtime.live_models import family_checkpoint
-from tests.engine.trace.building import APART, loaded, step
+from tests.engine.trace import building
 
 
 @pytest.fixture(scope="module")
@@ -319,7 +319,8 @@ def test_what_writing_down_costs_is_in_the_trace_and_told_at_the_end(
 
 def test_a_step_that_makes_no_sense_ends_a_run_with_a_sentence() -> None:
     asking = commands.Asking(Calibrated, None)
-    for event in (loaded(), APART, step(stamps=(100, 101, 103, 90, 106, 106, 108, 110))):
+    backwards = building.step(stamps=(100, 101, 103, 90, 106, 106, 108, 110))
+    for event in (building.loaded(), building.APART, backwards):
         asking.take(event)
     assert asking.problem.startswith(
         "A message of the engine made no sense (the times of step 0 run backwards"
