@@ -6,7 +6,7 @@ from PySide6.QtWidgets import QLabel, QStatusBar
 
 from engine.protocol import EngineState, ObserverReport, PartCompared, RecordingReport
 from engine.trace.alternation import SelfTest
-from engine.trace.effects import trust
+from engine.trace.effects import Trust
 from engine.trace.observer import (
     DISPLAY,
     InstrumentCost,
@@ -23,7 +23,6 @@ from gui.frame_meter import DisplayCost
 from gui.panels.experiment import trust_text
 from gui.panels.widgets import label, plain_tip, set_text
 
-TRUST_EVERY = 256  # steps: how far turns can be trusted changes slowly, and costs some time to find out
 WARNING_SIGN = "⚠"
 RECORDING_TIP = (
     "Processor time a step of the thread that writes the session down, since the report before. The engine does not"
@@ -42,7 +41,7 @@ class ObserverMeter:
         self._engine = self._part(bar, "engine")
         self._memory = self._part(bar, "memory")
         self._warnings = self._part(bar, "warnings", role="warning")
-        self._trust: tuple[Trace, int, SelfTest | None] | None = None
+        self._trust = Trust()
         bar.setSizeGripEnabled(False)
 
     def _part(self, bar: QStatusBar, name: str, role: str = "number") -> QLabel:
@@ -59,7 +58,7 @@ class ObserverMeter:
         found = marks_compared(trace)
         marks = as_part("marks", found.effect, 0, 0) if found else None
         drawing = part_compared(trace, DISPLAY)
-        trusted = self._trusted(trace) if marks or drawing else None
+        trusted = self._trust.of(trace) if marks or drawing else None
         beyond = beyond_budget(cost, trace.configuration)
         set_text(self._instrument, doing or instrument_text(cost, marks, bool(beyond)))
         recording = trace.recording[-1] if trace.recording else None
@@ -68,13 +67,6 @@ class ObserverMeter:
         self._recording.setToolTip(RECORDING_TIP)
         set_text(self._display, display_text(display, drawing))
         self._display.setToolTip(display_tip(display, drawing, trusted))
-
-    def _trusted(self, trace: Trace) -> SelfTest | None:
-        """A against A, found anew every 256 steps."""
-        age = len(trace.steps) // TRUST_EVERY
-        if self._trust is None or self._trust[0] is not trace or self._trust[1] != age:
-            self._trust = trace, age, trust(trace)
-        return self._trust[2]
 
     def show_warnings(self, warnings: Sequence[MachineWarning]) -> None:
         """Show what about the machine makes numbers doubtful now."""
