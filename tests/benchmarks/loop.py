@@ -1,10 +1,12 @@
 """Our decode loop with `layer` detail against `model.generate()` of transformers: time per decoded token.
 
 Each turn generates a short and a long continuation of one prompt; their difference is decoding alone, without prompt,
-tokenization and set-up. "loop" is the loop itself, "with events" is all that an engine does for a step.
+tokenization and set-up. "loop" is the loop itself, "with events" is all that an engine process does for a step, its
+events pickled and written (to nowhere) included.
 """
 
 import argparse
+import os
 from collections.abc import Callable
 from time import perf_counter_ns
 
@@ -13,6 +15,8 @@ import torch
 from engine.protocol import Generate, Load, Prompt
 from engine.runtime.caches import new_cache
 from engine.runtime.generation import Generation, Limits
+from engine.runtime.serve import GATHER_NS, Outbox
+from engine.runtime.starting import start
 from engine.runtime.workbench import Workbench
 from tests.benchmarks.common import interleave, median_ms, ratios, report
 
@@ -33,7 +37,10 @@ def main() -> None:
 
 def measure(model: str, rounds: int, tokens: int) -> None:
     """Compare the loops on one model; all produce the same tokens."""
-    bench = Workbench(Load(model), "process", lambda event: None, lambda: None)
+    outbox = Outbox(os.fdopen(os.open(os.devnull, os.O_WRONLY), "wb"))
+    bench = Workbench(
+        Load(model), "process", outbox.emit, outbox.flush, is_awaited=lambda: False, gather_ns=GATHER_NS
+    )
     live = bench.live
     row = live.tokenizer(PROMPT)["input_ids"]
     ids = torch.tensor([row])
@@ -48,7 +55,7 @@ def measure(model: str, rounds: int, tokens: int) -> None:
             pass
 
     def with_events(count: int) -> None:
-        run = bench.start(Generate(Prompt(PROMPT), count, stop_at_end_token=False), perf_counter_ns())
+        run = start(bench, Generate(Prompt(PROMPT), count, stop_at_end_token=False), perf_counter_ns())
         while not run.step(False):
             pass
         run.end("length")
