@@ -155,8 +155,8 @@ PAUSED = Generate(Prompt("abc"), 20, stop_at_end_token=False, paused=True)
         ("engine.runtime.floors.measure", [Calibrate()], []),
         ("engine.runtime.telemetry.devices", [ListModels()], []),
         ("engine.runtime.workbench.apply_changes", [PAUSED, Change((("detail", "step"),))], ["failed"]),
-        ("engine.runtime.workbench.measure_sameness", [PAUSED, MeasureSameness(())], ["failed"]),
-        ("engine.runtime.workbench.training_step", [PAUSED, ProbeTraining(False, 1)], ["failed"]),
+        ("engine.runtime.run.measure_sameness", [PAUSED, MeasureSameness(())], ["failed"]),
+        ("engine.runtime.run.training_step", [PAUSED, ProbeTraining(False, 1)], ["failed"]),
     ],
 )
 def test_a_device_that_fails_between_two_steps_ends_the_engine_in_the_same_way(
