@@ -94,6 +94,29 @@ def test_a_device_that_does_not_answer_is_not_used_and_says_why(counted: list[in
     assert counted == [0, 1]  # once each
 
 
+def test_memory_of_all_devices_of_a_model_is_told_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    forgotten: list[int] = []
+    for place, name in enumerate(("memory_allocated", "memory_reserved", "max_memory_allocated")):
+        monkeypatch.setattr(
+            torch.accelerator, name, lambda index, of=place: 100 * (of + 1) + index, raising=False
+        )
+    monkeypatch.setattr(torch.accelerator, "reset_peak_memory_stats", forgotten.append)
+    assert memory.device_memory([]) == memory.DeviceMemory(None, None, None)  # absent, not zero
+    assert memory.device_memory(["xpu:1"]) == memory.DeviceMemory(101, 201, 301)
+    assert memory.device_memory(["cuda:0", "cuda:3"]) == memory.DeviceMemory(203, 403, 603)
+    memory.forget_peaks(["cuda:0", "cuda:3"])
+    assert forgotten == [0, 3]
+
+
+def test_of_a_device_that_shares_the_memory_of_the_host_no_peak_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.mps, "current_allocated_memory", lambda: 7)
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 9)
+    memory.forget_peaks(["mps:0"])  # there are none to forget
+    assert memory.device_memory(["mps:0"]) == memory.DeviceMemory(7, 9, None)
+
+
 def test_an_engine_starts_and_lists_its_models_beside_a_device_that_does_not_answer(
     counted: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
