@@ -2,7 +2,8 @@
 
 Each turn generates a short and a long continuation of one prompt; their difference is decoding alone, without prompt,
 tokenization and set-up. "loop" is the loop itself, "with events" is all that an engine process does for a step, its
-events pickled and written (to nowhere) included.
+events pickled and written (to nowhere) included. "bare" is the least that a loop around this model can take: its
+forward pass and the likeliest token, without text, stamps, or an end.
 """
 
 import argparse
@@ -54,6 +55,16 @@ def measure(model: str, rounds: int, tokens: int) -> None:
         for _ in generation:
             pass
 
+    @torch.inference_mode()
+    def bare(count: int) -> None:
+        cache, fed = new_cache(live, live.cache_kind, len(row) + count), ids
+        positions = torch.arange(len(row) + count).unsqueeze(0)
+        for _ in range(count):
+            at = positions[:, cache.get_seq_length() :][:, : fed.shape[1]]
+            output = live.model(input_ids=fed, past_key_values=cache, position_ids=at, logits_to_keep=1)
+            fed = output.logits[:, -1:].argmax(-1)
+            fed.tolist()
+
     def with_events(count: int) -> None:
         run = start(bench, Generate(Prompt(PROMPT), count, stop_at_end_token=False), perf_counter_ns())
         while not run.step(False):
@@ -70,7 +81,11 @@ def measure(model: str, rounds: int, tokens: int) -> None:
 
     values = interleave(
         lambda: turn(generate, "step"),
-        {"loop": lambda: turn(loop, "layer"), "with events": lambda: turn(with_events, "layer")},
+        {
+            "loop": lambda: turn(loop, "layer"),
+            "with events": lambda: turn(with_events, "layer"),
+            "bare": lambda: turn(bare, "step"),
+        },
         rounds,
     )
     report(
