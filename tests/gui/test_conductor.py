@@ -721,17 +721,17 @@ def test_an_answer_to_a_chat_can_become_a_turn_and_a_continued_text_cannot(
     prompt = conductor.window.prompt
     events = list(synthetic.events(8, synthetic.Shape(layers=4)))
     prompt.set_text("plain")
-    conductor.generate()
+    conductor.running.generate()
     say(conductor, host, *events, GenerationEnded(0, 0, "length"))
     assert not prompt._chat._answered
     prompt.set_prompt(Prompt(turns=(Turn("user", "Hello"),)))
-    conductor.generate()
+    conductor.running.generate()
     say(conductor, host, GenerationEnded(0, 0, "end token"))
     tokens = conductor.engine.trace.tokens
     assert 3 in tokens.id.tolist()
     expected = "".join(text for text, id in zip(tokens.text, tokens.id.tolist(), strict=True) if id != 3)
     assert prompt._chat._answered == expected.strip()
-    conductor.generate()
+    conductor.running.generate()
     assert not prompt._chat._answered, "another one is being written"
 
 
@@ -759,7 +759,7 @@ def test_tokens_that_were_dropped_and_files_that_are_no_prompt_are_said(
     say(conductor, host, GenerationStarted(1, 0, 0, "x", (1,), 10, 1_234))
     assert "1,234 of its tokens were dropped" in conductor.window.messages.messages()[0].sentence
     conductor.window.prompt.take_files([tmp_path])
-    qtbot.waitUntil(lambda: not conductor.window.prompt.reader.is_busy)
+    qtbot.waitUntil(lambda: not conductor.window.prompt.aside.is_busy)
     assert "directory" in conductor.window.messages.messages()[0].sentence
 
 
@@ -827,7 +827,7 @@ def test_a_capture_is_shown_and_saved_where_the_user_says(
         asked.append(Path(suggested).name)
         return str(target), kinds
 
-    monkeypatch.setattr("gui.conductor.QFileDialog.getSaveFileName", choose)
+    monkeypatch.setattr("gui.capturing.QFileDialog.getSaveFileName", choose)
     window.kernels.export_button.click()
     assert asked == ["step-30.trace.json"]
     assert '"traceEvents"' in target.read_text()
@@ -880,7 +880,7 @@ def test_this_machine_is_measured_on_request(conductor: Conductor, host: Scripte
     ready(conductor, host)
     qtbot.keyClick(conductor.window, Qt.Key.Key_M, Qt.KeyboardModifier.ControlModifier)
     assert host.sent[-1] == Calibrate()
-    conductor.window.show_dock("roofline")
+    conductor.window.arrangement.show("roofline")
     panel = conductor.window.roofline
     assert panel.measure.text() == MEASURING
     assert not panel.measure.isEnabled()
@@ -902,7 +902,7 @@ def test_a_refused_measurement_says_why_and_can_be_asked_for_again(
     conductor: Conductor, host: ScriptedHost
 ) -> None:
     ready(conductor, host)
-    conductor.calibrate()
+    conductor.measuring.calibrate()
     say(
         conductor,
         host,
@@ -910,7 +910,7 @@ def test_a_refused_measurement_says_why_and_can_be_asked_for_again(
     )
     assert sentences(conductor) == ["A generation would disturb the calibration: stop it first."]
     assert not conductor.engine.is_calibrating
-    conductor.calibrate()
+    conductor.measuring.calibrate()
     assert sentences(conductor) == []
     say(conductor, host, told(0, spread=0.2))
     assert "20.0 % apart" in sentences(conductor)[0]
@@ -928,7 +928,7 @@ def test_a_measurement_that_was_asked_for_is_not_answered_by_a_remembered_one(
     conductor: Conductor, host: ScriptedHost
 ) -> None:
     ready(conductor, host)
-    conductor.calibrate()
+    conductor.measuring.calibrate()
     say(conductor, host, told(0, "remembered"))
     assert conductor.engine.is_calibrating
     host.events.append(EngineEnded(0, "The engine ended unexpectedly."))
@@ -964,7 +964,9 @@ def test_plots_come_to_the_front_with_a_key_and_room(
     window.actions_["reset_layout"].trigger()
     qtbot.waitUntil(lambda: is_seen(window.timeline))
     assert not is_seen(window.cycle_model)
-    assert [bar.isVisible() for bar in window.tab_bars()].count(True) == 1, "no tabs of another arrangement"
+    assert [bar.isVisible() for bar in window.arrangement.tab_bars()].count(True) == 1, (
+        "no tabs of another arrangement"
+    )
 
 
 def test_what_lies_behind_a_tab_is_not_drawn(conductor: Conductor, host: ScriptedHost, qtbot: QtBot) -> None:
@@ -973,7 +975,7 @@ def test_what_lies_behind_a_tab_is_not_drawn(conductor: Conductor, host: Scripte
     qtbot.waitUntil(lambda: not is_seen(chart))
     assert not chart.refresh()
     assert chart.view.series == ()
-    conductor.window.show_dock("cycle_model")
+    conductor.window.arrangement.show("cycle_model")
     qtbot.waitUntil(lambda: len(chart.view.series) == 1)
 
 
@@ -983,7 +985,7 @@ def test_a_restored_layout_has_one_row_of_tabs(qapp: QApplication, hosts: Hosts,
         made = build(hosts("process"), hosts, store)
         made.window.show()
         qapp.processEvents()
-        assert [bar.isVisible() for bar in made.window.tab_bars()].count(True) == 1
+        assert [bar.isVisible() for bar in made.window.arrangement.tab_bars()].count(True) == 1
         assert is_seen(made.window.timeline)
         made.window.close()
         made.window.deleteLater()
