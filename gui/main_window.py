@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QCloseEvent, QGuiApplication
+from PySide6.QtCore import QCoreApplication, QEvent, Qt, Signal
+from PySide6.QtGui import QCloseEvent, QGuiApplication, QPixmap
 from PySide6.QtWidgets import QApplication, QMainWindow, QWidget
 
 from engine.trace.reference import Reference
@@ -249,6 +249,11 @@ class MainWindow(QMainWindow):
         """Show the switchboard, and let the user type what to look for."""
         self.arrangement.show("switchboard")
         self.switchboard.focus_search()
+
+    def picture(self) -> QPixmap:
+        """What the window shows, with texts that were just changed in the room that they take now."""
+        QCoreApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest.value)
+        return self.grab()
 
     def closeEvent(self, event: QCloseEvent) -> None:
         """Remember the layout, and let go."""

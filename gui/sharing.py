@@ -116,7 +116,7 @@ class Sharing(QObject):
     def save_window(self) -> None:
         """Save a picture of the window in the working directory, under a name that is free."""
         path = free_path(Path.cwd() / "cyclograph.png")
-        if self._window.grab().save(str(path)):
+        if self._window.picture().save(str(path)):
             self._say(Kind.INFO, f"A picture is in {path}.", WINDOW)
         else:
             self._say(Kind.ERROR, f"The picture could not be saved in {Path.cwd()}.", WINDOW)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from PySide6.QtCore import QPoint
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QLabel
 
 from gui.arrangement import PLOT_SHARE
 from gui.icons import icon
@@ -117,3 +117,11 @@ def test_the_button_that_pauses_looks_so_in_another_theme_too(window: MainWindow
     assert shown_then == icon("pause", window.theme).pixmap(20).toImage()
     assert shown_then != icon("run", window.theme).pixmap(20).toImage()
     window.set_theme("dark")
+
+
+def test_a_picture_shows_what_was_just_changed_in_the_room_that_it_takes(window: MainWindow) -> None:
+    window.show_run_icon(False)
+    label = window.heading.findChildren(QLabel)[-1]
+    label.setText("much longer than what stood here before")
+    window.picture()
+    assert label.width() >= label.fontMetrics().horizontalAdvance(label.text())

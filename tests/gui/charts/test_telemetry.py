@@ -190,3 +190,21 @@ def test_an_axis_of_bytes_ends_at_a_round_number_of_binary_units(size: float, ce
     trace = trace_on()
     trace.append(sample(0, engine_bytes=size))
     assert lanes(trace)[0].ceiling == pytest.approx(ceiling)
+
+
+def test_no_line_crosses_the_words(chart: TelemetryChart, qapp: QApplication) -> None:
+    trace = trace_on()
+    trace.append(sample(0, engine_bytes=2**30, clock_hz=2e9))
+    chart.set_trace(trace)
+    chart._navigation.trace_grew(len(trace.steps))
+    chart.refresh()
+    before = chart.grab().toImage()
+    words, plot = chart._words_in_plot(), chart.plot_rect()
+    assert len(words) == 2
+    chart._navigation.select(4)
+    chart.refresh()
+    after = chart.grab().toImage()
+    column = chart.column_rect(4)
+    assert all(rect.left() < column.left() < rect.right() for rect in words)
+    assert all(after.copy(rect) == before.copy(rect) for rect in words)
+    assert after.pixelColor(column.left() - 1, plot.bottom()) == QColor(chart._theme.selection)
