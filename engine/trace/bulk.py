@@ -130,7 +130,10 @@ class StepColumns:
     @property
     def has_entangled_device(self) -> npt.NDArray[np.bool_]:
         """Which steps have times of a device that do not stand alone, (n,)."""
-        found, ends = self.has_device, self.begin_ns + self.wall_ns
+        found = self.has_device
+        if not found.any():
+            return found
+        ends = self.begin_ns + self.wall_ns
         for layout, rows in self._blocks(found.copy()):
             found[rows] = ~device_bulk.stand_alone(self._times_of(layout, rows), ends[rows])
         return found
@@ -193,7 +196,10 @@ def gaps_between_arrivals(steps: StepColumns, begun: Waited, nothing: int) -> tu
     """
     found = np.full(len(steps), nothing, np.int64)
     captured = steps.fields["captured"]
-    held = begun.held_ns + np.cumsum(steps.fields["held_ns"] + np.where(captured, steps.wall_ns, 0))
+    own_held = steps.fields["held_ns"]
+    if captured.any():
+        own_held = own_held + np.where(captured, steps.wall_ns, 0)
+    held = begun.held_ns + np.cumsum(own_held)
     rows = np.flatnonzero((steps.token_count > 0) & ~captured)
     if not len(rows):
         return found, Waited(begun.last_arrival_ns, int(held[-1]) if len(steps) else begun.held_ns)

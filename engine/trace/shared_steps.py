@@ -15,8 +15,14 @@ class SharedSteps(Steps):
 
     def __init__(self, whole: Steps, count: int) -> None:
         super().__init__(whole.layers_ns.shape[1])
+        self._source = whole.source
         self._columns = {name: column.covered(count) for name, column in whole._columns.items()}
         self._left = count
+
+    @property
+    def source(self) -> Steps:
+        """The steps that these are the beginning of, also those that are added."""
+        return self._source
 
     def append(self, **row: Any) -> None:
         """Add one step."""

@@ -151,6 +151,11 @@ class Steps:
             column.reserve(steps)
         self.stamps.reserve(steps)
 
+    @property
+    def source(self) -> "Steps":
+        """What these steps are the beginning of: of two traces with the same, one has the first steps of the other."""
+        return self
+
 
 class Tokens:
     """All tokens in order: id (n), arrival_ns (n), step (n), sequence (n), and `text` (a list of n pieces)."""
@@ -484,7 +489,7 @@ class Trace:
         while first < len(steps):
             plain = entangled[bisect_left(entangled, first)]
             if plain > first and self._all_is_plain:
-                self._append_steps(steps.part(first, plain))
+                self._append_steps(steps if plain - first == len(steps) else steps.part(first, plain))
                 first = plain
                 continue
             self.extend(list(steps.part(first, first + 1).events()))

@@ -15,7 +15,7 @@ from gui.charts.telemetry import NOT_SAMPLED, SOON, TelemetryChart
 from gui.navigation import Navigation
 from gui.telemetry_view import lane_words, lanes, line_columns, places, sample_sentences
 from tests.engine.trace.building import MS, T0, started, step, trace_of
-from tests.gui.conftest import settle
+from tests.gui.conftest import on_screen
 
 pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSizeHints", extend=True)
 
@@ -37,11 +37,7 @@ def sample(at_ms: int, **said: object) -> TelemetrySampled:
 def chart(qapp: QApplication) -> Iterator[TelemetryChart]:
     made = TelemetryChart(Navigation())
     made.resize(600, 200)
-    made.show()
-    yield made
-    made.close()
-    made.deleteLater()
-    settle(qapp)
+    yield from on_screen(made, qapp)
 
 
 def test_a_time_lies_between_the_begin_of_a_step_and_of_the_next() -> None:

@@ -11,7 +11,7 @@ from gui.navigation import Navigation
 from gui.panels.kernels import LEAST_NAME, NOTHING, KernelsPanel
 from gui.view_texts import short_name
 from tests.gui import synthetic
-from tests.gui.conftest import settle
+from tests.gui.conftest import on_screen, settle
 
 pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSizeHints", extend=True)
 
@@ -29,10 +29,7 @@ def panel(qapp: QApplication, trace: Trace) -> Iterator[KernelsPanel]:
     made.set_trace(trace)
     navigation.trace_grew(40)
     navigation.select(12)
-    yield made
-    made.close()
-    made.deleteLater()
-    settle(qapp)
+    yield from on_screen(made, qapp)
 
 
 def cells(panel: KernelsPanel) -> list[list[str]]:

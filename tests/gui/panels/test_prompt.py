@@ -18,7 +18,7 @@ from gui.panels.prompt_edit import LONGEST_EDITED, SHOWN_OF_LONG
 from gui.panels.prompt_length import STALE
 from gui.settings_store import SettingsStore
 from tests.gui import readers, synthetic
-from tests.gui.conftest import settle
+from tests.gui.conftest import on_screen
 
 pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSizeHints", extend=True)
 
@@ -30,11 +30,7 @@ CHATS = replace(BASE, name="chat", has_chat_template=True, knows_thinking=True, 
 def panel(qapp: QApplication, tmp_path: Path) -> Iterator[PromptPanel]:
     made = PromptPanel(SettingsStore.of_file(tmp_path / "window.ini"))
     made.resize(320, 420)
-    made.show()
-    yield made
-    made.close()
-    made.deleteLater()
-    settle(qapp)
+    yield from on_screen(made, qapp)
 
 
 @pytest.fixture
