@@ -1,5 +1,6 @@
 """The first steps of a trace once more, without adding their times up again: a recording is looked at anywhere."""
 
+from collections.abc import Callable
 from typing import Any
 
 from engine.trace.bulk import StepColumns
@@ -31,13 +32,13 @@ class SharedSteps(Steps):
         else:
             super().append(**row)
 
-    def extend(self, steps: StepColumns, **rows: Int64) -> None:
-        """Add several steps: all of them are shared, or none."""
+    def extend(self, steps: StepColumns, others: Callable[[], dict[str, Int64]]) -> None:
+        """Add several steps: all of them are shared, and `others` are not asked for; or none is."""
         if self._left:
             self._uncover(len(steps))
             self.stamps.extend(steps)
         else:
-            super().extend(steps, **rows)
+            super().extend(steps, others)
 
     def reserve(self, steps: int) -> None:
         """Make room for so many steps more, unless there is: what is shared has its room."""

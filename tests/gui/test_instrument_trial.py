@@ -22,8 +22,8 @@ from gui.conductor import Conductor
 from gui.instrument_trial import TURN_NS, DisplayTurns, InstrumentTrial, Stage
 from tests.engine.trace.building import APART, MS, T0, loaded, started, step, trace_of
 from tests.gui.building import Hosts, ScriptedHost, build
+from tests.gui.conducting import ready, say
 from tests.gui.conftest import settle
-from tests.gui.test_conductor import ready, say
 
 pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSizeHints", extend=True)
 
