@@ -120,7 +120,6 @@ def test_the_button_that_pauses_looks_so_in_another_theme_too(window: MainWindow
 
 
 def test_a_picture_shows_what_was_just_changed_in_the_room_that_it_takes(window: MainWindow) -> None:
-    window.show_run_icon(False)
     label = window.heading.findChildren(QLabel)[-1]
     label.setText("much longer than what stood here before")
     window.picture()
