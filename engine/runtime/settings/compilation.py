@@ -1,9 +1,13 @@
-"""Whether decode steps run as compiled code (torch.compile): one graph a step, the phases marked inside of it."""
+"""Whether decode steps run as compiled code (torch.compile): one graph a step, the phases marked inside of it.
+
+Where that cannot be, the regions between the marks are compiled each for itself; which way was gone, and why, is told.
+"""
 
 import os
 import shutil
 import sys
 from collections.abc import Iterator
+from time import perf_counter_ns
 from typing import Any
 
 import torch
@@ -12,11 +16,13 @@ from transformers import Cache
 from engine.protocol import Choice, SettingFacts, SettingValue
 from engine.runtime.caches import new_cache
 from engine.runtime.compiling import CompiledStep, is_filled
+from engine.runtime.faults import is_lost
 from engine.runtime.feeding import Feeding, next_step
 from engine.runtime.live import Context, LiveModel
 from engine.runtime.probing import without_probes
 from engine.runtime.settings.base import SettingRefused
 from engine.runtime.settings.trial import first_sentence, made_or_undone
+from engine.trace.calibration import SECOND_NS
 
 OFF = "off"
 #: Tokens of a prompt that is only there to fill a throwaway cache, and all that the cache has room for.
@@ -58,7 +64,8 @@ class Compile:
                 )
                 for mode, label in _LABELS.items()
             ),
-            expected="Fuses the small operations of a decode step; the switch waits for the compiler, up to minutes.",
+            expected="Fuses the small operations of a decode step; the switch waits for the compiler, up to minutes."
+            + _how(live),
         )
 
     def current(self, live: LiveModel) -> SettingValue:
@@ -85,6 +92,7 @@ def exchange(live: LiveModel, mode: str) -> None:
         if live.compiled is not None:
             live.compiled.take_out()
             live.compiled = None
+            live.untried.add(Compile.key)  # how it was compiled is no fact any more
         if mode != OFF:
             step = live.compilations.setdefault(mode, CompiledStep(live, mode))
             step.put_in()
@@ -96,9 +104,46 @@ def compile_now(live: LiveModel) -> None:
     step = live.compiled
     assert step is not None
     live.tell("compiling the decode step")
+    begin_ns, before = perf_counter_ns(), step.told()
+    if not step.fits:
+        with without_probes(live):
+            step.follow()
     with live.forward_mode():
         for arguments in [step.missed] if step.missed is not None else _coming(live, step):
-            step.compile_for(arguments)
+            _compile_for(live, step, arguments)
+    how = step.told()
+    if how != before:
+        live.untried.add(Compile.key)  # for whoever asks for the facts of this setting
+    if how and how != before:
+        live.notice(f"{how} Compiling took {(perf_counter_ns() - begin_ns) / SECOND_NS:.1f} s.", Compile.key)
+
+
+def _compile_for(live: LiveModel, step: CompiledStep, arguments: dict[str, Any]) -> None:
+    """Compile a step as one graph or, where that cannot be, region by region. Raises what the compiler raises."""
+    if step.is_by_region(arguments):
+        step.compile_for(arguments)
+        return
+    try:
+        step.compile_for(arguments)
+        return
+    except Exception as error:  # whatever the compiler raises
+        if is_lost(error) or step.mode == "reduce-overhead":  # which is of one graph
+            raise
+        first, why = error, said(error)
+    live.tell(f"compiling region by region ({why})")
+    with without_probes(live):
+        step.go_by_region(arguments, why)
+    try:
+        step.compile_for(arguments)
+    except Exception as error:
+        step.go_as_one(arguments)
+        raise first from error
+
+
+def _how(live: LiveModel) -> str:
+    """In which way steps are compiled now, where that is not the usual one."""
+    how = "" if live.compiled is None else live.compiled.told()
+    return f" {how}" if how else ""
 
 
 def _coming(live: LiveModel, step: CompiledStep) -> Iterator[dict[str, Any]]:
