@@ -24,12 +24,14 @@ from transformers import Cache, EncoderDecoderCache
 from engine.runtime import graph_marks
 from engine.runtime.compiled_code import compiled, compiling, graphs
 from engine.runtime.regions import Regions
+from engine.trace.phases import Detail
 
 if TYPE_CHECKING:
     from engine.runtime.live import LiveModel
 
 #: The first compilation may find out that a length changes, and a second one is made for all lengths.
 _TRIES = 4
+_CORE = " Attention runs uncompiled at this level of detail, so that its core is told apart."
 
 
 class MarksLost(Exception):
@@ -41,12 +43,14 @@ class CompiledStep:
 
     `put_in` begins it, `take_out` ends it.
 
-    `missed`: the arguments of the last decode step that the compiled code did not fit, or None.
+    `missed`: the arguments of the last decode step that the compiled code did not fit, or None. `said`: what people
+    were told of how it is compiled.
     """
 
     def __init__(self, live: "LiveModel", mode: str) -> None:
         self.mode = mode
         self.missed: dict[str, Any] | None = None
+        self.said = ""
         self._live = live
         self._ran_eagerly: list[bool] = []
         self._filled: weakref.ref[Cache] | None = None
@@ -105,6 +109,7 @@ class CompiledStep:
         self._regions.take_out()
         del self._live.model.forward
         self._filled = self.missed = None
+        self.said = ""
         torch.compiler.set_stance("default")
 
     @contextmanager
@@ -156,7 +161,10 @@ class CompiledStep:
                     break
         if codes != expected:
             raise MarksLost("compiled code does not stamp where its phases begin and end")
-        self._regions_are_compiled(arguments)
+        if self.is_by_region(arguments) and (
+            error := self._regions.why_none(self._version(_count(arguments)))
+        ):
+            raise error
         self.missed = None
         return graphs() - before
 
@@ -176,12 +184,6 @@ class CompiledStep:
             yield
         finally:
             self._may_compile = False
-
-    def _regions_are_compiled(self, arguments: dict[str, Any]) -> None:
-        """Raises what the compiler raised where all of them were left as they are."""
-        version = self._version(_count(arguments))
-        if version in self._by_region:
-            self._regions.told(version)
 
     def _throwaway(self, arguments: dict[str, Any]) -> dict[str, Any]:
         from engine.runtime.rows import keep_past
@@ -223,11 +225,15 @@ class CompiledStep:
         self._regions.put_in(self._live.anatomy)
 
     def told(self) -> str:
-        """In a sentence, how steps are compiled as things are now where that is region by region; "" where it is not."""
+        """How steps are compiled as things are now, in sentences; "" where they are one graph, as usual."""
         for version in map(self._version, self.lengths()):
             if version in self._by_region:
                 regions, why = self._regions.told(version), self._by_region[version]
-                return f"Compiled region by region ({regions}), since it cannot be one graph: {why}."
+                core = self._live.detail is Detail.CORE
+                return (
+                    f"Compiled region by region ({regions}), since it cannot be one graph: {why}."
+                    + _CORE * core
+                )
         return ""
 
 

@@ -78,7 +78,7 @@ class Regions:
         self._numbers = 0
 
     def put_in(self, anatomy: Anatomy) -> None:
-        """Give each region's module a forward that runs compiled code. Take probes out before: they belong around it."""
+        """Give each module a forward that runs compiled code. Take probes out before: they belong around it."""
         self._placed = regions_of(anatomy)
         there = {region.module for region in self._placed}
         for kept in (self._compiled, self._left):  # of modules that were exchanged meanwhile
@@ -111,17 +111,24 @@ class Regions:
         finally:
             self._version, self._may_compile = None, False
 
+    def why_none(self, version: object) -> Exception | None:
+        """The first error of a version of which no region could be compiled; None where one was."""
+        called, left = self._called(version)
+        return self._left[left[0].module, version] if left and len(left) == len(called) else None
+
     def told(self, version: object) -> str:
-        """How many regions of a version are compiled, and which are not. Raises the first error where none is."""
-        made = [each for each in self._placed if (each.module, version) in self._compiled]
-        left = [each for each in made if (each.module, version) in self._left]
-        if left and len(left) == len(made):
-            raise self._left[left[0].module, version]
-        words = f"{len(made) - len(left)} regions"
+        """How many regions of a version are compiled, and which are not, in words."""
+        called, left = self._called(version)
+        words = f"{len(called) - len(left)} regions"
         if left:
             kinds = Counter(each.what for each in left)
-            words += ", without " + ", ".join(f"{count} × {what}" for what, count in kinds.items())
+            words += ", but for " + ", ".join(f"{count} × {what}" for what, count in kinds.items())
         return words
+
+    def _called(self, version: object) -> tuple[list[Region], list[Region]]:
+        """The regions that ran in a version, and those of them that torch cannot compile."""
+        called = [each for each in self._placed if (each.module, version) in self._compiled]
+        return called, [each for each in called if (each.module, version) in self._left]
 
     def _forward(self, region: Region) -> Callable[..., Any]:
         plain = region.module.forward
@@ -141,7 +148,7 @@ class Regions:
             except Exception as error:  # whatever the compiler raises
                 if is_lost(error):
                     raise
-                self._left[key] = error
+                self._left[key] = error.with_traceback(None)
             return plain(*args, **kwargs)
 
         return forward

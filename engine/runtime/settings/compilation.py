@@ -41,6 +41,10 @@ _EXPECTED = {
 }
 
 
+class NeitherWay(Exception):
+    """A step can be compiled neither as one graph nor region by region. The message says why, without a full stop."""
+
+
 class Compile:
     """How decode steps are compiled, and steps that check drafts of a fixed length.
 
@@ -104,7 +108,7 @@ def compile_now(live: LiveModel) -> None:
     step = live.compiled
     assert step is not None
     live.tell("compiling the decode step")
-    begin_ns, before = perf_counter_ns(), step.told()
+    begin_ns = perf_counter_ns()
     if not step.fits:
         with without_probes(live):
             step.follow()
@@ -112,10 +116,11 @@ def compile_now(live: LiveModel) -> None:
         for arguments in [step.missed] if step.missed is not None else _coming(live, step):
             _compile_for(live, step, arguments)
     how = step.told()
-    if how != before:
-        live.untried.add(Compile.key)  # for whoever asks for the facts of this setting
-    if how and how != before:
-        live.notice(f"{how} Compiling took {(perf_counter_ns() - begin_ns) / SECOND_NS:.1f} s.", Compile.key)
+    if how != step.said:
+        step.said = how
+        live.untried.add(Compile.key)  # the facts of this setting are others now
+        took_s = (perf_counter_ns() - begin_ns) / SECOND_NS
+        live.notice(f"{how or 'Compiled as one graph.'} Compiling took {took_s:.1f} s.", Compile.key)
 
 
 def _compile_for(live: LiveModel, step: CompiledStep, arguments: dict[str, Any]) -> None:
@@ -137,7 +142,11 @@ def _compile_for(live: LiveModel, step: CompiledStep, arguments: dict[str, Any])
         step.compile_for(arguments)
     except Exception as error:
         step.go_as_one(arguments)
-        raise first from error
+        if is_lost(error) or said(error) == why:
+            raise
+        regions = f"nor can its regions ({said(error)})"
+        rest = "only at detail 'step', with nothing inside of it told apart, may it still be"
+        raise NeitherWay(f"{why}; {regions}; {rest}") from first
 
 
 def _how(live: LiveModel) -> str:
@@ -191,8 +200,10 @@ def _compiled_or(live: LiveModel, instead: str, what: str) -> str:
 
 def said(error: BaseException) -> str:
     """What a compiler's error says: torch puts the reason of some below a headline."""
-    cause = error.__cause__ if str(error).startswith("backend=") and error.__cause__ else error
-    return first_sentence(cause)
+    if isinstance(error, NeitherWay):
+        return str(error)
+    has_headline = str(error).startswith("backend=") or "when running FX node" in str(error)
+    return first_sentence(error.__cause__ if has_headline and error.__cause__ else error)
 
 
 def why_not(live: LiveModel) -> str:
