@@ -47,6 +47,9 @@ class StampRecorder:
         self.codes.append(END)
         self.times.append(self.clock())
 
+    def enter(self, device: str) -> None:
+        """From now on this device works, by its name: of interest where devices have clocks of their own."""
+
     def place(self) -> int:
         """How much has been recorded of the step: a place to go back to."""
         return len(self.codes)
