@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
+from itertools import count
 from typing import Any
 
 import torch
@@ -60,6 +61,19 @@ def _below(module: nn.Module) -> set[nn.Module]:
     return {each for each in module.modules() if each is not module}
 
 
+class _Version:
+    """What was compiled for one version of a step: functions by module, and the errors of those that could not be."""
+
+    def __init__(self) -> None:
+        self.functions: dict[nn.Module, Callable[..., Any]] = {}
+        self.left: dict[nn.Module, Exception] = {}
+
+    def keep(self, modules: set[nn.Module]) -> None:
+        """Forget all other modules: they were exchanged meanwhile."""
+        self.functions = {module: each for module, each in self.functions.items() if module in modules}
+        self.left = {module: error for module, error in self.left.items() if module in modules}
+
+
 class Regions:
     """The regions of one model in one mode of compilation. `put_in` begins it, `take_out` ends it.
 
@@ -70,20 +84,17 @@ class Regions:
         self._mode = mode
         self._ran_eagerly: list[bool] = []
         self._placed: list[Region] = []
-        self._compiled: dict[tuple[nn.Module, object], Callable[..., Any]] = {}
-        self._left: dict[tuple[nn.Module, object], Exception] = {}
-        self._version: object = None
+        self._versions: dict[object, _Version] = {}
+        self._now: _Version | None = None
         self._leaves_core = False
         self._may_compile = False
-        self._numbers = 0
+        self._numbers = count(1)
 
     def put_in(self, anatomy: Anatomy) -> None:
         """Give each module a forward that runs compiled code. Take probes out before: they belong around it."""
         self._placed = regions_of(anatomy)
-        there = {region.module for region in self._placed}
-        for kept in (self._compiled, self._left):  # of modules that were exchanged meanwhile
-            for key in [key for key in kept if key[0] not in there]:
-                del kept[key]  # type: ignore[attr-defined]
+        for version in self._versions.values():
+            version.keep({region.module for region in self._placed})
         for region in self._placed:
             region.module.forward = self._forward(region)
 
@@ -104,58 +115,50 @@ class Regions:
         `may_compile`: what torch cannot compile is left as it is then.
         """
         self._ran_eagerly.clear()
-        self._version, self._may_compile = version, may_compile
+        self._now, self._may_compile = self._versions.setdefault(version, _Version()), may_compile
         self._leaves_core = detail is Detail.CORE
         try:
             yield self._ran_eagerly
         finally:
-            self._version, self._may_compile = None, False
+            self._now, self._may_compile = None, False
 
     def why_none(self, version: object) -> Exception | None:
         """The first error of a version of which no region could be compiled; None where one was."""
-        called, left = self._called(version)
-        return self._left[left[0].module, version] if left and len(left) == len(called) else None
+        made = self._versions.get(version, _Version())
+        return next(iter(made.left.values())) if made.left and len(made.left) == len(made.functions) else None
 
     def told(self, version: object) -> str:
         """How many regions of a version are compiled, and which are not, in words."""
-        called, left = self._called(version)
-        words = f"{len(called) - len(left)} regions"
-        if left:
-            kinds = Counter(each.what for each in left)
-            words += ", but for " + ", ".join(f"{count} × {what}" for what, count in kinds.items())
-        return words
-
-    def _called(self, version: object) -> tuple[list[Region], list[Region]]:
-        """The regions that ran in a version, and those of them that torch cannot compile."""
-        called = [each for each in self._placed if (each.module, version) in self._compiled]
-        return called, [each for each in called if (each.module, version) in self._left]
+        made = self._versions.get(version, _Version())
+        words = f"{len(made.functions) - len(made.left)} regions, a call each"
+        kinds = Counter(each.what for each in self._placed if each.module in made.left)
+        left = ", ".join(f"{number} × {what}" for what, number in kinds.items())
+        return f"{words}, but for {left}" if left else words
 
     def _forward(self, region: Region) -> Callable[..., Any]:
-        plain = region.module.forward
+        module, has_core, plain = region.module, region.has_core, region.module.forward
 
         @wraps(plain)
         def forward(*args: Any, **kwargs: Any) -> Any:
-            key = region.module, self._version
-            if self._version is None or key in self._left or (self._leaves_core and region.has_core):
+            now = self._now
+            if now is None or (has_core and self._leaves_core):
                 return plain(*args, **kwargs)
-            if key not in self._compiled:
-                self._compiled[key] = compiled(plain, self._new_name(), self._mode, self._ran_eagerly)
+            function = now.functions.get(module)
+            if function is None:
+                name = f"region_{next(self._numbers)}"
+                function = now.functions[module] = compiled(plain, name, self._mode, self._ran_eagerly)
             if not self._may_compile:
-                return self._compiled[key](*args, **kwargs)
+                return function(*args, **kwargs)
             _mark_growing_mask(kwargs)
             try:
-                return self._compiled[key](*args, **kwargs)
+                return function(*args, **kwargs)
             except Exception as error:  # whatever the compiler raises
                 if is_lost(error):
                     raise
-                self._left[key] = error.with_traceback(None)
+                now.functions[module], now.left[module] = plain, error.with_traceback(None)
             return plain(*args, **kwargs)
 
         return forward
-
-    def _new_name(self) -> str:
-        self._numbers += 1
-        return f"region_{self._numbers}"
 
 
 def _mark_growing_mask(arguments: dict[str, Any]) -> None:

@@ -108,11 +108,11 @@ def test_without_marks_in_compiled_code_its_regions_are_compiled_and_every_phase
     notices = [event.sentence for event in bench.events if isinstance(event, Noticed)]
     assert len(notices) == 2
     assert (
-        "region by region (5 regions), since it cannot be one graph: Could not run 'cyclograph::mark'"
+        "region by region (5 regions, a call each), since it cannot be one graph: Could not run 'cyclograph::mark'"
         in notices[0]
     )
     assert "Compiling took" in notices[0]
-    assert "(4 regions)" in notices[1]
+    assert "(4 regions, a call each)" in notices[1]
     assert "Attention runs uncompiled" in notices[1]
 
     setting("detail").apply(live, "step")
@@ -186,7 +186,10 @@ def test_a_region_that_cannot_be_compiled_stays_as_it_is_and_is_told(bench: Benc
     assert tokens == expected
     assert compiled == [0] * TOKENS
     (notice,) = [event.sentence for event in bench.events if isinstance(event, Noticed)]
-    assert "(4 regions, but for 1 × MLP), since it cannot be one graph: Data-dependent branching." in notice
+    assert (
+        "(4 regions, a call each, but for 1 × MLP), since it cannot be one graph: Data-dependent branching."
+        in notice
+    )
     assert bench.workbench.live.compiled is not None
     assert bench.workbench.live.compiled.missed is None
 
