@@ -91,8 +91,7 @@ class CompiledStep:
             return output
 
         self._live.model.forward = forward
-        if self._by_region:
-            self._regions.put_in(self._live.anatomy)
+        self.follow()
         torch.compiler.set_stance("eager_on_recompile")
 
     def _run(self, version: tuple[object, ...], arguments: dict[str, Any]) -> tuple[Any, bool]:
@@ -215,14 +214,20 @@ class CompiledStep:
         self._by_region.pop(self._version(_count(arguments)), None)
 
     @property
+    def _goes_by_region(self) -> bool:
+        """Whether a step of some length does, as things are now."""
+        return any(self._version(tokens) in self._by_region for tokens in self.lengths())
+
+    @property
     def fits(self) -> bool:
-        """Whether regions are where the model's parts are now."""
-        return not self._by_region or self._regions.fit(self._live.anatomy)
+        """Whether regions are in place, at the model's parts as they are now, exactly where steps go by region."""
+        return self._regions.fit(self._live.anatomy if self._goes_by_region else None)
 
     def follow(self) -> None:
-        """Put regions where the model's parts are now. Take probes out before."""
+        """Make it fit. Take probes out before."""
         self._regions.take_out()
-        self._regions.put_in(self._live.anatomy)
+        if self._goes_by_region:
+            self._regions.put_in(self._live.anatomy)
 
     def told(self) -> str:
         """How steps are compiled as things are now, in sentences; "" where they are one graph, as usual."""

@@ -104,9 +104,10 @@ class Regions:
             del region.module.forward
         self._placed = []
 
-    def fit(self, anatomy: Anatomy) -> bool:
-        """Whether they are in place for a model that has these parts now."""
-        return [each.module for each in self._placed] == [each.module for each in regions_of(anatomy)]
+    def fit(self, anatomy: Anatomy | None) -> bool:
+        """Whether they are in place for a model that has these parts now; with None, whether they are not in place."""
+        wanted = [] if anatomy is None else regions_of(anatomy)
+        return [each.module for each in self._placed] == [each.module for each in wanted]
 
     @contextmanager
     def in_force(self, version: object, detail: Detail, may_compile: bool = False) -> Iterator[list[bool]]:

@@ -94,9 +94,10 @@ def exchange(live: LiveModel, mode: str) -> None:
     """Give the model the forward of a mode, not compiled yet; "off" is its own."""
     with without_probes(live):
         if live.compiled is not None:
+            if live.compiled.said:
+                live.untried.add(Compile.key)  # how it was compiled is no fact any more
             live.compiled.take_out()
             live.compiled = None
-            live.untried.add(Compile.key)  # how it was compiled is no fact any more
         if mode != OFF:
             step = live.compilations.setdefault(mode, CompiledStep(live, mode))
             step.put_in()

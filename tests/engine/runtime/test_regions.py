@@ -88,25 +88,29 @@ def test_without_marks_in_compiled_code_its_regions_are_compiled_and_every_phase
         bench,
         {
             3: (("compile", "default"),),
-            7: (("detail", "core"),),
-            11: (("compile", "off"), ("detail", "layer")),
+            6: (("detail", "core"),),
+            9: (("detail", "step"),),  # needs no marks: one graph
+            12: (("compile", "off"), ("detail", "layer")),
         },
     )
     assert tokens == expected
     assert compiled == [0] * TOKENS
-    assert graphs() >= before + 5  # attention, MLP, two norms of the layer, the norm of the head
+    assert (
+        graphs() == before + 5 + 4 + 1
+    )  # attention, MLP, two norms of the layer, the head's; no attention; all
     steps = trace.steps
     assert (steps.phases_ns.sum(axis=1) == steps.wall_ns).all()
     for phase in (Phase.ATTENTION, Phase.MLP, Phase.NORM, Phase.HEAD, Phase.EMBED):
-        assert (steps.phases_ns[:, phase] > 0).all()
-    assert (steps.phases_ns[7:11, Phase.ATTENTION_CORE] > 0).all()
+        assert (steps.phases_ns[[*range(9), *range(12, TOKENS)], phase] > 0).all()
+    assert (steps.phases_ns[6:9, Phase.ATTENTION_CORE] > 0).all()
     eager, regions, back = (trace.layouts[int(steps.layout[row])].codes for row in (2, 5, 13))
     assert eager == regions == back
 
     changed = [mark.event for mark in trace.marks if isinstance(mark.event, SettingsChanged)]
-    assert [event.changes[0].effective for event in changed] == ["default", "core", "off"]
+    assert [event.changes[0].effective for event in changed] == ["default", "core", "step", "off"]
     notices = [event.sentence for event in bench.events if isinstance(event, Noticed)]
-    assert len(notices) == 2
+    assert len(notices) == 3
+    assert "one graph." in notices[2]
     assert (
         "region by region (5 regions, a call each), since it cannot be one graph: Could not run 'cyclograph::mark'"
         in notices[0]
