@@ -176,6 +176,36 @@ def test_the_setting_says_which_way_is_gone_and_at_the_least_detail_it_is_one_gr
     assert sum(isinstance(event, Noticed) for event in bench.events) == 4
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_marks")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        (("kv_cache", "static"),),
+        (("kv_cache", "sliding"),),
+        (("attention", "eager"),),  # whose mask grows with the cache
+        (("speculation", "lookup"), ("draft_length", 3)),
+        (("batch", 2),),
+        (("quantization", "int4"),),
+        (("mlp_pruning", 50),),
+    ],
+    ids=lambda settings: settings[0][0],
+)
+def test_regions_are_compiled_once_whatever_else_is_switched(
+    bench: Bench, settings: tuple[tuple[str, Any], ...]
+) -> None:
+    bench.workbench.change(settings)
+    expected, _ = step_by_step(bench, {})
+    tokens, compiled = step_by_step(bench, {3: (("compile", "default"),)})
+    assert tokens == expected
+    assert compiled == [0] * len(compiled)
+    assert not [change for mark in bench.trace.marks for change in mark.event.changes if change.reason]
+    live = bench.workbench.live
+    assert live.compiled is not None
+    assert live.compiled.told()
+    assert live.compiled.missed is None
+
+
 class Branching(nn.Module):
     """An activation that no compiler sees through."""
 

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from torch import nn
 
 from engine.protocol import Noticed, StepEnded
-from engine.runtime import workbench
+from engine.runtime import device_events, workbench
 from engine.runtime.clocks import StampRecorder
+from engine.runtime.device_events import open_events
 from engine.runtime.event_reading import PATIENCE_NS, SETS
 from engine.runtime.placement import devices_of, time_crossings
 from engine.runtime.placing import JUMP_NS, RESOLUTION_NS
@@ -210,6 +212,37 @@ def test_what_is_forgotten_of_a_step_is_forgotten_with_the_device_it_ran_on() ->
     assert {event._device for event in events} == {loop.first}
     assert recorder._current.switches == []
     assert len(events) == 5
+
+
+def test_a_clock_is_opened_for_each_device_and_none_where_one_keeps_no_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: dict[str, FakeDevice] = {}
+
+    def fake(device: torch.device) -> FakeDevice:
+        name = str(device)
+        made[name] = FakeDevice(name=name, timer_ns=len(made) * 10**9)
+        return made[name]
+
+    monkeypatch.setattr(device_events, "DeviceEvents", fake)
+    first, second = torch.device("cuda:0"), torch.device("cuda:1")
+    opened, reason = open_events(first, [first, second])
+    assert [events.name for events in opened] == ["cuda:0", "cuda:1"]
+    assert reason == ""
+    assert open_events(torch.device("cpu"), [first]) == ([], "")
+
+    def broken(device: torch.device) -> FakeDevice:
+        events = fake(device)
+        if device == second:
+            events.error = RuntimeError(
+                "CUDA error: operation not permitted\nCompile with TORCH_USE_CUDA_DSA"
+            )
+        return events
+
+    monkeypatch.setattr(device_events, "DeviceEvents", broken)
+    opened, reason = open_events(first, [second])
+    assert opened == []
+    assert reason == "Events of cuda:1 keep no time here (CUDA error: operation not permitted)."
 
 
 # ------------------------------------------------------------ real models
