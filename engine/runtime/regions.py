@@ -2,7 +2,8 @@
 
 The stamps stay outside of compiled code, as eager code's do, so phases are told apart where no mark can be put into
 compiled code. That has its price: what surrounds each call of compiled code takes as long as several small kernels, so
-a model that waits for its launches may be slower by regions than it is uncompiled.
+a model that waits for its launches is slower by regions than it is uncompiled (on a CPU, of the uncompiled time: tiny
+1.05, demo 1.11; as one graph 0.68 and 0.61).
 
 A region is what one span holds alone: attention, MLP or mixer of a layer, its norms, the norm before the head. A part
 that has stamps inside of it stays as it is, and its parts are regions; so does a single matrix product, of which there

@@ -33,6 +33,9 @@ _LABELS = {
     "reduce-overhead": "Compiled, CUDA graphs",
     "max-autotune": "Compiled, autotuned",
 }
+_PRICE = (
+    "Such a call takes as long as several small operations: a model that waits for launches is slower for it."
+)
 _EXPECTED = {
     OFF: "Each operation is launched by Python, one by one.",
     "default": "Takes away what Python costs: up to half of a step of a tiny model, a tenth of one that reads weights.",
@@ -153,7 +156,7 @@ def _compile_for(live: LiveModel, step: CompiledStep, arguments: dict[str, Any])
 def _how(live: LiveModel) -> str:
     """In which way steps are compiled now, where that is not the usual one."""
     how = "" if live.compiled is None else live.compiled.told()
-    return f" {how}" if how else ""
+    return f" {how} {_PRICE}" if how else ""
 
 
 def _coming(live: LiveModel, step: CompiledStep) -> Iterator[dict[str, Any]]:
