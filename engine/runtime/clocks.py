@@ -50,6 +50,14 @@ class StampRecorder:
     def enter(self, device: str) -> None:
         """From now on this device works, by its name: of interest where devices have clocks of their own."""
 
+    def turn(self, code: int) -> None:
+        """End the innermost open span and begin another, at the same time."""
+        now_ns = self.clock()
+        self.codes.append(END)
+        self.times.append(now_ns)
+        self.codes.append(code)
+        self.times.append(now_ns)
+
     def place(self) -> int:
         """How much has been recorded of the step: a place to go back to."""
         return len(self.codes)

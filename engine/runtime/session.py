@@ -27,6 +27,7 @@ from engine.protocol import (
     CountTokens,
     Emit,
     EngineState,
+    Event,
     Failed,
     Flush,
     Generate,
@@ -52,7 +53,8 @@ from engine.runtime.lookups import Lookups
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from engine.runtime.workbench import Run, Workbench
+    from engine.runtime.run import Run
+    from engine.runtime.workbench import Workbench
 
 #: Longer than a window takes to start the generation that it wants as soon as its model is loaded.
 IDLE_S = 0.5
@@ -66,15 +68,17 @@ def run_session(
     flush: Flush = lambda: None,
     place: str = "process",
     awaits: Callable[[int], bool] = lambda step: False,
+    gather_ns: int = 0,
 ) -> None:
     """Run an engine until it is told to shut down: commands in, events out, on the calling thread.
 
     `emit` hears answers to LookUp from other threads. `flush` is called when the engine is about to wait: whoever
     batches events sends them then. `place`: where this
     engine lives, to be reported as a setting. `awaits`: whether a front end on this thread wants to hear all that was
-    measured before a step begins, since it has something to say about it.
+    measured before a step begins, since it has something to say about it. `gather_ns`: how long steps may wait to be
+    told together.
     """
-    Session(commands, emit, flush, place, awaits).run()
+    Session(commands, emit, flush, place, awaits, gather_ns).run()
 
 
 class Session:
@@ -87,13 +91,15 @@ class Session:
         flush: Flush,
         place: str,
         awaits: Callable[[int], bool] = lambda step: False,
+        gather_ns: int = 0,
     ) -> None:
         self._lookups = Lookups(emit, self._loaded)
         self._inbox = Inbox(commands, self._lookups.ask)
-        self._emit = emit
+        self._send = emit
         self._flush = flush
         self._place = place
         self._awaits = awaits
+        self._gather_ns = gather_ns
         self._state = EngineState.STARTING
         self._workbench: Workbench | None = None
         self._run: Run | None = None
@@ -189,6 +195,12 @@ class Session:
         self._state = state
         self._emit(StateChanged(perf_counter_ns(), state))
 
+    def _emit(self, event: Event) -> None:
+        """Say something, behind the steps that were made before."""
+        if self._workbench is not None:
+            self._workbench.hand_over()
+        self._send(event)
+
     def _fail(self, sentence: str, details: str = "", command: str = "") -> None:
         self._emit(Failed(perf_counter_ns(), sentence, details, command))
 
@@ -257,10 +269,11 @@ class Session:
             self._workbench = Workbench(
                 command,
                 self._place,
-                self._emit,
+                self._send,
                 self._flush,
                 lambda: self._inbox.gives_up_load,
                 self._is_awaited,
+                self._gather_ns,
             )
         except LoadGivenUp:
             return LoadCancelled(perf_counter_ns(), command.model)
@@ -401,9 +414,10 @@ class Session:
             self._fail("There is no model to generate with: load one first.", command="generate")
             return
         from engine.runtime.prompts import PromptRefused
+        from engine.runtime.starting import start
 
         try:
-            self._run = self._workbench.start(command, submitted_ns)
+            self._run = start(self._workbench, command, submitted_ns)
         except PromptRefused as refusal:
             self._fail(str(refusal), command="generate")
             return

@@ -169,25 +169,31 @@ class Observer:
         self.report: ObserverReport | None = None  # the latest
         self._emit_ns = 0
         self._steps = 0
+        self._marks = 0
         self._next_ns: int | None = None
         self._next_steps = 1
 
-    def after_step(self, emit: Callable[[Event], None], marks: int, begin_thread_ns: int) -> None:
-        """Count a step with so many marks that has been handed over since then (`thread_time_ns`); report in time."""
-        now_ns = perf_counter_ns()
+    def after_step(self, marks: int, begin_thread_ns: int) -> None:
+        """Count a step with so many marks, which was handed over, or noted for that, since then (`thread_time_ns`)."""
         self._emit_ns += thread_time_ns() - begin_thread_ns
         self._steps += 1
+        self._marks = marks
+
+    def tell(self, emit: Callable[[Event], None]) -> None:
+        """Report when it is time. Call it when steps have just been handed over."""
+        now_ns = perf_counter_ns()
         if self._next_ns is None:
             self._next_ns = now_ns + REPORT_EVERY_NS
         is_time = now_ns >= self._next_ns
         if not is_time and self._steps < self._next_steps:
             return
-        self.report = ObserverReport(now_ns, marks, self.mark_cost_ns, self._emit_ns / self._steps, tracer())
+        each_ns = self._emit_ns / max(1, self._steps)
+        self.report = ObserverReport(now_ns, self._marks, self.mark_cost_ns, each_ns, tracer())
         emit(self.report)
         if is_time:
             self._next_ns, self._emit_ns, self._steps = now_ns + REPORT_EVERY_NS, 0, 0
         else:  # much happens once, in the first step: of a short run the mean of all is told, again and again
-            self._next_steps *= 2
+            self._next_steps = 2 * self._steps
 
 
 def measure_mark_cost_ns(recorder: StampRecorder) -> float:
