@@ -23,6 +23,7 @@ from engine.runtime.probing import without_probes
 from engine.runtime.settings.base import SettingRefused
 from engine.runtime.settings.trial import first_sentence, made_or_undone
 from engine.trace.calibration import SECOND_NS
+from engine.trace.phases import Detail
 
 OFF = "off"
 #: Tokens of a prompt that is only there to fill a throwaway cache, and all that the cache has room for.
@@ -136,7 +137,8 @@ def _compile_for(live: LiveModel, step: CompiledStep, arguments: dict[str, Any])
         step.compile_for(arguments)
         return
     except Exception as error:  # whatever the compiler raises
-        if is_lost(error) or step.mode == "reduce-overhead":  # which is of one graph
+        no_reason = is_lost(error) or isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if no_reason or step.mode == "reduce-overhead":  # which is of one graph
             raise
         first, why = error, said(error)
     live.tell(f"compiling region by region ({why})")
@@ -148,9 +150,10 @@ def _compile_for(live: LiveModel, step: CompiledStep, arguments: dict[str, Any])
         step.go_as_one(arguments)
         if is_lost(error) or said(error) == why:
             raise
-        regions = f"nor can its regions ({said(error)})"
-        rest = "only at detail 'step', with nothing inside of it told apart, may it still be"
-        raise NeitherWay(f"{why}; {regions}; {rest}") from first
+        sentence = f"{why}; nor can its regions ({said(error)})"
+        if live.detail is not Detail.STEP:
+            sentence += "; only at detail 'step', with nothing inside of it told apart, may it still be"
+        raise NeitherWay(sentence) from first
 
 
 def _how(live: LiveModel) -> str:

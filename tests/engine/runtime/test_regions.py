@@ -252,6 +252,21 @@ def test_what_can_be_compiled_in_neither_way_is_refused_with_what_may_help(
     assert forwards(live.model) == {}
 
 
+def test_too_little_memory_is_no_reason_to_go_by_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr("engine.runtime.compiling.compiled", lambda *_: lambda **__: full())
+    live = small_live("llama")
+    setting("detail").apply(live, "layer")
+    told: list[str] = []
+    live.tell = told.append
+    with pytest.raises(SettingRefused, match="out of memory"):
+        setting("compile").apply(live, "default")
+    assert told == ["compiling the decode step"]
+    assert live.compiled is None
+
+
 @pytest.mark.parametrize(
     ("family", "expected"),
     [
