@@ -110,7 +110,24 @@ class Session:
 
     def run(self) -> None:
         """Work until shut down. Raises DeviceLost, with the model still loaded, when the device has failed for good."""
-        self._start()
+        try:
+            self._start()
+            self._work()
+        except Exception as error:  # between two steps, too, a device can fail
+            sentence = self._end_with(error)
+            if not sentence:
+                raise
+            self._fail(sentence, traceback.format_exc())
+        self._lookups.close()
+        if self._lost:
+            with suppress(Exception):  # what is left of a generation may lie on the device
+                self._end_run("failed")
+            self._flush()
+            raise DeviceLost(self._lost)
+        self._unload()
+        self._flush()
+
+    def _work(self) -> None:
         while self._alive:
             if self._run is not None and self._state is EngineState.RUNNING:
                 self._step()
@@ -120,12 +137,6 @@ class Session:
             if self._run is not None and self._state is EngineState.RUNNING and not isinstance(command, Join):
                 self._held = True  # reading another prompt is work, and everything else is the user's time
             self._take(command)
-        self._lookups.close()
-        if self._lost:
-            self._flush()
-            raise DeviceLost(self._lost)
-        self._unload()
-        self._flush()
 
     def _is_awaited(self) -> bool:
         """Whether something is to be done as soon as the step under way has ended."""
@@ -399,7 +410,8 @@ class Session:
         except Exception as error:
             if not failed:
                 raise
-            self._fail(f"{failed}: {first_line(error)}.", traceback.format_exc(), command)
+            sentence = self._end_with(error) or f"{failed}: {first_line(error)}."
+            self._fail(sentence, traceback.format_exc(), command)
 
     def _end_alternation(self) -> None:
         if self._run is not None:
@@ -441,7 +453,8 @@ class Session:
         except (JoinRefused, PromptRefused) as refusal:
             self._fail(str(refusal), command="join")
         except Exception as error:
-            self._fail(f"The prompt could not join: {first_line(error)}.", traceback.format_exc(), "join")
+            sentence = self._end_with(error) or f"The prompt could not join: {first_line(error)}."
+            self._fail(sentence, traceback.format_exc(), "join")
 
     def _step(self, captures: bool = False) -> None:
         """Do one step. Raises CaptureRefused where it is to be captured and that cannot be, before it is done."""
@@ -467,7 +480,8 @@ class Session:
         if not is_lost(error):
             return ""
         self._alive, self._lost = False, lost_sentence(error)
-        return f"{self._lost} The generation ended and what was measured is kept."
+        kept = "The generation ended and what" if self._run is not None else "What"
+        return f"{self._lost} {kept} was measured is kept."
 
     def _end_run(self, reason: str) -> None:
         if self._run is None:

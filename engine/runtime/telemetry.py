@@ -16,6 +16,7 @@ from engine.protocol import PROTOCOL_VERSION, DeviceFacts, EngineStarted, Event,
 from engine.runtime.caches import cache_bytes
 from engine.runtime.clocks import StampRecorder
 from engine.runtime.live import LiveModel
+from engine.runtime.models.memory import accelerators, device_memory, forget_peaks
 from engine.trace.phases import Phase
 
 try:
@@ -75,10 +76,9 @@ def devices() -> tuple[DeviceFacts, ...]:
     """The CPU and every accelerator that torch can use here."""
     memory = psutil.virtual_memory()
     found = [DeviceFacts("cpu", _processor(), memory.total, memory.available)]
-    if torch.accelerator.is_available():
-        kind = torch.accelerator.current_accelerator()
-        assert kind is not None
-        found += [_accelerator(kind.type, index) for index in range(torch.accelerator.device_count())]
+    for name in accelerators():
+        kind, _, index = name.partition(":")
+        found.append(_accelerator(kind, int(index)))
     return tuple(found)
 
 
@@ -99,8 +99,9 @@ class MemorySampler:
         self._live = live
         self._process = psutil.Process()
         self._next_ns = 0
-        if live.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(live.device)  # what loading took is over
+        places = [name for name, _ in live.facts.placement] or [str(live.device)]
+        self._devices = [name for name in places if name != "cpu"]
+        forget_peaks(self._devices)  # what loading took is over
 
     def soon(self) -> None:
         """Memory may just have changed: the next step is followed by a sample."""
@@ -116,23 +117,17 @@ class MemorySampler:
     def sample(self) -> MemorySampled:
         """Memory now."""
         live = self._live
-        allocated = reserved = peak = None
-        if live.device.type == "cuda":
-            allocated, reserved, peak = (
-                torch.cuda.memory_allocated(live.device),
-                torch.cuda.memory_reserved(live.device),
-                torch.cuda.max_memory_allocated(live.device),
-            )
+        memory = device_memory(self._devices)
         cache = live.context.cache if live.context else None
         return MemorySampled(
             at_ns=perf_counter_ns(),
             process_bytes=self._process.memory_info().rss,
             weight_bytes=live.weight_bytes,
             cache_bytes=cache_bytes(cache),
-            device_allocated_bytes=allocated,
-            device_reserved_bytes=reserved,
+            device_allocated_bytes=memory.allocated,
+            device_reserved_bytes=memory.reserved,
             process_peak_bytes=process_peak_bytes(),
-            device_peak_bytes=peak,
+            device_peak_bytes=memory.peak,
         )
 
 
