@@ -11,10 +11,11 @@ from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from torch import nn
 
 from engine.protocol import Noticed, StepEnded
-from engine.runtime import device_events, workbench
+from engine.runtime import device_events, telemetry, workbench
 from engine.runtime.clocks import StampRecorder
 from engine.runtime.device_events import open_events
 from engine.runtime.event_reading import PATIENCE_NS, SETS
+from engine.runtime.models.memory import DeviceMemory
 from engine.runtime.placement import devices_of, time_crossings
 from engine.runtime.placing import JUMP_NS, RESOLUTION_NS
 from engine.trace.device_ledger import NO_TIME, device_gaps, phases_ns
@@ -293,6 +294,9 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bench, Fak
     with pytest.MonkeyPatch.context() as patch:
         install(first, patch, second)
         patch.setattr(workbench, "load_model", load_split)
+        # neither has memory of its own to be asked about
+        patch.setattr(telemetry, "forget_peaks", lambda devices: None)
+        patch.setattr(telemetry, "device_memory", lambda devices: DeviceMemory())
         bench = Bench(checkpoint)
         assert [place for place, _ in bench.workbench.live.facts.placement] == ["cpu:0", "cpu:1"]
         assert bench.generate(tokens=12) == expected
