@@ -47,6 +47,9 @@ class StampRecorder:
         self.codes.append(END)
         self.times.append(self.clock())
 
+    def enter(self, device: str) -> None:
+        """From now on this device works, by its name: of interest where devices have clocks of their own."""
+
     def turn(self, code: int) -> None:
         """End the innermost open span and begin another, at the same time."""
         now_ns = self.clock()

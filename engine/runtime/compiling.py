@@ -1,53 +1,41 @@
 """The decode step as compiled code: made between two steps, never inside of one.
 
 What is compiled is a step on a filled cache, as one graph, marks of the phases among its kernels: a step of one token,
-and one that checks as many proposed tokens as the draft length says. (One graph and not one a region: what surrounds
-each call of compiled code takes as long as several small kernels; on a host-bound model regions were slower than no
-compilation at all.) Prefill and other steps of several tokens stay eager: they have a new shape each time, and their
-matrix products leave little to gain.
+and one that checks as many proposed tokens as the draft length says. Where that cannot be done, or marks get lost on
+the way, its regions are compiled each for itself (see `regions`), the stamps between them. (One graph comes first: what
+surrounds each call of compiled code takes as long as several small kernels; on a host-bound model regions were slower
+than no compilation at all.) Prefill and other steps of several tokens stay eager: they have a new shape each time, and
+their matrix products leave little to gain.
 
-While steps run, torch may use what is compiled but not compile (its stance is "eager_on_recompile"): a step that the
-compiled code does not fit runs eagerly, is measured as that, and is remembered, so that `compile_missed` can compile
-for it before the next. So the time of compiling is in no step.
-
-Before each step torch asks whether what was compiled still holds: for a model of seven layers 1,900 questions, which
-take a tenth of a step, most of them about modules and globals. These change by settings alone, and each of their
-values has a version of its own here; what is left are the questions about what a step is called with, and its modes.
+A step that the compiled code does not fit runs eagerly, is measured as that, and is remembered, so that it can be
+compiled for before the next. So the time of compiling is in no step.
 """
 
 import copy
-import gc
-import os
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from pathlib import Path
-from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import Cache, EncoderDecoderCache
 
-from engine.collecting import uncollected
 from engine.runtime import graph_marks
-from engine.user_directories import user_cache
+from engine.runtime.compiled_code import compiled, compiling, graphs
+from engine.runtime.regions import Regions
+from engine.trace.phases import Detail
 
 if TYPE_CHECKING:
     from engine.runtime.live import LiveModel
 
-#: Versions of a step (settings, kinds of cache) that are kept compiled, so that switching back costs nothing.
-_VERSIONS = 64
 #: The first compilation may find out that a length changes, and a second one is made for all lengths.
 _TRIES = 4
-#: Numbers in caches that change from step to step or between generations.
-_CHANGING = r".*\.(max_cache_len|cumulative_length|cumulative_length_int)$"
-#: What torch calls each mode: graphs of the device are recorded by "reduce-overhead" alone, so that marks stay alive.
-_TORCH_MODES = {
-    "default": "default",
-    "reduce-overhead": "reduce-overhead",
-    "max-autotune": "max-autotune-no-cudagraphs",
-}
+_CORE = " Attention runs uncompiled at this level of detail, so that its core is told apart."
+
+
+class MarksLost(Exception):
+    """Compiled code does not stamp as eager code does. The message says so, for people."""
 
 
 class CompiledStep:
@@ -55,48 +43,37 @@ class CompiledStep:
 
     `put_in` begins it, `take_out` ends it.
 
-    `missed`: the arguments of the last decode step that the compiled code did not fit, or None.
+    `missed`: the arguments of the last decode step that the compiled code did not fit, or None. `said`: what people
+    were told of how it is compiled.
     """
 
     def __init__(self, live: "LiveModel", mode: str) -> None:
         self.mode = mode
         self.missed: dict[str, Any] | None = None
+        self.said = ""
         self._live = live
         self._ran_eagerly: list[bool] = []
         self._filled: weakref.ref[Cache] | None = None
         self._plain: Callable[..., Any] = live.model.forward
         self._compiled: dict[tuple[object, ...], Callable[..., Any]] = {}
+        self._regions = Regions(mode)
+        self._by_region: dict[tuple[object, ...], str] = {}  # versions, each with why
         self._is_aside = False
+        self._may_compile = False
 
-    def _version(self, tokens: int) -> Callable[..., Any]:
-        """The compiled function for what the model is now, and for steps of so many tokens.
+    def _version(self, tokens: int) -> tuple[object, ...]:
+        """What is compiled for: the model as it is now, and steps of so many tokens.
 
         A function that has seen two numbers of tokens would be compiled for any, which is slower for one.
         """
         live = self._live
-        key = (live.attention, tokens, live.weights.plan, live.detail, live.grad_mode)
-        if key not in self._compiled:
-            self._compiled[key] = torch.compile(
-                self._told(f"decode_step_{len(self._compiled)}"),
-                fullgraph=True,
-                options={
-                    **torch._inductor.list_mode_options(_TORCH_MODES[self.mode]),
-                    "guard_filter_fn": _of_the_call,
-                },
-            )
-        return self._compiled[key]
+        return (live.attention, tokens, live.weights.plan, live.detail, live.grad_mode)
 
-    def _told(self, name: str) -> Callable[..., Any]:
-        """The plain forward that says when it was not compiled. What is compiled is kept by code: each has its own."""
-        plain, ran_eagerly = self._plain, self._ran_eagerly
-
-        def decode_step(**kwargs: Any) -> Any:
-            if not torch.compiler.is_dynamo_compiling():
-                ran_eagerly.append(True)
-            return plain(**kwargs)
-
-        code = decode_step.__code__.replace(co_name=name)
-        return FunctionType(code, globals(), name, None, decode_step.__closure__)
+    def _one_graph(self, version: tuple[object, ...]) -> Callable[..., Any]:
+        if version not in self._compiled:
+            name = f"decode_step_{len(self._compiled)}"
+            self._compiled[version] = compiled(self._plain, name, self.mode, self._ran_eagerly)
+        return self._compiled[version]
 
     def put_in(self) -> None:
         """Give the model this forward. Take probes out before: they belong around it."""
@@ -106,40 +83,49 @@ class CompiledStep:
             tokens = 0 if args else self._tokens(kwargs)
             if not tokens:
                 return self._plain(*args, **kwargs)
-            graph_marks.stamp_into(self._live.recorder)
-            self._ran_eagerly.clear()
             if self._live.loop.speculation != "off":
                 _make_contiguous(kwargs[self._live.cache_argument])
-            output = self._version(tokens)(**_of_this_mode(kwargs))
-            if self._ran_eagerly:
+            output, fitted = self._run(self._version(tokens), _of_this_mode(kwargs))
+            if not fitted:
                 self.missed = kwargs
             return output
 
         self._live.model.forward = forward
+        self.follow()
         torch.compiler.set_stance("eager_on_recompile")
+
+    def _run(self, version: tuple[object, ...], arguments: dict[str, Any]) -> tuple[Any, bool]:
+        """The output of a step, and whether all of it ran as compiled code that could."""
+        if version in self._by_region:
+            with self._regions.in_force(version, self._live.detail, self._may_compile) as ran_eagerly:
+                return self._plain(**arguments), not ran_eagerly
+        graph_marks.stamp_into(self._live.recorder)
+        self._ran_eagerly.clear()
+        return self._one_graph(version)(**arguments), not self._ran_eagerly
 
     def take_out(self) -> None:
         """Give the model its own forward back. Take probes out before."""
+        self._regions.take_out()
         del self._live.model.forward
         self._filled = self.missed = None
+        self.said = ""
         torch.compiler.set_stance("default")
 
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Inside, the model runs as it was: with some of its layers it is none that was compiled."""
-        self._is_aside = True
+        was_aside, self._is_aside = self._is_aside, True
         try:
             yield
         finally:
-            self._is_aside = False
+            self._is_aside = was_aside
 
     def _tokens(self, arguments: dict[str, Any]) -> int:
         """How many tokens a step has that is compiled for; 0 for any other."""
-        ids = arguments.get("decoder_input_ids", arguments.get("input_ids"))
         cache = arguments.get(self._live.cache_argument)
-        if ids is None or self._is_aside or not isinstance(cache, Cache):
+        tokens = _count(arguments)
+        if not tokens or self._is_aside or not isinstance(cache, Cache):
             return 0
-        tokens: int = ids.shape[1]
         # the end of a prompt may be as long as a draft, but its logits are not asked for
         if tokens not in self.lengths() or arguments.get("logits_to_keep", tokens) != tokens:
             return 0
@@ -155,21 +141,48 @@ class CompiledStep:
         checks = loop.speculation != "off" and loop.draft_length > 0
         return (1, 1 + loop.draft_length) if checks else (1,)
 
+    # ------------------------------------------------------------ compiling
+
     def compile_for(self, arguments: dict[str, Any]) -> int:
         """Compile what a step with these arguments needs, on a copy of its cache. Returns how many graphs that made.
 
         It goes the way of a real step, through the probes: what they count belongs to what is compiled. Raises whatever
-        the compiler raises.
+        the compiler raises; MarksLost where compiled code does not stamp what eager code does.
         """
-        before = _graphs()
-        with _compiling():
+        before = graphs()
+        with self.aside():
+            expected = self._codes(arguments)
+        with compiling(), self._compiles():
             for _ in range(_TRIES):
-                made = _graphs()
-                self._live.model(**self._throwaway(arguments))
-                if _graphs() == made:
+                made = graphs()
+                codes = self._codes(arguments)
+                if graphs() == made:
                     break
+        if codes != expected:
+            raise MarksLost("compiled code does not stamp where its phases begin and end")
+        if self.is_by_region(arguments) and (
+            error := self._regions.why_none(self._version(_count(arguments)))
+        ):
+            raise error
         self.missed = None
-        return _graphs() - before
+        return graphs() - before
+
+    def _codes(self, arguments: dict[str, Any]) -> list[int]:
+        """What a step on a copy of the cache stamps."""
+        recorder = self._live.recorder
+        place = recorder.place()
+        self._live.model(**self._throwaway(arguments))
+        codes = recorder.codes[place:].tolist()
+        recorder.forget(place)
+        return codes
+
+    @contextmanager
+    def _compiles(self) -> Iterator[None]:
+        self._may_compile = True
+        try:
+            yield
+        finally:
+            self._may_compile = False
 
     def _throwaway(self, arguments: dict[str, Any]) -> dict[str, Any]:
         from engine.runtime.rows import keep_past
@@ -182,10 +195,57 @@ class CompiledStep:
         _mark_growing(cache)
         return arguments | {name: cache}
 
+    # ------------------------------------------------------------ by region
 
-def _of_the_call(questions: Sequence[Any]) -> list[bool]:
-    """Which of torch's questions (GuardFilterEntry) are asked before each step: not those of modules and globals."""
-    return [not (each.is_global or each.orig_guard.source.is_unspecialized_nn_module()) for each in questions]
+    def is_by_region(self, arguments: dict[str, Any]) -> bool:
+        """Whether a step with these arguments runs region by region."""
+        return self._version(_count(arguments)) in self._by_region
+
+    def go_by_region(self, arguments: dict[str, Any], why: str) -> None:
+        """From now on steps like the one with these arguments run region by region. Take probes out before.
+
+        `why` they cannot be one graph.
+        """
+        self._by_region[self._version(_count(arguments))] = why
+        self.follow()
+
+    def go_as_one(self, arguments: dict[str, Any]) -> None:
+        """Undo `go_by_region`."""
+        self._by_region.pop(self._version(_count(arguments)), None)
+
+    @property
+    def _goes_by_region(self) -> bool:
+        """Whether a step of some length does, as things are now."""
+        return any(self._version(tokens) in self._by_region for tokens in self.lengths())
+
+    @property
+    def fits(self) -> bool:
+        """Whether regions are in place, at the model's parts as they are now, exactly where steps go by region."""
+        return self._regions.fit(self._live.anatomy if self._goes_by_region else None)
+
+    def follow(self) -> None:
+        """Make it fit. Take probes out before."""
+        self._regions.take_out()
+        if self._goes_by_region:
+            self._regions.put_in(self._live.anatomy)
+
+    def told(self) -> str:
+        """How steps are compiled as things are now, in sentences; "" where they are one graph, as usual."""
+        for version in map(self._version, self.lengths()):
+            if version in self._by_region:
+                regions, why = self._regions.told(version), self._by_region[version]
+                core = self._live.detail is Detail.CORE
+                return (
+                    f"Compiled region by region ({regions}), since it cannot be one graph: {why}."
+                    + _CORE * core
+                )
+        return ""
+
+
+def _count(arguments: dict[str, Any]) -> int:
+    """How many tokens a step has; 0 where it is not given them by their ids."""
+    ids = arguments.get("decoder_input_ids", arguments.get("input_ids"))
+    return 0 if ids is None else int(ids.shape[1])
 
 
 def _of_this_mode(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -228,36 +288,3 @@ def _mark_growing(cache: Cache) -> None:
         for tensor in (kept.get("keys"), kept.get("values"), *packed):
             if isinstance(tensor, torch.Tensor) and tensor.ndim == 4:
                 torch._dynamo.maybe_mark_dynamic(tensor, 2)
-
-
-def _graphs() -> int:
-    from torch._dynamo.utils import counters
-
-    return int(counters["stats"]["unique_graphs"])
-
-
-@contextmanager
-def _compiling() -> "Iterator[None]":
-    """Inside, torch may compile; what it makes is kept on this user's disk for the next time.
-
-    Models that are gone are collected before, and none in the middle: taking out what was wrapped for one (`shared`)
-    would change functions that are being compiled.
-    """
-    from torch._dynamo import config as dynamo
-
-    settings: Any = torch.compiler.config
-
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_directory()))
-    gc.collect()
-    with (
-        uncollected(),
-        torch.compiler.set_stance("default"),
-        dynamo.patch(recompile_limit=_VERSIONS),
-        settings.patch(dynamic_sources=_CHANGING),
-    ):
-        yield
-
-
-def cache_directory() -> Path:
-    """Where compiled code is kept for the next time."""
-    return user_cache() / "inductor"

@@ -1,5 +1,6 @@
 """Events of a device: what its clock is read by. They are recorded into its stream, and timed by the device itself."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -26,9 +27,13 @@ class TimedEvent(Protocol):
 
 
 class DeviceEvents:
-    """Makes the events of one device: of CUDA and ROCm by torch.cuda, of the others by torch.Event."""
+    """Makes the events of one device: of CUDA and ROCm by torch.cuda, of the others by torch.Event.
+
+    `name`: the device's, with its number: "cuda:0".
+    """
 
     def __init__(self, device: torch.device) -> None:
+        self.name = f"{device.type}:{device.index or 0}"
         self._device = device
 
     def make(self) -> TimedEvent:
@@ -49,23 +54,27 @@ class DeviceEvents:
         return None
 
 
-def open_events(device: torch.device, is_split: bool) -> tuple[DeviceEvents | None, str]:
-    """What makes events of a device that has been tried to keep time; None and why for one that does not.
+def open_events(device: torch.device, others: Sequence[torch.device] = ()) -> tuple[list[DeviceEvents], str]:
+    """What makes events of a device, and of others that layers are split over, all of which have been tried to keep
+    time; nothing, and why, where one does not.
 
-    The CPU runs what is launched at once, and needs none: None without a reason.
+    The CPU runs what is launched at once, and needs none: nothing without a reason.
     """
     if device.type == "cpu":
-        return None, ""
-    if is_split:
-        return None, "The layers are split over several devices, each of which has a clock of its own."
-    events = DeviceEvents(device)
+        return [], ""
+    opened = {events.name: events for events in map(DeviceEvents, (device, *others))}
+    reason = next(filter(None, map(_why_no_time, opened.values())), "")
+    return ([], reason) if reason else (list(opened.values()), "")
+
+
+def _why_no_time(events: DeviceEvents) -> str:
+    """Why events of a device keep no time; "" where they do."""
     try:
         first, second, stream = events.make(), events.make(), events.stream()
         first.record(stream)
         second.record(stream)
         second.synchronize()
-        if first.elapsed_time(second) >= 0:
-            return events, ""
+        goes_on = first.elapsed_time(second) >= 0
     except (RuntimeError, TypeError, NotImplementedError, ValueError) as error:
-        return None, f"Events of {device.type} keep no time here ({str(error).splitlines()[0].rstrip('.')})."
-    return None, f"The clock of {device.type} goes backwards."
+        return f"Events of {events.name} keep no time here ({str(error).splitlines()[0].rstrip('.')})."
+    return "" if goes_on else f"The clock of {events.name} goes backwards."

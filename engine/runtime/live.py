@@ -135,7 +135,7 @@ class LiveModel:
     `tell`: says what goes on while a switch takes long; `notice`: a sentence about what is measured, and what it is
     about; `new_report`: makes what hears of a load that one waits for.
     `own_decoding`: as the checkpoint's own configuration would have it, the default of `decoding`.
-    `untried`: settings some of whose choices have not been tried yet, since that takes long.
+    `untried`: settings some of whose choices have not been tried yet, since that takes long, or whose facts changed.
     `draft_name`: the model that is to propose tokens ("": none); `draft`: that model, loaded when it is first needed.
     `no_device_clock`: why an accelerator keeps no time that can be read, "" where it does (or there is none).
     `context`: the running generation's, None between generations. `weights`: what the parameters hold, and held.

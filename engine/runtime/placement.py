@@ -6,6 +6,7 @@ elsewhere (host memory, disk), bring those along for the call.
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,6 +44,13 @@ def _device_name(place: "int | str | torch.device") -> str:
     return str(place)
 
 
+def devices_of(model: nn.Module) -> list[torch.device]:
+    """The accelerators that parts of a model run on, where it is split; weights that wait elsewhere run on one, too."""
+    hooks = [hook for module in model.modules() for hook in _aligning(module)]
+    names = dict.fromkeys(_device_name(hook.execution_device) for hook in hooks)
+    return [device for device in map(torch.device, names) if device.type not in ("cpu", "meta")]
+
+
 def placement_of(model: nn.Module, anatomy: Anatomy) -> tuple[tuple[str, int], ...]:
     """(device, how many layers it has), in the order in which layers run; empty for a model that is in one place."""
     places = places_of(model)
@@ -67,8 +75,8 @@ def time_crossings(model: nn.Module, recorder: StampRecorder) -> int:
     code = recorder.define(Phase.COMMUNICATE, -1, "between devices")
     crossing = {id(hook): hook for hook in _crossing_hooks(model)}
     for hook in crossing.values():
-        hook.pre_forward = _timed(hook.pre_forward, recorder, code)
-        hook.post_forward = _timed(hook.post_forward, recorder, code)
+        hook.pre_forward = _timed(hook.pre_forward, recorder, code, partial(_where_it_runs, hook))
+        hook.post_forward = _timed(hook.post_forward, recorder, code, partial(_where_it_goes, hook))
     return len(crossing)
 
 
@@ -84,17 +92,37 @@ def _crossing_hooks(module: nn.Module, below_several: bool = False) -> "list[Any
 
 def _aligning(module: nn.Module) -> "list[Any]":
     """The hooks of a module that know a device."""
-    hook = getattr(module, "_hf_hook", None)
+    return _knowing(getattr(module, "_hf_hook", None))
+
+
+def _knowing(hook: Any) -> "list[Any]":
     hooks = getattr(hook, "hooks", (hook,))  # several in one
     return [each for each in hooks if getattr(each, "execution_device", None) is not None]
 
 
-def _timed(move: Callable[..., Any], recorder: StampRecorder, code: int) -> Callable[..., Any]:
-    begin, end = recorder.begin, recorder.end
+def _where_it_runs(hook: Any) -> "str | None":
+    """The device to which a hook moves its module's input; None where it moves nothing."""
+    return next((_device_name(each.execution_device) for each in reversed(_knowing(hook))), None)
+
+
+def _where_it_goes(hook: Any) -> "str | None":
+    """The device to which a hook moves its module's output; None where that stays."""
+    back = [each for each in _knowing(hook) if each.io_same_device and each.input_device is not None]
+    return _device_name(back[0].input_device) if back else None
+
+
+def _timed(
+    move: Callable[..., Any], recorder: StampRecorder, code: int, where: "Callable[[], str | None]"
+) -> Callable[..., Any]:
+    """A span around a move, which begins on the device that worked so far and ends on the one that works then."""
+    begin, end, enter = recorder.begin, recorder.end, recorder.enter
 
     def timed(*args: Any, **kwargs: Any) -> Any:
         begin(code)
         result = move(*args, **kwargs)
+        device = where()
+        if device is not None:
+            enter(device)
         end()
         return result
 

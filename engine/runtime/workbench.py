@@ -46,7 +46,7 @@ from engine.runtime.models.loading import load_model
 from engine.runtime.models.memory import SPLIT
 from engine.runtime.models.progress import LoadReport
 from engine.runtime.past_steps import PastSteps
-from engine.runtime.placement import time_crossings
+from engine.runtime.placement import devices_of, time_crossings
 from engine.runtime.profiling import CaptureRefused
 from engine.runtime.prompts import (
     SHOWN_CHARACTERS,
@@ -137,8 +137,8 @@ class Workbench:
         anatomy = find_anatomy(loaded.model)
         parameters = inspect.signature(loaded.model.forward).parameters
         facts = loaded.facts(anatomy)
-        events, no_clock = open_events(loaded.device, bool(facts.placement))
-        recorder = DeviceRecorder(events) if events is not None else StampRecorder()
+        events, no_clock = open_events(loaded.device, devices_of(loaded.model) if facts.placement else ())
+        recorder = DeviceRecorder(events) if events else StampRecorder()
         if facts.placement:
             time_crossings(loaded.model, recorder)
         return LiveModel(

@@ -13,6 +13,7 @@ import torch
 
 from engine.protocol import Configuration, Event, Generate, Load, ModelLoaded, Noticed, Prompt
 from engine.report import JsonReport
+from engine.runtime import graph_marks
 from engine.runtime.caches import new_cache
 from engine.runtime.calibration import CalibrationRefused
 from engine.runtime.generation import Generation, Limits
@@ -185,6 +186,24 @@ def counted_synchronizations(setup: Setup) -> Iterator[list[str]]:
         finally:
             torch.cuda.set_sync_debug_mode("default")
             found += [f"{w.filename}:{w.lineno}" for w in seen if "synchroniz" in str(w.message)]
+
+
+@contextlib.contextmanager
+def without_marks() -> Iterator[None]:
+    """Inside, compiled code can hold no marks, as on a device for which the op cannot be used."""
+
+    def refused(place: torch.Tensor, code: int) -> None:
+        raise NotImplementedError("Could not run 'cyclograph::mark': marks are taken away for this scenario")
+
+    _mark_is(refused)
+    try:
+        yield
+    finally:
+        _mark_is(lambda place, code: None)
+
+
+def _mark_is(fake: Callable[[torch.Tensor, int], None]) -> None:
+    torch.library.register_fake("cyclograph::mark", fake, lib=graph_marks._LIBRARY, allow_override=True)
 
 
 def ms(seconds: float) -> str:

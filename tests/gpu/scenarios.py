@@ -18,7 +18,18 @@ from engine.trace.phases import GROUPS, Detail, Phase
 from tests.benchmarks.common import interleave, ratios
 from tests.benchmarks.overhead import NoRecorder
 from tests.gpu import loss
-from tests.gpu.rig import Outcome, Rig, Setup, counted_synchronizations, ms, percent, rig, seconds_a_token
+from tests.gpu.rig import (
+    Outcome,
+    Rig,
+    Setup,
+    counted_synchronizations,
+    ms,
+    percent,
+    rig,
+    seconds_a_token,
+    without_marks,
+)
+from tests.gpu.split import split_layers
 
 Rows = "np.ndarray[Any, np.dtype[np.int64]]"
 Scenario = Callable[[Setup, Outcome], None]
@@ -138,9 +149,15 @@ def two_lanes(setup: Setup, outcome: Outcome) -> None:
 
 
 def graphs_with_phases(setup: Setup, outcome: Outcome) -> None:
-    """Captured, compiled and eager steps have the same phases, in about the same shares."""
+    """Captured, compiled and eager steps have the same phases, in about the same shares; so have compiled regions."""
+    _phases_of(setup, outcome, _EXECUTION)
+    with without_marks():
+        _phases_of(setup, outcome, {"regions": {"compile": "default"}})
+
+
+def _phases_of(setup: Setup, outcome: Outcome, execution: dict[str, dict[str, Any]]) -> None:
     shares = {}
-    for name, settings in _EXECUTION.items():
+    for name, settings in execution.items():
         with rig(setup, setup.large, f"phases-{name}", outcome, detail="layer") as made:
             try:
                 made.change(**settings)
@@ -285,6 +302,7 @@ SCENARIOS: dict[str, Scenario] = {
     "ledger": ledger,
     "lanes": two_lanes,
     "graphs": graphs_with_phases,
+    "split": split_layers,
     "floor": floor_share,
     "loops": loops,
     "lost-device": lost_device,

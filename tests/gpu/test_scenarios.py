@@ -16,7 +16,7 @@ needs_gpu = pytest.mark.skipif(
     not torch.accelerator.is_available(), reason="torch finds no accelerator on this machine"
 )
 #: Ratios of times are for a quiet machine: `python -m tests.gpu` judges them.
-EXACT = ("synchronizations", "ledger", "lanes", "graphs", "lost-device")
+EXACT = ("synchronizations", "ledger", "lanes", "graphs", "split", "lost-device")
 
 
 @pytest.mark.gpu
@@ -29,7 +29,7 @@ def test_a_scenario_finds_what_is_expected(name: str, tmp_path: Path) -> None:
     assert outcome.is_good, report.printed(outcome)
 
 
-@pytest.mark.parametrize("name", ["ledger", "mark-cost", "lost-device"])
+@pytest.mark.parametrize("name", ["ledger", "mark-cost", "split", "lost-device"])
 def test_a_rehearsal_runs_and_leaves_traces(name: str, tmp_path: Path) -> None:
     outcome = command.run(Setup("cpu", "tiny", "tiny", 12, 1, tmp_path), name)
     assert outcome.problem == ""

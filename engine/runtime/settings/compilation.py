@@ -1,9 +1,13 @@
-"""Whether decode steps run as compiled code (torch.compile): one graph a step, the phases marked inside of it."""
+"""Whether decode steps run as compiled code (torch.compile): one graph a step, the phases marked inside of it.
+
+Where that cannot be, the regions between the marks are compiled each for itself; which way was gone, and why, is told.
+"""
 
 import os
 import shutil
 import sys
 from collections.abc import Iterator
+from time import perf_counter_ns
 from typing import Any
 
 import torch
@@ -12,11 +16,14 @@ from transformers import Cache
 from engine.protocol import Choice, SettingFacts, SettingValue
 from engine.runtime.caches import new_cache
 from engine.runtime.compiling import CompiledStep, is_filled
+from engine.runtime.faults import is_lost
 from engine.runtime.feeding import Feeding, next_step
 from engine.runtime.live import Context, LiveModel
 from engine.runtime.probing import without_probes
 from engine.runtime.settings.base import SettingRefused
 from engine.runtime.settings.trial import first_sentence, made_or_undone
+from engine.trace.calibration import SECOND_NS
+from engine.trace.phases import Detail
 
 OFF = "off"
 #: Tokens of a prompt that is only there to fill a throwaway cache, and all that the cache has room for.
@@ -27,12 +34,19 @@ _LABELS = {
     "reduce-overhead": "Compiled, CUDA graphs",
     "max-autotune": "Compiled, autotuned",
 }
+_PRICE = (
+    "Such a call takes as long as several small operations: a model that waits for launches is slower for it."
+)
 _EXPECTED = {
     OFF: "Each operation is launched by Python, one by one.",
     "default": "Takes away what Python costs: up to half of a step of a tiny model, a tenth of one that reads weights.",
     "reduce-overhead": "Also replays the whole step as one launch; nothing inside of it can be told apart then.",
     "max-autotune": "Also times several kernels for each matrix product: compiling takes much longer.",
 }
+
+
+class NeitherWay(Exception):
+    """A step can be compiled neither as one graph nor region by region. The message says why, without a full stop."""
 
 
 class Compile:
@@ -58,7 +72,8 @@ class Compile:
                 )
                 for mode, label in _LABELS.items()
             ),
-            expected="Fuses the small operations of a decode step; the switch waits for the compiler, up to minutes.",
+            expected="Fuses the small operations of a decode step; the switch waits for the compiler, up to minutes."
+            + _how(live),
         )
 
     def current(self, live: LiveModel) -> SettingValue:
@@ -83,6 +98,8 @@ def exchange(live: LiveModel, mode: str) -> None:
     """Give the model the forward of a mode, not compiled yet; "off" is its own."""
     with without_probes(live):
         if live.compiled is not None:
+            if live.compiled.said:
+                live.untried.add(Compile.key)  # how it was compiled is no fact any more
             live.compiled.take_out()
             live.compiled = None
         if mode != OFF:
@@ -96,9 +113,53 @@ def compile_now(live: LiveModel) -> None:
     step = live.compiled
     assert step is not None
     live.tell("compiling the decode step")
+    begin_ns = perf_counter_ns()
+    if not step.fits:
+        with without_probes(live):
+            step.follow()
     with live.forward_mode():
         for arguments in [step.missed] if step.missed is not None else _coming(live, step):
-            step.compile_for(arguments)
+            _compile_for(live, step, arguments)
+    how = step.told()
+    if how != step.said:
+        step.said = how
+        live.untried.add(Compile.key)  # the facts of this setting are others now
+        took_s = (perf_counter_ns() - begin_ns) / SECOND_NS
+        live.notice(f"{how or 'Compiled as one graph.'} Compiling took {took_s:.1f} s.", Compile.key)
+
+
+def _compile_for(live: LiveModel, step: CompiledStep, arguments: dict[str, Any]) -> None:
+    """Compile a step as one graph or, where that cannot be, region by region. Raises what the compiler raises."""
+    if step.is_by_region(arguments):
+        step.compile_for(arguments)
+        return
+    try:
+        step.compile_for(arguments)
+        return
+    except Exception as error:  # whatever the compiler raises
+        no_reason = is_lost(error) or isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if no_reason or step.mode == "reduce-overhead":  # which is of one graph
+            raise
+        first, why = error, said(error)
+    live.tell(f"compiling region by region ({why})")
+    with without_probes(live):
+        step.go_by_region(arguments, why)
+    try:
+        step.compile_for(arguments)
+    except Exception as error:
+        step.go_as_one(arguments)
+        if is_lost(error) or said(error) == why:
+            raise
+        sentence = f"{why}; nor can its regions ({said(error)})"
+        if live.detail is not Detail.STEP:
+            sentence += "; only at detail 'step', with nothing inside of it told apart, may it still be"
+        raise NeitherWay(sentence) from first
+
+
+def _how(live: LiveModel) -> str:
+    """In which way steps are compiled now, where that is not the usual one."""
+    how = "" if live.compiled is None else live.compiled.told()
+    return f" {how} {_PRICE}" if how else ""
 
 
 def _coming(live: LiveModel, step: CompiledStep) -> Iterator[dict[str, Any]]:
@@ -146,8 +207,10 @@ def _compiled_or(live: LiveModel, instead: str, what: str) -> str:
 
 def said(error: BaseException) -> str:
     """What a compiler's error says: torch puts the reason of some below a headline."""
-    cause = error.__cause__ if str(error).startswith("backend=") and error.__cause__ else error
-    return first_sentence(cause)
+    if isinstance(error, NeitherWay):
+        return str(error)
+    has_headline = str(error).startswith("backend=") or "when running FX node" in str(error)
+    return first_sentence(error.__cause__ if has_headline and error.__cause__ else error)
 
 
 def why_not(live: LiveModel) -> str:

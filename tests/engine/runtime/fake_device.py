@@ -4,7 +4,7 @@ True time is one axis. The host's clock moves on with each look at it; the devic
 what was launched before. Its timer may drift, jump, or stop to answer; events are read only once they are over.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,28 +18,48 @@ from engine.runtime.read_back import Arrival
 from engine.runtime.sampling import Chooser
 
 LATENCY_NS = 4_000  # from a launch to the device
+TRANSFER_NS = 12_000  # from one device to another
 
 
 class FakeDevice(DeviceEvents):
     """`work_ns`: launched between two stamps of a span, which takes the host `launch_ns`; `tick_ns`: of the host, a
-    look at its clock.
+    look at its clock. `beside`: another device of the same host. `timer_ns`: what its timer says at true time 0.
     """
 
     def __init__(
-        self, work_ns: int = 0, launch_ns: int = 0, *, tick_ns: int = 500, drift: float = 0.0
+        self,
+        work_ns: int = 0,
+        launch_ns: int = 0,
+        *,
+        tick_ns: int = 500,
+        drift: float = 0.0,
+        beside: "FakeDevice | None" = None,
+        name: str = "cpu:0",
+        timer_ns: int = 0,
     ) -> None:
-        self.now_ns = 1_000_000_000
+        self.name = name
+        self._host = self if beside is None else beside._host
+        self._now_ns = 1_000_000_000
         self.busy_until_ns = 0
         self.work_ns = work_ns
         self.launch_ns = launch_ns
         self.tick_ns = tick_ns
         self.drift = drift
-        self.jumped_ns = 0
+        self.jumped_ns = timer_ns
         self.is_stuck = False
         self.error: Exception | None = None
         self.made: list[FakeEvent] = []
         self.synchronizations = self.pauses = self.reads = self.waits = 0
         self.waited_ns = 0
+
+    @property
+    def now_ns(self) -> int:
+        """The host's time."""
+        return self._host._now_ns
+
+    @now_ns.setter
+    def now_ns(self, at_ns: int) -> None:
+        self._host._now_ns = at_ns
 
     def clock(self) -> int:
         self.now_ns += self.tick_ns
@@ -59,6 +79,11 @@ class FakeDevice(DeviceEvents):
     def launch(self, work_ns: int) -> None:
         """The host launches something that takes the device so long."""
         self.busy_until_ns = max(self.busy_until_ns, self.now_ns + LATENCY_NS) + work_ns
+
+    def receive(self, source: "FakeDevice", took_ns: int = TRANSFER_NS) -> None:
+        """What another device has computed comes here: the copy waits for that, and what is launched here for it."""
+        source.launch(took_ns)
+        self.busy_until_ns = max(self.busy_until_ns, source.busy_until_ns)
 
     def timer(self, at_ns: int) -> float:
         """What the device's timer says at a true time."""
@@ -100,6 +125,8 @@ class FakeEvent:
 
     def elapsed_time(self, later: "FakeEvent") -> float:
         self._device.reads += 1
+        if later._device is not self._device:
+            raise RuntimeError("invalid device ordinal: events of two devices have no time between them")
         for event in (self, later):
             if event.at_ns is None or event.at_ns > self._device.now_ns:
                 raise RuntimeError("device not ready: an event was read that is not over")
@@ -107,18 +134,26 @@ class FakeEvent:
 
 
 class FakeRecorder(DeviceRecorder):
-    def __init__(self, events: FakeDevice) -> None:
-        self._device = events
-        super().__init__(events, events.clock, events.pause)
+    def __init__(self, devices: Sequence[FakeDevice]) -> None:
+        self._fakes = devices
+        super().__init__(devices, devices[0].clock, devices[0].pause)
 
     def _stamp(self) -> int:
         """Work comes inside of spans; between two of them nothing is launched."""
         codes = self.codes.tolist()
         before = codes[: len(self.times) - 1] if len(self.times) else []
-        if not self._silent and sum(1 if code else -1 for code in before) > 0:
-            self._device.now_ns += self._device.launch_ns
-            self._device.launch(self._device.work_ns)
+        if not self._is_muted and not self._reader.gave_up and sum(1 if code else -1 for code in before) > 0:
+            device = self._fakes[self._working]
+            device.now_ns += device.launch_ns
+            device.launch(device.work_ns)
         return super()._stamp()
+
+    def enter(self, device: str) -> None:
+        """What is computed moves along."""
+        before = self._working
+        super().enter(device)
+        if self._working != before:
+            self._fakes[self._working].receive(self._fakes[before])
 
 
 class OnDevice(torch.Tensor):
@@ -151,15 +186,15 @@ class FakeCopies:
         return wait
 
 
-def install(device: FakeDevice, patch: pytest.MonkeyPatch) -> FakeDevice:
-    """Models that are loaded from now on run on this device, as far as clocks are concerned."""
+def install(device: FakeDevice, patch: pytest.MonkeyPatch, *others: FakeDevice) -> FakeDevice:
+    """Models that are loaded from now on run on this device (split ones on others, too), as far as clocks say."""
     choose: Callable[..., torch.Tensor] = Chooser.choose
 
     def chosen(self: Chooser, *args: Any) -> torch.Tensor:
         return choose(self, *args).as_subclass(OnDevice)
 
     patch.setattr(OnDevice, "device_of_it", device, raising=False)
-    patch.setattr(workbench, "open_events", lambda *_: (device, ""))
+    patch.setattr(workbench, "open_events", lambda *_: ([device, *others], ""))
     patch.setattr(workbench, "DeviceRecorder", FakeRecorder)
     patch.setattr(Chooser, "choose", chosen)
     patch.setattr("engine.runtime.pipelining.copies_from", lambda _: FakeCopies(device))

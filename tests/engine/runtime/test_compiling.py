@@ -12,7 +12,8 @@ from torch._dynamo.guards import CheckFunctionManager
 from torch._dynamo.utils import counters
 
 from engine.protocol import Progress, SettingsChanged
-from engine.runtime.compiling import CompiledStep, cache_directory
+from engine.runtime.compiled_code import cache_directory
+from engine.runtime.compiling import CompiledStep
 from engine.runtime.live import Draft
 from engine.runtime.settings import compilation
 from engine.runtime.settings.base import SettingRefused

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from engine.runtime.device_clock import JUMP_NS, PATIENCE_NS, RESOLUTION_NS, SETS
+from engine.runtime.event_reading import PATIENCE_NS, SETS
+from engine.runtime.placing import JUMP_NS, RESOLUTION_NS
 from engine.trace.device_ledger import NO_TIME
 from engine.trace.phases import Phase
 from tests.engine.runtime.fake_device import LATENCY_NS, FakeDevice, FakeEvent, FakeRecorder
@@ -17,7 +18,7 @@ class Loop:
 
     def __init__(self, device: FakeDevice, pipelined: bool = False) -> None:
         self.device = device
-        self.recorder = FakeRecorder(device)
+        self.recorder = FakeRecorder([device])
         self.part = self.recorder.define(Phase.MLP, 0, "part")
         self.sample = self.recorder.define(Phase.SAMPLE, name="choose")
         self.transfer = self.recorder.define(Phase.TRANSFER, name="token to host")
@@ -117,7 +118,9 @@ def test_events_are_used_again_and_never_before_they_were_read() -> None:
     a_step = 2 * PARTS + 3
     bases = 2 + 200  # the anchor's, and one a step that the next one is measured from
     assert len(device.made) <= SETS * a_step + bases
-    alive = {id(event) for each in (*loop.recorder._sets, *loop.recorder._pending) for event in each.events}
+    reader = loop.recorder._reader
+    sets = (*reader._free, *reader.waiting, loop.recorder._current)
+    alive = {id(event) for each in sets for pool in each.pools for event in pool._events}
     assert len(alive) <= SETS * a_step
 
 
@@ -155,7 +158,7 @@ def test_a_clock_that_jumps_costs_one_step_and_says_so_once(jump_ns: int) -> Non
             device.jumped_ns += jump_ns
         loop.step()
     loop.recorder.settle()
-    lost = [number for number in range(12) if not loop.recorder._stamps_of[number]]
+    lost = [number for number in range(12) if not loop.recorder._reader._stamps_of[number]]
     assert set(lost) <= {4, 5, 8, 9}
     assert {4, 8} <= set(lost)
     for number in set(range(12)) - set(lost):
@@ -169,7 +172,7 @@ def test_a_step_whose_events_come_back_out_of_order_is_left_out_unless_it_is_the
         device = FakeDevice(work_ns=0)
         loop = Loop(device)
         loop.step()
-        marks = [event for event in loop.recorder._pending[0].marks if isinstance(event, FakeEvent)]
+        marks = [event for event in loop.recorder._reader.waiting[0].marks if isinstance(event, FakeEvent)]
         marks[5].timer_ms = marks[4].timer_ms - back_ns / 1e6
         loop.recorder.settle()
         stamps = loop.recorder.take(0)

@@ -83,7 +83,7 @@ class Device(CudaCapture):
 
 def on_device(device: Device, family: str = "llama") -> LiveModel:
     live = small_live(family)
-    live.recorder = FakeRecorder(device.fake)
+    live.recorder = FakeRecorder([device.fake])
     return live
 
 

@@ -267,9 +267,7 @@ def test_a_clock_without_an_answer_is_a_notice_and_steps_go_on(live: OnDevice) -
 def test_a_device_without_a_clock_says_so_beside_the_level_of_detail(
     llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "engine.runtime.workbench.open_events", lambda *_: (None, "Events keep no time here.")
-    )
+    monkeypatch.setattr("engine.runtime.workbench.open_events", lambda *_: ([], "Events keep no time here."))
     bench = Bench(llama)
     (detail,) = (facts for facts in bench.workbench.facts if facts.key == "detail")
     assert "Events keep no time here." in detail.expected
