@@ -105,7 +105,17 @@ def doubts(found: Calibration) -> list[str]:
         f"Two measurements lay {units.share(found.spread)} apart: measure again while the machine is idle."
     )
     remarks = [f"{each[0].upper()}{each[1:]}." for each in found.remark.split("; ") if each]
+    if not found.is_confirmed:
+        remarks.insert(0, _unconfirmed(found))
     return remarks if found.is_repeatable else [apart, *remarks]
+
+
+def _unconfirmed(found: Calibration) -> str:
+    told, plain = (units.per_second(rate, "B") for rate in (found.memory_bandwidth, found.plain_bandwidth))
+    return (
+        f"Products and copies gave {told}, reading the same memory by other means {plain}: both cannot be true, and"
+        " floors are as doubtful. Measure again while the machine is idle."
+    )
 
 
 def measured_sentence(event: Calibrated) -> str:

@@ -9,7 +9,8 @@ A product of a small matrix takes as long to call as to compute. So calls are ti
 millisecond, and what an empty call costs (a product of 8 × 8) is subtracted, up to half of the time: that can only make
 a bandwidth larger and a floor lower. Each number is the best of several, since whatever disturbs makes slower; of a
 large working set each piece of 4 MiB is timed by itself, and its best counts. The largest working set and the matrix
-rate are measured twice, at the beginning and at the end, and how far the two lie apart is part of the record.
+rate are measured twice, at the beginning and at the end, and how far the two lie apart is part of the record. So is
+how fast the largest working set is read by means that share nothing with these (see engine.runtime.plain_reading).
 """
 
 import os
@@ -25,6 +26,7 @@ import psutil
 import torch
 from torch.nn import functional
 
+from engine.runtime.plain_reading import plain_reads
 from engine.trace.calibration import SECOND_NS, Calibration, checked
 
 MIB = 2**20
@@ -35,6 +37,7 @@ CACHES_OVER = 8  # times the last-level cache
 LADDER = tuple(count * MIB // 4 for count in (1, 4, 16, 32, 64, 96, 128, 192, 256, 512))
 _COLUMNS = 2048  # of the matrices that are read: as wide as those of a middling model
 _MATRIX = 4 * MIB  # bytes of one of them
+_MATRIX_OF_DEVICES = 64 * MIB  # that an accelerator reads less of is over before the next product has begun
 _BATCH_NS = 1_000_000
 _PIECES, _PASSES = 4, 3  # from so many on they are timed one by one, so often
 _BEST_OF, _BEST_OF_LONG = 5, 2
@@ -50,8 +53,15 @@ _STOLEN = 0.02
 _NO_CLOCK = "The clock of this machine stands still or jumps, so nothing can be measured by it: try again."
 
 
-#: What matrices may hold whose products are measured.
-KINDS = ("float32", "bfloat16", "float16", "int8")
+#: What matrices may hold whose products are measured, and what torch calls that; float8 on CUDA devices only, since
+#: processors widen it.
+KINDS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "int8": torch.int8,
+    "float8": torch.float8_e4m3fn,
+}
 
 
 class CalibrationRefused(Exception):
@@ -147,9 +157,9 @@ def measure(
     begin_ns = perf_counter_ns()
     size, remark = (largest, "") if largest else _largest(machine.device, cache)
     bench = _Bench(machine, timer or timer_for(machine.device), is_awaited, size)
-    first, rates = bench.bandwidth(size), bench.rates()
+    first, plain, rates = bench.bandwidth(size), bench.plain_bandwidth(), bench.rates()
     rungs = {smaller: bench.bandwidth(smaller) for smaller in LADDER if smaller < size}
-    again, rates_again = bench.bandwidth(size), bench.rates()
+    again, plain_again, rates_again = bench.bandwidth(size), bench.plain_bandwidth(), bench.rates()
     rungs[size] = max(first, again)
     spread = max(_apart(first, again), _apart(rates["float32"], rates_again["float32"]))
     busy = load.remark(machine.threads)
@@ -166,6 +176,7 @@ def measure(
         took_ns=perf_counter_ns() - begin_ns,
         remark="; ".join(filter(None, (remark, busy))),
         is_disturbed=bool(busy),
+        plain_bandwidth=max(plain, plain_again),
     )
     try:
         return checked(found)
@@ -189,6 +200,7 @@ class _Bench:
             raise CalibrationRefused(
                 f"Calibration needs {size / 2**20:,.0f} MiB, which are not free: close other programs."
             ) from error
+        self._each = _MATRIX if machine.device.type == "cpu" else _MATRIX_OF_DEVICES
         self._dtypes = (torch.float32, torch.bfloat16) if machine.device.type != "mps" else (torch.float32,)
         self._call_ns = {dtype: self._cost_of_a_call(dtype) for dtype in self._dtypes}
         self._side: dict[str, int] = {}
@@ -202,13 +214,21 @@ class _Bench:
             reads = [partial(functional.linear, row, matrix) for matrix in matrices]
             rates.append(nbytes * SECOND_NS / self._best_of_all_ns(reads, self._call_ns[dtype]))
         half = size // 8
-        sources, targets = (_split(self._memory[begin : begin + half], _MATRIX // 4) for begin in (0, half))
+        sources, targets = (
+            _split(self._memory[begin : begin + half], self._each // 4) for begin in (0, half)
+        )
         copies = [partial(target.copy_, source) for source, target in zip(sources, targets, strict=True)]
         return max(*rates, 8 * half * SECOND_NS / self._best_of_all_ns(copies, 0.0))
 
+    def plain_bandwidth(self) -> float:
+        """Bytes a second of all of the memory, read by other means."""
+        with plain_reads(self._memory, self._machine.threads) as reads:
+            return self._memory.nbytes * SECOND_NS / self._best_of_all_ns(reads, 0.0)
+
     def rates(self) -> dict[str, float]:
         """Operations a second of each kind of matrix product that this device has."""
-        found = {kind: self._rate_of(kind) for kind in KINDS}
+        kinds = (kind for kind in KINDS if kind != "float8" or self._machine.device.type == "cuda")
+        found = {kind: self._rate_of(kind) for kind in kinds}
         return {kind: rate for kind, rate in found.items() if rate}
 
     def _rate_of(self, kind: str) -> float:
@@ -228,7 +248,7 @@ class _Bench:
     def _rate(self, kind: str, rows: int, side: int) -> float:
         """Of rows times a square matrix; 0 where that cannot be multiplied here."""
         left, right = self._factors(kind, rows, side)
-        product = partial(torch._int_mm if kind == "int8" else functional.linear, left, right)
+        product = partial(_MULTIPLY.get(kind, functional.linear), left, right)
         try:
             product()
         except (RuntimeError, NotImplementedError):
@@ -236,18 +256,17 @@ class _Bench:
         return 2 * rows * side**2 * SECOND_NS / self._best_ns(product, 0.0)
 
     def _factors(self, kind: str, rows: int, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-        dtype, device = getattr(torch, kind), self._machine.device
-        if kind == "int8":
-            square = torch.ones(side, side, dtype=dtype, device=device).t()
-        else:
-            square = torch.full((side, side), 0.5, dtype=dtype, device=device)
-        return torch.ones(rows, side, dtype=dtype, device=device), square
+        dtype, device = KINDS[kind], self._machine.device
+        left, square = torch.ones(rows, side, device=device), torch.ones(side, side, device=device)
+        if kind not in _MULTIPLY:
+            return left.to(dtype), square.mul(0.5).to(dtype)
+        return left.to(dtype), square.to(dtype).t()
 
     def _matrices(self, dtype: torch.dtype, size: int) -> tuple[list[torch.Tensor], torch.Tensor]:
         """The memory up to `size` as matrices of a middling model's size, and a row to multiply with."""
         numbers = self._memory[: size // 4].view(dtype)
         columns = min(_COLUMNS, 2 ** ((len(numbers).bit_length() - 1) // 2))
-        each = max(1, _MATRIX // dtype.itemsize // columns) * columns
+        each = max(1, self._each // dtype.itemsize // columns) * columns
         pieces = [piece[: len(piece) // columns * columns] for piece in _split(numbers, each)]
         matrices = [piece.view(-1, columns) for piece in pieces if len(piece)]
         return matrices, torch.full((1, columns), 0.5, dtype=dtype, device=numbers.device)
@@ -303,6 +322,19 @@ class _Bench:
         if best == float("inf"):
             raise CalibrationRefused(_NO_CLOCK)
         return best - min(calls_ns, best / 2)
+
+
+def _float8_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    scale = torch.ones((), device=left.device)
+    product: torch.Tensor = torch._scaled_mm(left, right, scale, scale, out_dtype=torch.bfloat16)
+    return product
+
+
+#: What multiplies narrow matrices; the second one lies by columns.
+_MULTIPLY: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "int8": torch._int_mm,
+    "float8": _float8_product,
+}
 
 
 def _split(numbers: torch.Tensor, each: int) -> Sequence[torch.Tensor]:

@@ -176,7 +176,7 @@ class Floors:
 
     def _keep(self, machine: Machine, found: Calibration, reason: str) -> None:
         problem = "so it is not kept for the next time"
-        if not found.is_disturbed:
+        if found.is_confirmed and not found.is_disturbed:
             problem = calibration_records.remember(machine, found)
         if problem:
             found = replace(found, remark="; ".join(filter(None, (found.remark, problem))))

@@ -112,6 +112,14 @@ def test_doubts_are_sentences(spread: float, remark: str, said: list[str]) -> No
     assert floor_texts.doubts(replace(synthetic.CALIBRATION, spread=spread, remark=remark)) == said
 
 
+def test_a_bandwidth_that_other_means_do_not_confirm_is_doubted() -> None:
+    (doubt,) = floor_texts.doubts(replace(synthetic.CALIBRATION, plain_bandwidth=5e9))
+    assert doubt.startswith(
+        "Products and copies gave 10.0 GB/s, reading the same memory by other means 5.00 GB/s"
+    )
+    assert floor_texts.doubts(replace(synthetic.CALIBRATION, plain_bandwidth=9e9)) == []
+
+
 def test_a_broken_calibration_is_told() -> None:
     said = floor_texts.beaten_sentence(FloorBeaten(0, 1234, 300_000, 420_000), 34)
     assert said.startswith("Step 34 took 300 µs, less than its floor of 420 µs: the calibration is broken.")
