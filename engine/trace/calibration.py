@@ -89,13 +89,14 @@ class Calibration:
         """Operations a second of the fastest of some ways to multiply; 0 where none of them was measured."""
         return max((rate for kind, rate in self.rates if kind in kinds), default=0.0)
 
-    def floor_ns(self, nbytes: float, operations: float, rate: float) -> int:
+    def floor_ns(self, nbytes: float, operations: float, rate: float, working_set: float = 0.0) -> int:
         """The least time, at least 1 ns, in which so much can be moved and computed: the roofline.
 
         max(bytes / bandwidth, operations / rate) (Williams, Waterman and Patterson 2009, "Roofline: an insightful
-        visual performance model", CACM 52(4)), with the bandwidth of the level of memory that so many bytes come from.
+        visual performance model", CACM 52(4)), with the bandwidth of the level of memory that so many bytes come from, or
+        `working_set` of them, where a step reads the same ones several times.
         """
-        seconds = max(nbytes / self.bandwidth(nbytes), operations / rate)
+        seconds = max(nbytes / self.bandwidth(working_set or nbytes), operations / rate)
         return max(1, math.floor(seconds * SECOND_NS))
 
     def is_memory_bound(self, nbytes: float, operations: float, rate: float) -> bool:
