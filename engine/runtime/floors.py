@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from engine.protocol import Calibrated, Emit, FloorBeaten, Progress
+from engine.protocol import Calibrated, Emit, FloorBeaten, ProbeTraining, Progress
 from engine.runtime import calibration_records
 from engine.runtime.calibration import CalibrationRefused, Machine, is_busy, measure
 from engine.runtime.live import Context, LiveModel
@@ -59,7 +59,9 @@ class Floors:
         self.problem = ""
         self._routing = Routing(live.model)
         self._costs: dict[tuple[object, ...], Costs | None] = {}
-        self._in_force: dict[int, tuple[Costs | None, Machine]] = {}  # by number of the configuration
+        self._in_force: dict[
+            int, tuple[Costs | None, tuple[Machine, ...]]
+        ] = {}  # by number of the configuration
         self._known: dict[Machine, Known | None] = {}
         self._numbers = 0
         self._beaten: set[int] = set()  # numbers of calibrations
@@ -79,9 +81,10 @@ class Floors:
 
     def follow(self, configuration: int) -> ModelShape | None:
         """The settings in force are now this configuration's: derive what its steps need. Returns its shape."""
-        costs, machine = self._costs_now(), self._machine()
-        self._in_force[configuration] = costs, machine
-        self._recall(machine)
+        costs, machines = self._costs_now(), self._machines()
+        self._in_force[configuration] = costs, machines
+        for machine in machines:
+            self._recall(machine)
         return costs.shape if costs is not None else None
 
     def _costs_now(self) -> Costs | None:
@@ -107,13 +110,20 @@ class Floors:
             )
             return None
 
-    def _machine(self) -> Machine:
-        live = self._live
-        mode = str(MatmulPrecision().current(live))
+    def _machines(self) -> tuple[Machine, ...]:
+        """What steps run on, one device after the other; none where they have no floor."""
+        shape = self.shape()
+        if shape is not None and shape.no_floor:
+            return ()
+        names = shape.devices if shape is not None else ()
+        return tuple(map(self._machine, map(torch.device, names))) or (self._machine(self._live.device),)
+
+    def _machine(self, device: torch.device) -> Machine:
+        mode = str(MatmulPrecision().current(self._live))
         return Machine(
-            processor=processor_name(live.device),
-            device=live.device,
-            threads=torch.get_num_threads() if live.device.type == "cpu" else 1,
+            processor=processor_name(device),
+            device=device,
+            threads=torch.get_num_threads() if device.type == "cpu" else 1,
             mode="" if mode == "highest" else mode,
         )
 
@@ -122,7 +132,7 @@ class Floors:
     def _recall(self, machine: Machine) -> None:
         if machine in self._known:
             return
-        found = None if self._live.facts.placement else calibration_records.remembered(machine)
+        found = calibration_records.remembered(machine)
         self._known[machine] = None
         if found is not None:
             self._put(machine, found, "remembered", "")
@@ -134,21 +144,25 @@ class Floors:
 
     def due_in_s(self) -> float | None:
         """In how many seconds this machine should be calibrated, if it is idle then; None where it need not be."""
-        if self._live.facts.placement:
-            return None
-        known = self._known.get(self._machine())
-        if known is not None and known.number not in self._beaten:
+        if self._due() is None:
             return None
         return max(0.0, (self._retry_ns - perf_counter_ns()) / SECOND_NS)
+
+    def _due(self) -> Machine | None:
+        for machine in self._machines():
+            known = self._known.get(machine)
+            if known is None or known.number in self._beaten:
+                return machine
+        return None
 
     def calibrate_idle(self, is_awaited: Callable[[], bool]) -> None:
         """Measure because nothing is known, or what is known is broken; not while the machine is busy.
 
         Raises CalibrationInterrupted as soon as somebody waits.
         """
-        machine = self._machine()
+        machine = self._due()
         self._retry_ns = perf_counter_ns() + _RETRY_NS
-        if is_busy(machine.threads):
+        if machine is None or is_busy(machine.threads):
             return
         before = self._known.get(machine)
         try:
@@ -163,12 +177,13 @@ class Floors:
 
     def calibrate(self, is_awaited: Callable[[], bool]) -> None:
         """Measure because it was asked for. Raises CalibrationRefused, and CalibrationInterrupted as above."""
-        if self._live.facts.placement:
+        shape = self.shape()
+        if shape is not None and shape.no_floor:
             raise CalibrationRefused(
-                "The layers are split over several devices, which have no common floor: load the model on one device."
+                f"These steps have no floor, since {shape.no_floor}: load the model on one device."
             )
-        machine = self._machine()
-        self._keep(machine, self._measure(machine, is_awaited), "")
+        for machine in self._machines():
+            self._keep(machine, self._measure(machine, is_awaited), "")
 
     def _measure(self, machine: Machine, is_awaited: Callable[[], bool]) -> Calibration:
         self._emit(Progress(perf_counter_ns(), "calibrating this machine", None))
@@ -198,15 +213,22 @@ class Floors:
             source if context.encoded is not None else 0,
         )
 
-    def fed(self, before: Before, stepped: "Stepped") -> Fed:
-        """What a step was given, from what it found and what it made of that."""
+    def fed(self, before: Before, stepped: "Stepped", probe: ProbeTraining | None = None) -> Fed:
+        """What a step was given, from what it found and what it made of that. `probe`: what a training step was."""
         kind, rows = StepKind(stepped.kind), stepped.batch
         read = (stepped.prompt_tokens + stepped.padding_tokens) // max(1, rows)
         if kind is StepKind.ENCODE:
             whole = self._live.facts.task == "fill-mask"
             return Fed(kind, rows, read, read if whole else 1)
         if kind is StepKind.BACKWARD:
-            return Fed(kind, 1, read, read, source=before.source, begins=before.source > 0)
+            training, begins = probe or ProbeTraining(), before.source > 0
+            return Fed(
+                *(kind, 1, read, read),
+                source=before.source,
+                begins=begins,
+                pieces=training.accumulate,
+                mixed=training.mixed,
+            )
         past = before.past
         if kind is StepKind.PREFILL:
             positions = read
@@ -224,34 +246,39 @@ class Floors:
             before.source > 0 and not past,
             stepped.drafted,
             self._routing.distinct() if rows * positions > 1 else None,
-            past,
+            past=past,
         )
 
     def told(self, configuration: int, index: int, fed: Fed, stamps: bytes) -> tuple[int, int, int, int]:
-        """Bytes, operations, floor (ns) and number of the calibration of a step, for its event.
+        """Bytes, operations, floor (ns) and number of the calibration of a step (of several: the first), for its event.
 
         `index`, `stamps`: of the step, which is held against its floor. Zeros and -1 where they are not known.
         """
-        costs, machine = self._in_force[configuration]
+        costs, machines = self._in_force[configuration]
         if costs is None:
             return 0, 0, 0, -1
-        known = self._known.get(machine)
-        if known is None:
+        found = {machine: known for machine in machines if (known := self._known.get(machine)) is not None}
+        if not machines or len(found) < len(machines):
             nbytes, operations, _ = costs.told(fed, None)
             return nbytes, operations, 0, -1
-        nbytes, operations, floor_ns = costs.told(fed, known.calibration)
-        if known.number not in self._beaten and costs.is_certain(fed) and not self._overlaps():
-            self._hold_against(known.number, index, floor_ns, stamps)
-        return nbytes, operations, floor_ns, known.number
+        first, numbers = found[machines[0]], {known.number for known in found.values()}
+        if len(machines) == 1:
+            nbytes, operations, floor_ns = costs.told(fed, first.calibration)
+        else:
+            calibrations = {str(machine.device): known.calibration for machine, known in found.items()}
+            nbytes, operations, floor_ns = costs.told_apart(fed, calibrations)
+        if not numbers <= self._beaten and costs.is_certain(fed) and not self._overlaps():
+            self._hold_against(numbers, index, floor_ns, stamps)
+        return nbytes, operations, floor_ns, first.number
 
     def _overlaps(self) -> bool:
         """Whether the device may work on a step while the host's clock runs for its neighbours."""
         return self._live.device.type != "cpu" and self._live.loop.read_back == PIPELINED
 
-    def _hold_against(self, number: int, index: int, floor_ns: int, stamps: bytes) -> None:
+    def _hold_against(self, numbers: set[int], index: int, floor_ns: int, stamps: bytes) -> None:
         wall_ns = ledger.wall_ns(stamps)
         if 0 < wall_ns < floor_ns:  # a clock that jumped beats nothing
-            self._beaten.add(number)
+            self._beaten |= numbers
             self._untold = FloorBeaten(perf_counter_ns(), index, wall_ns, floor_ns)
 
     def after_step(self) -> None:

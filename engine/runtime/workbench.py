@@ -644,8 +644,7 @@ class Run:
         ids = self._work.context.text_ids
         codes, stamps = training_step(bench.live, ids, self._work.prompt, command)
         stepped = Stepped(StepKind.BACKWARD, codes, stamps, (), len(ids), "")
-        # in mixed precision it multiplies in a way of its own, which was not calibrated
-        fed = None if command.mixed else bench.floors.fed(self._before(), stepped)
+        fed = bench.floors.fed(self._before(), stepped, command)
         bench.emit(self._event(stepped, 0, fed))
         bench.settle()
         bench.floors.after_step()

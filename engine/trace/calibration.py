@@ -93,8 +93,8 @@ class Calibration:
         """The least time, at least 1 ns, in which so much can be moved and computed: the roofline.
 
         max(bytes / bandwidth, operations / rate) (Williams, Waterman and Patterson 2009, "Roofline: an insightful
-        visual performance model", CACM 52(4)), with the bandwidth of the level of memory that so many bytes come from, or
-        `working_set` of them, where a step reads the same ones several times.
+        visual performance model", CACM 52(4)), with the bandwidth of the level of memory that so many bytes come from.
+        `working_set`: how many different ones they are, where a step reads them several times.
         """
         seconds = max(nbytes / self.bandwidth(working_set or nbytes), operations / rate)
         return max(1, math.floor(seconds * SECOND_NS))

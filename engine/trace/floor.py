@@ -227,7 +227,7 @@ class Costs:
         return (*self.shape.computes, MIXED) if fed.mixed else self.shape.computes
 
     def working_set(self, fed: Fed) -> float:
-        """Bytes that a step reads before it comes to the first of them again: they tell which level of memory counts."""
+        """Bytes that a step reads before it comes to the first of them again: these tell the level of memory."""
         form = self._form(fed)
         return form.working_set or self._own(form, fed)[0]
 

@@ -331,6 +331,9 @@ def test_the_fastest_of_the_ways_in_which_a_model_multiplies_counts() -> None:
     assert floors[0] == pytest.approx(3 * floors[1], rel=1e-3)
     assert floors[1] == floors[2]
     assert floors[3] == 0  # nobody measured such products
+    newer = replace(machine, rates=(*machine.rates, ("float8", 6e12)))
+    narrow = Costs(replace(MODEL, computes=("float8",))).told(fed, newer)[2]
+    assert floors[2] == pytest.approx(2 * narrow, rel=1e-3)
 
 
 def test_shares() -> None:
