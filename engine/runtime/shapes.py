@@ -357,8 +357,9 @@ class _Counting:
             if state is None:
                 kind = type(module).__name__
                 self.remarks.append(f"the state of {kind} is not known: it is counted by its parameters only")
-        numbers = sum(state for state in states if state is not None)
-        return MixerShape(self.weights(modules), numbers, self._dtype.itemsize)
+        known = [state for state in states if state is not None]
+        numbers, inputs = (sum(state[place] for state in known) for place in (0, 1))
+        return MixerShape(self.weights(modules), numbers, inputs, self._dtype.itemsize)
 
 
 def _own_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
@@ -467,26 +468,27 @@ def _experts(modules: Sequence[nn.Module]) -> tuple[list[nn.Module], int] | None
     return None
 
 
-def _state(mixer: nn.Module) -> int | None:
-    """Numbers that a mixer keeps of each sequence: its state, and what its convolution looks back at.
+def _state(mixer: nn.Module) -> tuple[int, int] | None:
+    """Numbers that a mixer keeps of each sequence: its state, and inputs that its convolution looks back at.
 
-    Mamba: d_inner·(n_state + d_conv) (Gu and Dao 2023, arXiv 2312.00752, section 3); Mamba-2: heads · width · n_state
-    (Dao and Gu 2024, arXiv 2405.21060, section 7); gated delta rule: heads · d_k · d_v (arXiv 2412.06464, section 2).
+    Mamba: d_inner·n_state and d_inner·d_conv (Gu and Dao 2023, arXiv 2312.00752, section 3); Mamba-2: heads · width ·
+    n_state (Dao and Gu 2024, arXiv 2405.21060, section 7); gated delta rule: heads · d_k · d_v (arXiv 2412.06464,
+    section 2).
     """
     kernel = _number(mixer, "conv_kernel_size", "conv_kernel", "L_cache")
     back = _number(mixer, "conv_dim") * kernel
     states, heads, width = (_number(mixer, name) for name in ("ssm_state_size", "num_heads", "head_dim"))
     if states and heads and width:
-        return heads * width * states + back
+        return heads * width * states, back
     if states and (inner := _number(mixer, "intermediate_size")):
-        return inner * (states + kernel)
+        return inner * states, inner * kernel
     heads, keys, values = (_number(mixer, name) for name in ("num_v_heads", "head_k_dim", "head_v_dim"))
     if heads and keys and values:
-        return heads * keys * values + back
+        return heads * keys * values, back
     if rwkv := _number(
         mixer, "attention_hidden_size"
     ):  # sums, their weights, a maximum, last inputs of both parts
-        return 5 * rwkv
+        return 5 * rwkv, 0
     if kernel and isinstance(convolution := getattr(mixer, "conv", None), nn.Conv1d):
-        return convolution.in_channels * kernel
+        return 0, convolution.in_channels * kernel
     return None

@@ -8,10 +8,11 @@ For a step that computes n = rows · positions new positions, each row with p to
   probability 1 − k/E.)
 - Cache: each layer reads what it keeps of min(p, window − 1) earlier tokens and writes that of the new ones, of every
   row; `AttentionShape.token_bytes` a token. A static cache is read over all of its reserved length.
-- State: a state-space layer reads and writes its state, in every row.
+- State: a state-space layer reads and writes its state and the last inputs of its convolution, in every row.
 - Operations: two for each weight and position (2·N, Kaplan et al. 2020, arXiv 2001.08361, section 2.1), k experts a
   position; two for each product of queries with keys and of their weights with values: 2·n_q·(d_k + d_v) for each pair
-  of a query and a key that it may see. Six for each number of a state: decay, input and output.
+  of a query and a key that it may see. Six for each number of a state: a product and a sum for its decay, its input
+  and the output. A convolution's are those of its weights.
 - Training: forward, then twice as much backward (2·N and 4·N, ibid.). Each piece of the text reads its weights twice,
   forward and backward; gradients as wide as the weights are written by the first piece, read and written by each later
   one: 3·W + 4·W·(pieces − 1) bytes. What a pass reads has to stay for the next one, so that is the working set.
@@ -327,7 +328,7 @@ def _layer(
         mixer = layer.mixer
         # a state is kept between steps: read once (unless there is none yet) and written once, in each row
         moved = 2 if fed.past else 1
-        state = 0 if shape.cache == "none" else mixer.state * mixer.state_bytes * fed.rows * moved
+        state = 0 if shape.cache == "none" else mixer.kept_bytes * fed.rows * moved
         operations = 2.0 * mixer.weights.products * count + STATE_OPERATIONS * mixer.state * count
         found.append((Part.MLP, Work(mixer.weights.nbytes + state, operations)))
     return found

@@ -71,12 +71,19 @@ class MlpShape:
 class MixerShape:
     """A state-space or linear-attention mixer: a state of fixed size instead of a cache.
 
-    `state`: numbers of it, of each sequence, that every step reads and writes; `state_bytes`: of one of them.
+    `state`: numbers of it, of each sequence, that every step reads and writes; `inputs`: of its last ones that a
+    convolution looks back at, which are kept as well; `state_bytes`: of one number.
     """
 
     weights: Weights
     state: int = 0
+    inputs: int = 0
     state_bytes: int = 4
+
+    @property
+    def kept_bytes(self) -> int:
+        """What is kept of each sequence."""
+        return (self.state + self.inputs) * self.state_bytes
 
 
 @dataclass(frozen=True, slots=True)

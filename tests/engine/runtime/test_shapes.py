@@ -304,7 +304,7 @@ def test_mamba_2_8b_keeps_a_state() -> None:
     assert shape.products == 64 * (41_123_840 + 20_480) + 128_716_800 == 2_761_953_280
     # beside them, a layer: A 5120·16, D, dt's and the convolution's biases 3·5120, a norm 2560; the last norm
     assert parameters == 2_761_953_280 + 64 * (81_920 + 15_360 + 2_560) + 2_560 == 2_768_345_600
-    # a state of 5120·(16 + 4) numbers a layer, read and written, whatever the context
+    # 5120·16 numbers of a state and 5120·4 inputs a layer, read and written, whatever the context
     work = Costs(shape).work(Fed(DECODE, past=10_000))
     assert work.nbytes == 2 * parameters + 5_120 + 64 * 2 * 2 * 102_400
     assert shape.token_bytes == 0
@@ -327,8 +327,8 @@ def test_mamba_130m() -> None:
     assert parameters == 128_415_744 + 24 * (24_576 + 4_608 + 768) + 768 == 129_135_360
     work = Costs(shape).work(Fed(DECODE, past=1))
     assert work.nbytes == 2 * parameters + 2 * 768 + 24 * 2 * 2 * 1_536 * 20
-    # six for each of 1536·16 numbers of a state; of those that the convolution looks back at, two have been counted
-    assert work.operations == 2 * shape.products + 24 * 6 * 1_536 * 20
+    # six for each of 1536·16 numbers of a state; what the convolution looks back at is multiplied with its weights
+    assert work.operations == 2 * shape.products + 24 * 6 * 1_536 * 16
 
 
 def test_bert_base_reads_all_at_once() -> None:
@@ -482,9 +482,7 @@ def test_what_is_kept_of_tokens_is_what_the_cache_holds(family: str, tmp_path: P
         bench.close()
     steps, shape = bench.trace.steps, bench.trace.shape(0)
     assert shape is not None
-    states = sum(
-        count * layer.mixer.state * layer.mixer.state_bytes for count, layer in shape.decoder if layer.mixer
-    )
+    states = sum(count * layer.mixer.kept_bytes for count, layer in shape.decoder if layer.mixer)
     windows = [layer.attention.window for _, layer in shape.decoder if layer.attention]
     held = [int(length) - 1 for length in steps.context_length]
     if windows == [16]:
