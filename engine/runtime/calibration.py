@@ -33,6 +33,7 @@ MIB = 2**20
 LEAST_SET = 512 * MIB
 MOST_SET = 2048 * MIB
 CACHES_OVER = 8  # times the last-level cache
+_BEYOND = 2  # times it, at least
 #: Smaller working sets, as far as they are smaller than the largest.
 LADDER = tuple(count * MIB // 4 for count in (1, 4, 16, 32, 64, 96, 128, 192, 256, 512))
 _COLUMNS = 2048  # of the matrices that are read: as wide as those of a middling model
@@ -157,9 +158,9 @@ def measure(
     begin_ns = perf_counter_ns()
     size, remark = (largest, "") if largest else _largest(machine.device, cache)
     bench = _Bench(machine, timer or timer_for(machine.device), is_awaited, size)
-    first, plain, rates = bench.bandwidth(size), bench.plain_bandwidth(), bench.rates()
+    first, plain, rates = bench.bandwidth(size), bench.plain_bandwidth(cache), bench.rates()
     rungs = {smaller: bench.bandwidth(smaller) for smaller in LADDER if smaller < size}
-    again, plain_again, rates_again = bench.bandwidth(size), bench.plain_bandwidth(), bench.rates()
+    again, plain_again, rates_again = bench.bandwidth(size), bench.plain_bandwidth(cache), bench.rates()
     rungs[size] = max(first, again)
     spread = max(_apart(first, again), _apart(rates["float32"], rates_again["float32"]))
     busy = load.remark(machine.threads)
@@ -220,8 +221,10 @@ class _Bench:
         copies = [partial(target.copy_, source) for source, target in zip(sources, targets, strict=True)]
         return max(*rates, 8 * half * SECOND_NS / self._best_of_all_ns(copies, 0.0))
 
-    def plain_bandwidth(self) -> float:
-        """Bytes a second of all of the memory, read by other means."""
+    def plain_bandwidth(self, cache: int) -> float:
+        """Bytes a second of all of the memory, read by other means; 0 where it fits caches, which outrun these."""
+        if self._memory.nbytes < _BEYOND * cache:
+            return 0.0
         with plain_reads(self._memory, self._machine.threads) as reads:
             return self._memory.nbytes * SECOND_NS / self._best_of_all_ns(reads, 0.0)
 
@@ -354,10 +357,10 @@ def _largest(device: torch.device, cache: int) -> tuple[int, str]:
         free = psutil.virtual_memory().available
     wanted = min(MOST_SET, max(LEAST_SET, CACHES_OVER * cache))
     size = min(wanted, int(free * _MEMORY_SHARE)) // MIB * MIB
-    if size < 2 * max(cache, MIB):
+    if size < _BEYOND * max(cache, MIB):
         raise CalibrationRefused(
-            f"Calibration needs {2 * max(cache, MIB) / MIB / _MEMORY_SHARE:,.0f} MiB of free memory to read beyond the"
-            f" caches, and {free / MIB:,.0f} MiB are free: close other programs."
+            f"Calibration needs {_BEYOND * max(cache, MIB) / MIB / _MEMORY_SHARE:,.0f} MiB of free memory to read beyond"
+            f" the caches, and {free / MIB:,.0f} MiB are free: close other programs."
         )
     if size < CACHES_OVER * cache:
         return size, f"the working set was only {size / cache:.1f} × the last-level cache"
