@@ -357,10 +357,11 @@ def _largest(device: torch.device, cache: int) -> tuple[int, str]:
         free = psutil.virtual_memory().available
     wanted = min(MOST_SET, max(LEAST_SET, CACHES_OVER * cache))
     size = min(wanted, int(free * _MEMORY_SHARE)) // MIB * MIB
-    if size < _BEYOND * max(cache, MIB):
+    least = _BEYOND * max(cache, MIB)
+    if size < least:
         raise CalibrationRefused(
-            f"Calibration needs {_BEYOND * max(cache, MIB) / MIB / _MEMORY_SHARE:,.0f} MiB of free memory to read beyond"
-            f" the caches, and {free / MIB:,.0f} MiB are free: close other programs."
+            f"Calibration needs {least / MIB / _MEMORY_SHARE:,.0f} MiB of free memory to read beyond the"
+            f" caches, and {free / MIB:,.0f} MiB are free: close other programs."
         )
     if size < CACHES_OVER * cache:
         return size, f"the working set was only {size / cache:.1f} × the last-level cache"
