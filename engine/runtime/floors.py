@@ -4,7 +4,7 @@ of every step, told for its event.
 A shape is derived when a configuration first runs, between two steps; what a step comes to is a few sums then.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, NamedTuple
@@ -257,19 +257,30 @@ class Floors:
         costs, machines = self._in_force[configuration]
         if costs is None:
             return 0, 0, 0, -1
-        found = {machine: known for machine in machines if (known := self._known.get(machine)) is not None}
-        if not machines or len(found) < len(machines):
+        known = self._known.get(machines[0]) if machines else None
+        if known is None:
             nbytes, operations, _ = costs.told(fed, None)
             return nbytes, operations, 0, -1
-        first, numbers = found[machines[0]], {known.number for known in found.values()}
-        if len(machines) == 1:
-            nbytes, operations, floor_ns = costs.told(fed, first.calibration)
-        else:
-            calibrations = {str(machine.device): known.calibration for machine, known in found.items()}
-            nbytes, operations, floor_ns = costs.told_apart(fed, calibrations)
-        if not numbers <= self._beaten and costs.is_certain(fed) and not self._overlaps():
+        if len(machines) > 1:
+            return self._told_apart(costs, machines, index, fed, stamps)
+        nbytes, operations, floor_ns = costs.told(fed, known.calibration)
+        if known.number not in self._beaten and costs.is_certain(fed) and not self._overlaps():
+            self._hold_against({known.number}, index, floor_ns, stamps)
+        return nbytes, operations, floor_ns, known.number
+
+    def _told_apart(
+        self, costs: Costs, machines: Sequence[Machine], index: int, fed: Fed, stamps: bytes
+    ) -> tuple[int, int, int, int]:
+        """The same over several devices, which all have to be known."""
+        found = [known for machine in machines if (known := self._known.get(machine)) is not None]
+        calibrations = {known.calibration.device: known.calibration for known in found}
+        nbytes, operations, floor_ns = costs.told_apart(fed, calibrations)
+        if not floor_ns:
+            return nbytes, operations, 0, found[0].number if len(found) == len(machines) else -1
+        numbers = {known.number for known in found}
+        if not numbers <= self._beaten and costs.is_certain(fed):
             self._hold_against(numbers, index, floor_ns, stamps)
-        return nbytes, operations, floor_ns, first.number
+        return nbytes, operations, floor_ns, found[0].number
 
     def _overlaps(self) -> bool:
         """Whether the device may work on a step while the host's clock runs for its neighbours."""

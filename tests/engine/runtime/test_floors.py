@@ -466,6 +466,20 @@ def test_one_record_holds_for_all_precisions_and_another_for_other_threads(bench
     assert bench.trace.steps.floor_ns[-1] == 0
 
 
+@pytest.mark.usefixtures("no_records")
+def test_what_other_means_do_not_confirm_is_doubted_and_not_kept(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for plain, kept in ((4e9, False), (9e9, True)):
+        measured = calibration(plain_bandwidth=plain)
+        monkeypatch.setattr("engine.runtime.floors.measure", lambda *_, found=measured: found)
+        bench.workbench.floors.calibrate(lambda: False)
+        told = [event for event in bench.events if isinstance(event, Calibrated)][-1]
+        assert told.calibration.is_confirmed is kept
+        assert told.calibration.remark == ("" if kept else "so it is not kept for the next time")
+        assert calibration_records.path_of(machine_of(bench)).exists() is kept
+
+
 def test_shapes_are_told_only_where_they_differ(bench: Bench) -> None:
     bench.generate(tokens=3, changes={1: (("attention", "eager"),), 2: (("kv_cache", "static"),)})
     told = [event for event in bench.events if isinstance(event, ShapeDefined)]
