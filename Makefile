@@ -22,7 +22,7 @@ test: $(VENV)/.ready-test
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 bench: $(VENV)/.ready-test
-	@for name in startup frame loop overhead observer recording replay; do $(BIN)/python -m tests.benchmarks.$$name $(ARGS) || exit 1; done
+	@for name in startup frame loop overhead observer commands recording replay; do $(BIN)/python -m tests.benchmarks.$$name $(ARGS) || exit 1; done
 
 sweep: $(VENV)/.ready-test
 	@$(BIN)/python -m tests.sweep $(ARGS)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter_ns
 from typing import Generic, TypeVar
 
 from engine import __version__
@@ -40,6 +41,7 @@ from engine.protocol import (
     ModelLoaded,
     ProbeTraining,
     Prompt,
+    RecordingReport,
     Resume,
     SettingsChanged,
     SettingsProbed,
@@ -68,6 +70,7 @@ from engine.walk import SHORTEST, Walk
 
 Answer = TypeVar("Answer")
 
+RECORDING_EVERY_NS = 2_000_000_000  # between two reports of what writing down costs
 DEFAULT_HZ, SLOWEST_HZ, FASTEST_HZ = 1 / EVERY_S, 0.1, 10.0  # of reading sensors
 
 
@@ -317,6 +320,7 @@ class Running(Front):
         self._calibrate = calibrate
         self._capture, self._capture_to = capture, capture_to
         self._generate: Generate | None = None
+        self._next_report_ns = perf_counter_ns() + RECORDING_EVERY_NS
 
     def run(self, load: Load, generate: Generate) -> int:
         """Load, generate, report; returns the exit code."""
@@ -351,11 +355,20 @@ class Running(Front):
         return step in self._script or step in self._probes or step in self._joins
 
     def take(self, event: Event) -> None:
-        """Note the event, answer it, and note what sensors have said meanwhile."""
+        """Note the event, answer it, and note what sensors, and whoever writes it all down, have said meanwhile."""
         super().take(event)
+        self._report_recording()
         if self._telemetry is not None:
             for sample in self._telemetry.receive():
                 super().take(sample)
+
+    def _report_recording(self) -> None:
+        if self.recorder is None or perf_counter_ns() < self._next_report_ns:
+            return
+        self._next_report_ns = perf_counter_ns() + RECORDING_EVERY_NS
+        steps, ns = self.recorder.cost()
+        if steps:
+            super().take(RecordingReport(perf_counter_ns(), steps, ns))
 
     def answer(self, event: Event) -> None:
         """Report; then the next command, where it is time for one."""

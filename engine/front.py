@@ -41,7 +41,11 @@ class Front:
         """Called between two steps: note the event, and answer it."""
         if isinstance(event, ModelLoaded):
             self.trace = Trace(event, self.trace.engine)
-        self.trace.append(event)
+        try:
+            self.trace.append(event)
+        except (KeyError, ValueError) as error:
+            self.give_up(f"A message of the engine made no sense ({error}): run the command again.")
+            return
         if self.recorder is not None:
             self.recorder.take(event)
         self.answer(event)

@@ -66,9 +66,11 @@ def recorded(front: Front, path: Path, force: bool) -> Iterator[None]:
     if recorder.problem:
         raise BadInput(recorder.problem)
     if recorder.path is not None:
-        steps, ns = recorder.cost()
+        costs = [*((told.steps, told.ns_per_step) for told in front.trace.recording), recorder.cost()]
+        steps = sum(count for count, _ in costs)
+        mean_ns = sum(count * ns for count, ns in costs) / max(1, steps)
         print(
-            f"[recorded: {steps:,} steps in {path}, at {ns / 1e3:,.0f} µs of processor time each]",
+            f"[recorded: {steps:,} steps in {path}, at {mean_ns / 1e3:,.0f} µs of processor time each]",
             file=sys.stderr,
         )
 

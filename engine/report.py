@@ -41,7 +41,7 @@ from engine.trace.effects import AlternationEffect, trust
 from engine.trace.generation_view import writes
 from engine.trace.kernels import TopEntry
 from engine.trace.metrics import Measured, summary
-from engine.trace.observer import instrument_cost, marks_compared
+from engine.trace.observer import beyond_budget, instrument_cost, marks_compared
 from engine.trace.phases import LABELS, Phase, StepKind
 from engine.trace.records import (
     Record,
@@ -80,8 +80,8 @@ class Report(Protocol):
 
 class JsonReport:
     """One JSON object a line: model, generation, joined, step, kernels, sequences, beams, mark, memory, telemetry,
-    warning, observer, turns, shape, calibrated, floor_beaten, notice, gap, and end; cycle_model, instrument and summary
-    are the last.
+    warning, observer, display, recording, part, turns, shape, calibrated, floor_beaten, notice, gap, and end;
+    cycle_model, instrument and summary are the last.
     """
 
     def __init__(self, out: TextIO) -> None:
@@ -226,6 +226,8 @@ def instrument_lines(trace: Trace) -> list[str]:
             f"the instrument took {cost.share:.2%} of a median decode step: {cost.marks} marks × {cost.mark_ns:.0f} ns"
             f" + {cost.emit_ns / 1e3:.1f} µs for handing it over, with what this program makes of it"
         )
+        if beyond := beyond_budget(cost, trace.configuration):
+            lines.append(beyond)
     compared = marks_compared(trace)
     if compared is not None:
         lines.append(compared_line(compared, trust(trace)))

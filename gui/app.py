@@ -2,17 +2,16 @@
 
 import gc
 import os
-import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from engine.spawning import spawn_engine
 from gui.display import display_problem, missing_qt
+from gui.interruption import Interruption
 from gui.options import PICTURE_TOKENS, Options, free_path, parse
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def _with_display(options: Options) -> Options:
     return options
 
 
-def _run(options: Options, host: "Host", interruption: "Interruption") -> int:
+def _run(options: Options, host: "Host", interruption: Interruption) -> int:
     """Show the window (or draw it offscreen) until it is closed."""
     from PySide6.QtCore import Qt
 
@@ -96,7 +95,7 @@ def _conduct(
     store: "SettingsStore",
     options: Options,
     host: "Host",
-    interruption: "Interruption",
+    interruption: Interruption,
 ) -> int:
     """Connect the window that is on screen with its engine, until it is closed."""
     from PySide6.QtCore import Qt, QTimer
@@ -176,27 +175,6 @@ def _draw(application: "QApplication", window: "MainWindow") -> None:
         application.processEvents()
         sleep(0.002)
     application.processEvents()
-
-
-class Interruption:
-    """Ctrl-C and a polite kill: they close the window, or are remembered until there is one.
-
-    Nothing is raised, since an exception in the middle of an import or of Qt's work leaves either in pieces. The frame
-    timer of the window lets Python see a signal soon. `code`: that of the program where it never came to a window.
-    """
-
-    code = 130
-
-    def __init__(self) -> None:
-        self.asked = False
-        self.close: Callable[[], object] | None = None
-        for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, self._take)
-
-    def _take(self, _number: int, _frame: FrameType | None) -> None:
-        self.asked = True
-        if self.close is not None:
-            self.close()
 
 
 if __name__ == "__main__":

@@ -65,6 +65,7 @@ from engine.protocol import (
 from engine.trace.continuation import Continuation, is_same_model
 from engine.trace.recording import Recorder
 from engine.trace.store import Trace
+from engine.trace.wording import difference_words
 from gui.load_watch import LoadWatch
 
 PLACE = "engine_place"  # changed here, since an engine cannot move itself,
@@ -507,15 +508,17 @@ class EngineThread(QObject):
 
     def _go_on(self, loaded: ModelLoaded, lost: EngineEnded) -> None:
         """The engine is another one, the trace the same: it has a gap here."""
-        self._continuation = None
+        self._continuation, before = None, self.trace.configuration
         continuation = Continuation(self.trace, loaded, lost.sentence, lost.at_ns)
         self._take(continuation.replaced)
         self._continuation = continuation
         self.trace.model = loaded.model
         gap_s = continuation.replaced.gap_ns / 1e9
+        other = difference_words(before, loaded.effective, (PLACE, "detail"))
         self.noted.emit(
             f"The device failed and its engine was replaced within {gap_s:.1f} s: {loaded.model.name} is loaded again"
-            " with the same settings, and what was measured before is kept. Start a generation to go on."
+            f" with the same settings{f' but for {other}' if other else ''}, and what was measured before is kept."
+            " Start a generation to go on."
         )
 
     def _settings_probed(self, loaded: ModelLoaded, event: SettingsProbed) -> None:

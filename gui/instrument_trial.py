@@ -11,12 +11,14 @@ import numpy as np
 
 from engine.protocol import EngineState
 from engine.trace.alternation import PAIR_LOOKS, is_second
+from engine.trace.effects import trust
 from engine.trace.observer import DISPLAY, as_part, compare_turns, marks_compared
 from engine.trace.phases import Detail
 from engine.trace.statistics import Effect, Verdict
 from engine.trace.store import Trace
 from gui import units
 from gui.engine_thread import EngineThread
+from gui.panels.experiment import trust_text
 
 TURN_NS = 160_000_000  # some frames
 TURN_STEPS = 3  # at least, where steps are slow
@@ -160,13 +162,13 @@ class InstrumentTrial:
 
     def _end(self, effect: Effect, now_ns: int) -> None:
         self.stage = Stage.OVER
-        step = len(self._trace.steps)
+        step = self._trace.first_index + len(self._trace.steps)
         words = f"{self._engine.place} engine, window drawing against still"
         self._engine.observe(as_part(DISPLAY, effect, now_ns, step, words))
         marks = marks_compared(self._trace)
         self._told(
             f"The instrument: {effect_words('marks', marks.effect if marks else None)};"
-            f" {effect_words('drawing', effect)}."
+            f" {effect_words('drawing', effect)}. {trust_text(trust(self._trace))}"
         )
 
 

@@ -15,7 +15,7 @@ from gui.screenshot import Screenshot
 from gui.showing import make_application, place, store_for
 
 if TYPE_CHECKING:
-    from gui.app import Interruption
+    from gui.interruption import Interruption
 
 
 def run_replay(options: Options, interruption: "Interruption") -> int:

@@ -1,4 +1,6 @@
-"""The machine around the engine: its sensors are read while somebody looks, and what is wrong with it is said."""
+"""The machine around the engine: its sensors are read while somebody looks or steps are made, which they belong to; and
+what is wrong with it is said.
+"""
 
 from collections.abc import Callable
 from time import perf_counter_ns
@@ -80,7 +82,7 @@ class Surroundings(QObject):
     def look(self, display: DisplayCost | None) -> tuple[MachineWarning, ...]:
         """Called a few times a second: what is wrong now. `display`: goes into the trace while steps are made."""
         if self._telemetry is not None:
-            self._telemetry.look(self._looked_at())
+            self._telemetry.look(self._looked_at() or self._engine.state is EngineState.RUNNING)
         self._report(display)
         warnings = self._engine.trace.warnings_in_force
         said = SAID if self._engine.is_live else ()  # of a recording nothing can be done about it any more

@@ -48,19 +48,16 @@ class Batch:
         if self._joining:
             scores = self._branch(scores)
         writing.chosen = self._choose(scores)
-        recorder.end()
-        recorder.begin(writing.transfer_code)
+        recorder.turn(writing.transfer_code)
         ids: list[int] = writing.chosen.tolist()
-        recorder.end()
-        recorder.begin(writing.detokenize_code)
+        recorder.turn(writing.detokenize_code)
         told = [
             (strand, [*strand.backlog, id], strand.stream)
             for strand, id in zip(self._strands, ids, strict=True)
         ]
         texts = [[stream.push(id) for id in new] for _, new, stream in told]
-        recorder.end()
+        recorder.turn(writing.stop_code)
         arrival_ns = recorder.times[-1]
-        recorder.begin(writing.stop_code)
         tokens = tuple(
             Token(id, text, arrival_ns, strand.number)
             for (strand, new, _), pieces in zip(told, texts, strict=True)

@@ -145,8 +145,7 @@ class Beams:
             rows = came_from if logits.shape[0] > 1 else torch.zeros_like(came_from)
             choose_rows(writing.live, writing.context, rows.tolist())
         writing.chosen = search.running[0, :, search.length - 1]
-        recorder.end()
-        recorder.begin(writing.transfer_code)
+        recorder.turn(writing.transfer_code)
         live, ended = self._on_host()
         recorder.end()
         new = search.winner()[self._agreed :] if search.over else _shared([ids for ids, _ in (*live, *ended)])

@@ -47,6 +47,14 @@ class StampRecorder:
         self.codes.append(END)
         self.times.append(self.clock())
 
+    def turn(self, code: int) -> None:
+        """End the innermost open span and begin another, at the same time."""
+        now_ns = self.clock()
+        self.codes.append(END)
+        self.times.append(now_ns)
+        self.codes.append(code)
+        self.times.append(now_ns)
+
     def place(self) -> int:
         """How much has been recorded of the step: a place to go back to."""
         return len(self.codes)

@@ -156,6 +156,11 @@ class DeviceRecorder(StampRecorder):
             self.collect()
             self._stamp_host(END)
 
+    def turn(self, code: int) -> None:
+        """End the innermost open span and begin another: each on the clocks that it has."""
+        self.end()
+        self.begin(code)
+
     def end(self) -> None:
         """End the innermost open span. Behind a wait, it is noted what is over."""
         code = self._open.pop() if self._open else END

@@ -41,13 +41,16 @@ class Known:
     calibration: Calibration
 
 
-class Before(NamedTuple):
-    """What a step finds: tokens in the cache and pending ones of each row, all of them, and what the encoder read."""
+class Found(NamedTuple):
+    """What a step finds: the tokens of its first row, of which `cached` are in the cache, and room for `capacity`.
 
-    past: int
-    pending: int
+    `length`: with the tokens that are not on the host yet. `source`: tokens that the encoder has read.
+    """
+
+    ids: list[int]
+    cached: int
     length: int
-    reserved: int
+    capacity: int
     source: int
 
 
@@ -199,53 +202,56 @@ class Floors:
 
     # ------------------------------------------------------------ steps
 
-    def before(self, context: Context, source: int = 0) -> Before:
-        """What the next step of a context finds. `source`: tokens that an encoder has read for it."""
-        live = self._live
+    def find(self, context: Context, source: int = 0) -> Found:
+        """A step of a context is about to begin. `source`: tokens that an encoder reads for it."""
         self._routing.forget()
-        # flexible attention leaves out what is masked
-        reserves = live.cache_kind == "static" and not live.attention.startswith("flex")
-        return Before(
-            0 if live.cache_kind == "none" else context.cached,
-            context.pending,
-            context.length,
-            context.capacity if reserves else 0,
-            source if context.encoded is not None else 0,
-        )
+        ids, cached = context.ids, context.cached
+        read = source if context.encoded is not None else 0
+        return Found(ids, cached, context.length, context.capacity, read)
 
-    def fed(self, before: Before, stepped: "Stepped", probe: ProbeTraining | None = None) -> Fed:
-        """What a step was given, from what it found and what it made of that. `probe`: what a training step was."""
-        kind, rows = StepKind(stepped.kind), stepped.batch
+    def routed(self) -> int | None:
+        """Different experts that the step read which has just ended, all layers together; None where not known."""
+        return self._routing.distinct()
+
+    def fed(
+        self, found: Found, stepped: "Stepped", routed: int | None, probe: ProbeTraining | None = None
+    ) -> Fed:
+        """What a step was given, from what it found and what it made of that. The settings are those it ran under.
+
+        `probe`: what a training step was.
+        """
+        live, kind, rows = self._live, stepped.kind, stepped.batch
         read = (stepped.prompt_tokens + stepped.padding_tokens) // max(1, rows)
         if kind is StepKind.ENCODE:
-            whole = self._live.facts.task == "fill-mask"
-            return Fed(kind, rows, read, read if whole else 1)
+            return Fed(kind, rows, read, read if live.facts.task == "fill-mask" else 1)
         if kind is StepKind.BACKWARD:
-            training, begins = probe or ProbeTraining(), before.source > 0
+            training = probe or ProbeTraining()
             return Fed(
                 *(kind, 1, read, read),
-                source=before.source,
-                begins=begins,
+                source=found.source,
+                begins=found.source > 0,
                 pieces=training.accumulate,
                 mixed=training.mixed,
             )
-        past = before.past
+        past = 0 if live.cache_kind == "none" else found.cached
         if kind is StepKind.PREFILL:
             positions = read
-            if past + positions > before.length:  # it had to begin anew
+            if past + positions > found.length:  # it had to begin anew
                 past = 0
         else:
-            positions = stepped.drafted + (before.pending if past else before.length)
+            positions = stepped.drafted + (found.length - found.cached if past else found.length)
+        # flexible attention leaves out what is masked
+        reserves = live.cache_kind == "static" and not live.attention.startswith("flex")
         return Fed(
             kind,
             rows,
             positions,
-            1 + stepped.drafted if self._live.keeps_logits else positions,
-            before.reserved,
-            before.source,
-            before.source > 0 and not past,
+            1 + stepped.drafted if live.keeps_logits else positions,
+            found.capacity if reserves else 0,
+            found.source,
+            found.source > 0 and not past,
             stepped.drafted,
-            self._routing.distinct() if rows * positions > 1 else None,
+            routed if rows * positions > 1 else None,
             past=past,
         )
 

@@ -185,16 +185,17 @@ class Generation:
         recorder.begin_step()
         ids = self._tensor([self._prompt])
         with self._live.forward_mode():
-            self.context.encoded = self._live.run(encoder, self._forward_code, input_ids=ids)
+            self.context.encoded = self._live.run(encoder, self._forward_code, {"input_ids": ids})
             self._await_device()
         return _stepped(recorder.end_step(), StepKind.ENCODE, NOTHING, len(self._prompt))
 
     def _step(self) -> Stepped:
         live, context, recorder = self._live, self.context, self._live.recorder
+        input_code = self._input_codes[live.detail is Detail.STEP]
         with live.forward_mode():
             recorder.begin_step()
             drafts = self._strategy.propose()
-            recorder.begin(self._input_codes[live.detail is Detail.STEP])
+            recorder.begin(input_code)
             ids, kind, completes = self._next_input(drafts)
             padding = self._padding_in(ids) if context.padding else 0
             arguments = self._feeding.arguments(ids, live.cache_kind, 1 + len(drafts))
@@ -228,10 +229,8 @@ class Generation:
         writing, recorder, strand = self._writing, self._live.recorder, newcomer.strand
         recorder.begin(writing.sample_code)
         newcomer.chosen = writing.chooser(strand).choose(logits[:, -1], strand.ids)
-        recorder.end()
-        recorder.begin(writing.transfer_code)
+        recorder.turn(writing.transfer_code)
         id = int(newcomer.chosen.item())
-        recorder.end()
         tokens, end_reason = writing.deliver((id,), strand)
         recorder.begin(self._join_code)
         self._newcomers.pop(0)
@@ -281,7 +280,7 @@ class Generation:
     def _forward(self, ids: torch.Tensor, arguments: dict[str, Any]) -> torch.Tensor:
         """Logits, shape (rows, positions kept, vocabulary), of a call that was put together for `ids`."""
         live = self._live
-        output = live.run(live.model, self._forward_code, **arguments)
+        output = live.run(live.model, self._forward_code, arguments)
         self._feeding.count(output, ids, live.cache_kind)
         logits: torch.Tensor = output.logits
         return logits

@@ -18,11 +18,16 @@ class HeldBack:
         self._emit = emit
         self._recorder = recorder
         self._events: deque[tuple[Event, int | None]] = deque()  # with a step: which one of the recorder
+        self._expected: deque[int] = deque()  # steps of the recorder whose events are to come, in their order
+
+    def expect(self) -> None:
+        """The step that the recorder ended last will be told."""
+        self._expected.append(self._recorder.ended - 1)
 
     def emit(self, event: Event) -> None:
-        """Take an event; a StepEnded is of the step that the recorder ended last."""
+        """Take an event; a StepEnded is of the step that was expected first."""
         if isinstance(event, StepEnded):
-            self._events.append((event, self._recorder.ended - 1))
+            self._events.append((event, self._expected.popleft()))
             self.release()
         elif self._events:
             self._events.append((event, None))

@@ -95,7 +95,7 @@ class Newcomer:
     def feed(self, ids: torch.Tensor, code: int) -> torch.Tensor | None:
         """Logits (1, positions kept, vocabulary) of a chunk (1, n), or None while more of the prompt is pending."""
         arguments = self._feeding.arguments(ids, self.kind)
-        output = self.live.run(self.live.model, code, **arguments)
+        output = self.live.run(self.live.model, code, arguments)
         completes = ids.shape[1] == self.context.pending
         self._feeding.count(output, ids, self.kind)
         logits: torch.Tensor = output.logits

@@ -205,7 +205,7 @@ class LiveModel:
         """A context in which no compiled code runs: for passes through a part of the model."""
         return nullcontext() if self.compiled is None else self.compiled.aside()
 
-    def run(self, module: nn.Module, code: int, **arguments: Any) -> Any:
+    def run(self, module: nn.Module, code: int, arguments: dict[str, Any]) -> Any:
         """The output of a forward pass; at the least level of detail it is one span, of this code."""
         whole = self.detail is Detail.STEP
         if whole:

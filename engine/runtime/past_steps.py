@@ -3,8 +3,13 @@
 from array import array
 from collections import deque
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from engine.trace.phases import StepKind
+
+if TYPE_CHECKING:
+    from engine.runtime.floors import Found
+    from engine.runtime.generation import Stepped
 
 GENERATIONS = 8  # the latest; earlier ones are forgotten
 _KINDS = tuple(StepKind)
@@ -38,24 +43,17 @@ class PastGeneration:
         self._values = array("q")
         self._ids: list[tuple[int, list[int]]] = []  # from which step on the tokens are in which list
 
-    def note(
-        self,
-        index: int,
-        kind: StepKind,
-        context: tuple[list[int], int, int],
-        rows: int,
-        drafted: int,
-        configuration: int,
-    ) -> None:
-        """A step was made: its index, what it was, and the number of its settings.
-
-        `context`: what it found: the list of the tokens, which is kept and only read, how many of them were cached, and
-        how many there were.
-        """
-        ids, cached, length = context
+    def note(self, index: int, found: "Found", stepped: "Stepped", configuration: int) -> None:
+        """A step was made: its index, what it found (its tokens are kept and only read) and was, and its settings."""
+        ids = found.ids
         if not self._ids or self._ids[-1][1] is not ids:
             self._ids.append((index, ids))
-        self._values.extend((index, _PLACES[kind], cached, length, rows, drafted, configuration))
+        self._values.extend(
+            (
+                *(index, _PLACES[stepped.kind], found.cached, found.length),
+                *(stepped.batch, stepped.drafted, configuration),
+            )
+        )
 
     def find(self, index: int) -> PastStep | None:
         """The step with this index; None where it is of another generation."""

@@ -55,8 +55,7 @@ class Pipelined(Plain):
         fed, earlier = writing.chosen, self._under_way
         recorder.begin(writing.sample_code)
         writing.chosen = writing.chooser(writing.strand).choose(logits[:, -1], writing.strand.ids)
-        recorder.end()
-        recorder.begin(writing.transfer_code)
+        recorder.turn(writing.transfer_code)
         self._under_way = self._copies.begin(writing.chosen)
         writing.context.unread += 1
         tokens: tuple[Token, ...] = ()
@@ -79,7 +78,6 @@ class Pipelined(Plain):
         """Wait for a token; it, and why the generation ends with it, or "". Ends the open span."""
         writing = self._writing
         id = arrival()
-        writing.live.recorder.end()
         writing.context.unread -= 1
         return writing.deliver((id,))
 

@@ -24,6 +24,8 @@ ANCHOR = "cyclograph anchor"
 ANCHORS = 4  # on either side of the step
 WARM_UPS = 16
 MOST_ENTRIES = 50_000
+#: Clocks that cannot be compared more exactly than this are no clocks to place operations by.
+INEXACT_NS = 5_000_000
 #: What the profiler tells of itself, and of work that is no step's.
 _NOT_WORK = ("overhead", "user_annotation", "gpu_user_annotation")
 #: The accelerators that it can look into, by torch's name of the device.
@@ -160,8 +162,8 @@ def clock_offset(events: Iterable[Any], brackets: Sequence[Bracket]) -> tuple[in
     """How much later the profiler's clock reads than the host's (ns), and how exactly that is known (± ns).
 
     Every anchor began between two readings of the host clock, so each gives an interval for the offset; the offset lies
-    in what they share. Where they share nothing (the system's clock was set meanwhile) the interval is what lies
-    between them.
+    in what they share. Where they share nothing (the system's clock was set meanwhile, a little) the interval is what
+    lies between them. Raises CaptureRefused where nothing tells, or hardly anything: the clock was set by more.
     """
     lows, highs = [], []
     for event in events:
@@ -176,7 +178,13 @@ def clock_offset(events: Iterable[Any], brackets: Sequence[Bracket]) -> tuple[in
             " beside ours. Restart the engine and try again."
         )
     low, high = sorted((max(lows), min(highs)))
-    return (low + high) // 2, (high - low + 1) // 2
+    exact_ns = (high - low + 1) // 2
+    if exact_ns > INEXACT_NS:
+        raise CaptureRefused(
+            f"The clocks of torch's profiler and ours could be compared to ±{exact_ns / 1e6:,.0f} ms only: the system's"
+            " clock was set meanwhile, or the machine is very busy. Capture another step."
+        )
+    return (low + high) // 2, exact_ns
 
 
 def _autograd() -> Any:

@@ -7,17 +7,16 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from time import perf_counter_ns
 from typing import IO
 
 from engine.hosts import DeviceLost, batch, read_frame, write_frame
 from engine.protocol import DEVICE_LOST, BeamsRanked, Command, Event, Shutdown, StepEnded
 
-FLUSH_EVERY_NS = 30_000_000  # once a frame of the window: what is sent sooner is not seen sooner
+GATHER_NS = 30_000_000  # once a frame of the window: what is told sooner is not seen sooner
 
 
 class Outbox:
-    """Collects events and sends them in batches, so that a step does not pay for a system call. Any thread may emit.
+    """Collects events of steps until it is told to send them, and sends all others at once. Any thread may emit.
 
     Pickling happens on the engine's thread, between steps, where it is timed; writing waits on a thread of its own,
     so that a front end that does not read never stops a step.
@@ -27,18 +26,15 @@ class Outbox:
         self._stream = stream
         self._events: list[Event] = []
         self._frames: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._next_ns = 0
         self._lock = threading.Lock()
         self._writer = threading.Thread(target=self._write, name="events", daemon=True)
         self._writer.start()
 
     def emit(self, event: Event) -> None:
-        """Take an event; sends what has gathered when it is time, or when it is not of a step."""
+        """Take an event; whoever tells steps tells several, and flushes behind them."""
         with self._lock:
             self._events.append(event)
-            now_ns = perf_counter_ns()
-            if now_ns >= self._next_ns or not isinstance(event, StepEnded | BeamsRanked):
-                self._next_ns = now_ns + FLUSH_EVERY_NS
+            if not isinstance(event, StepEnded | BeamsRanked):
                 self._send()
 
     def flush(self) -> None:
@@ -81,7 +77,7 @@ def serve() -> None:
     from engine.runtime.session import run_session
 
     try:
-        run_session(commands, outbox.emit, outbox.flush, place="process")
+        run_session(commands, outbox.emit, outbox.flush, place="process", gather_ns=GATHER_NS)
     except DeviceLost as lost:
         print(lost, file=sys.stderr, flush=True)
         outbox.close()

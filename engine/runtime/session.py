@@ -27,6 +27,7 @@ from engine.protocol import (
     CountTokens,
     Emit,
     EngineState,
+    Event,
     Failed,
     Flush,
     Generate,
@@ -52,7 +53,8 @@ from engine.runtime.lookups import Lookups
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from engine.runtime.workbench import Run, Workbench
+    from engine.runtime.run import Run
+    from engine.runtime.workbench import Workbench
 
 #: Longer than a window takes to start the generation that it wants as soon as its model is loaded.
 IDLE_S = 0.5
@@ -66,15 +68,17 @@ def run_session(
     flush: Flush = lambda: None,
     place: str = "process",
     awaits: Callable[[int], bool] = lambda step: False,
+    gather_ns: int = 0,
 ) -> None:
     """Run an engine until it is told to shut down: commands in, events out, on the calling thread.
 
     `emit` hears answers to LookUp from other threads. `flush` is called when the engine is about to wait: whoever
     batches events sends them then. `place`: where this
     engine lives, to be reported as a setting. `awaits`: whether a front end on this thread wants to hear all that was
-    measured before a step begins, since it has something to say about it.
+    measured before a step begins, since it has something to say about it. `gather_ns`: how long steps may wait to be
+    told together.
     """
-    Session(commands, emit, flush, place, awaits).run()
+    Session(commands, emit, flush, place, awaits, gather_ns).run()
 
 
 class Session:
@@ -87,13 +91,15 @@ class Session:
         flush: Flush,
         place: str,
         awaits: Callable[[int], bool] = lambda step: False,
+        gather_ns: int = 0,
     ) -> None:
         self._lookups = Lookups(emit, self._loaded)
         self._inbox = Inbox(commands, self._lookups.ask)
-        self._emit = emit
+        self._send = emit
         self._flush = flush
         self._place = place
         self._awaits = awaits
+        self._gather_ns = gather_ns
         self._state = EngineState.STARTING
         self._workbench: Workbench | None = None
         self._run: Run | None = None
@@ -104,7 +110,24 @@ class Session:
 
     def run(self) -> None:
         """Work until shut down. Raises DeviceLost, with the model still loaded, when the device has failed for good."""
-        self._start()
+        try:
+            self._start()
+            self._work()
+        except Exception as error:  # between two steps, too, a device can fail
+            sentence = self._end_with(error)
+            if not sentence:
+                raise
+            self._fail(sentence, traceback.format_exc())
+        self._lookups.close()
+        if self._lost:
+            with suppress(Exception):  # what is left of a generation may lie on the device
+                self._end_run("failed")
+            self._flush()
+            raise DeviceLost(self._lost)
+        self._unload()
+        self._flush()
+
+    def _work(self) -> None:
         while self._alive:
             if self._run is not None and self._state is EngineState.RUNNING:
                 self._step()
@@ -114,12 +137,6 @@ class Session:
             if self._run is not None and self._state is EngineState.RUNNING and not isinstance(command, Join):
                 self._held = True  # reading another prompt is work, and everything else is the user's time
             self._take(command)
-        self._lookups.close()
-        if self._lost:
-            self._flush()
-            raise DeviceLost(self._lost)
-        self._unload()
-        self._flush()
 
     def _is_awaited(self) -> bool:
         """Whether something is to be done as soon as the step under way has ended."""
@@ -189,6 +206,12 @@ class Session:
         self._state = state
         self._emit(StateChanged(perf_counter_ns(), state))
 
+    def _emit(self, event: Event) -> None:
+        """Say something, behind the steps that were made before."""
+        if self._workbench is not None:
+            self._workbench.hand_over()
+        self._send(event)
+
     def _fail(self, sentence: str, details: str = "", command: str = "") -> None:
         self._emit(Failed(perf_counter_ns(), sentence, details, command))
 
@@ -257,10 +280,11 @@ class Session:
             self._workbench = Workbench(
                 command,
                 self._place,
-                self._emit,
+                self._send,
                 self._flush,
                 lambda: self._inbox.gives_up_load,
                 self._is_awaited,
+                self._gather_ns,
             )
         except LoadGivenUp:
             return LoadCancelled(perf_counter_ns(), command.model)
@@ -386,7 +410,8 @@ class Session:
         except Exception as error:
             if not failed:
                 raise
-            self._fail(f"{failed}: {first_line(error)}.", traceback.format_exc(), command)
+            sentence = self._end_with(error) or f"{failed}: {first_line(error)}."
+            self._fail(sentence, traceback.format_exc(), command)
 
     def _end_alternation(self) -> None:
         if self._run is not None:
@@ -401,9 +426,10 @@ class Session:
             self._fail("There is no model to generate with: load one first.", command="generate")
             return
         from engine.runtime.prompts import PromptRefused
+        from engine.runtime.starting import start
 
         try:
-            self._run = self._workbench.start(command, submitted_ns)
+            self._run = start(self._workbench, command, submitted_ns)
         except PromptRefused as refusal:
             self._fail(str(refusal), command="generate")
             return
@@ -427,7 +453,8 @@ class Session:
         except (JoinRefused, PromptRefused) as refusal:
             self._fail(str(refusal), command="join")
         except Exception as error:
-            self._fail(f"The prompt could not join: {first_line(error)}.", traceback.format_exc(), "join")
+            sentence = self._end_with(error) or f"The prompt could not join: {first_line(error)}."
+            self._fail(sentence, traceback.format_exc(), "join")
 
     def _step(self, captures: bool = False) -> None:
         """Do one step. Raises CaptureRefused where it is to be captured and that cannot be, before it is done."""
@@ -453,7 +480,8 @@ class Session:
         if not is_lost(error):
             return ""
         self._alive, self._lost = False, lost_sentence(error)
-        return f"{self._lost} The generation ended and what was measured is kept."
+        kept = "The generation ended and what" if self._run is not None else "What"
+        return f"{self._lost} {kept} was measured is kept."
 
     def _end_run(self, reason: str) -> None:
         if self._run is None:

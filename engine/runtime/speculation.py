@@ -79,18 +79,15 @@ class Speculation(Plain):
         chooser = writing.chooser(writing.strand)
         if chooser.is_plain and not (writing.answer and writing.answer.rules):
             choices = scores.argmax(-1)
-            recorder.end()
-            recorder.begin(writing.transfer_code)
+            recorder.turn(writing.transfer_code)
             chosen: list[int] = choices.tolist()
-            recorder.end()
-            recorder.begin(writing.keep_code)
+            recorder.turn(writing.keep_code)
         else:
             chosen = self._choose_in_turn(chooser, scores)
             choices = torch.tensor(chosen, device=scores.device)
         kept = self._kept(chosen)
         writing.chosen = choices[kept - 1 : kept]
         self._taking_back.take_back(len(drafts) + 1 - kept)
-        recorder.end()
         self._adapt(kept - 1)
         tokens, end_reason = writing.deliver(chosen[:kept])
         return Taken(tokens, end_reason, len(drafts), kept - 1)

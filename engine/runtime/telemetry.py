@@ -16,6 +16,7 @@ from engine.protocol import PROTOCOL_VERSION, DeviceFacts, EngineStarted, Event,
 from engine.runtime.caches import cache_bytes
 from engine.runtime.clocks import StampRecorder
 from engine.runtime.live import LiveModel
+from engine.runtime.models.memory import accelerators, device_memory, forget_peaks
 from engine.trace.phases import Phase
 
 try:
@@ -75,10 +76,9 @@ def devices() -> tuple[DeviceFacts, ...]:
     """The CPU and every accelerator that torch can use here."""
     memory = psutil.virtual_memory()
     found = [DeviceFacts("cpu", _processor(), memory.total, memory.available)]
-    if torch.accelerator.is_available():
-        kind = torch.accelerator.current_accelerator()
-        assert kind is not None
-        found += [_accelerator(kind.type, index) for index in range(torch.accelerator.device_count())]
+    for name in accelerators():
+        kind, _, index = name.partition(":")
+        found.append(_accelerator(kind, int(index)))
     return tuple(found)
 
 
@@ -99,8 +99,9 @@ class MemorySampler:
         self._live = live
         self._process = psutil.Process()
         self._next_ns = 0
-        if live.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(live.device)  # what loading took is over
+        places = [name for name, _ in live.facts.placement] or [str(live.device)]
+        self._devices = [name for name in places if name != "cpu"]
+        forget_peaks(self._devices)  # what loading took is over
 
     def soon(self) -> None:
         """Memory may just have changed: the next step is followed by a sample."""
@@ -116,23 +117,17 @@ class MemorySampler:
     def sample(self) -> MemorySampled:
         """Memory now."""
         live = self._live
-        allocated = reserved = peak = None
-        if live.device.type == "cuda":
-            allocated, reserved, peak = (
-                torch.cuda.memory_allocated(live.device),
-                torch.cuda.memory_reserved(live.device),
-                torch.cuda.max_memory_allocated(live.device),
-            )
+        memory = device_memory(self._devices)
         cache = live.context.cache if live.context else None
         return MemorySampled(
             at_ns=perf_counter_ns(),
             process_bytes=self._process.memory_info().rss,
             weight_bytes=live.weight_bytes,
             cache_bytes=cache_bytes(cache),
-            device_allocated_bytes=allocated,
-            device_reserved_bytes=reserved,
+            device_allocated_bytes=memory.allocated,
+            device_reserved_bytes=memory.reserved,
             process_peak_bytes=process_peak_bytes(),
-            device_peak_bytes=peak,
+            device_peak_bytes=memory.peak,
         )
 
 
@@ -169,25 +164,31 @@ class Observer:
         self.report: ObserverReport | None = None  # the latest
         self._emit_ns = 0
         self._steps = 0
+        self._marks = 0
         self._next_ns: int | None = None
         self._next_steps = 1
 
-    def after_step(self, emit: Callable[[Event], None], marks: int, begin_thread_ns: int) -> None:
-        """Count a step with so many marks that has been handed over since then (`thread_time_ns`); report in time."""
-        now_ns = perf_counter_ns()
+    def after_step(self, marks: int, begin_thread_ns: int) -> None:
+        """Count a step with so many marks, which was handed over, or noted for that, since then (`thread_time_ns`)."""
         self._emit_ns += thread_time_ns() - begin_thread_ns
         self._steps += 1
+        self._marks = marks
+
+    def tell(self, emit: Callable[[Event], None]) -> None:
+        """Report when it is time. Call it when steps have just been handed over."""
+        now_ns = perf_counter_ns()
         if self._next_ns is None:
             self._next_ns = now_ns + REPORT_EVERY_NS
         is_time = now_ns >= self._next_ns
         if not is_time and self._steps < self._next_steps:
             return
-        self.report = ObserverReport(now_ns, marks, self.mark_cost_ns, self._emit_ns / self._steps, tracer())
+        each_ns = self._emit_ns / max(1, self._steps)
+        self.report = ObserverReport(now_ns, self._marks, self.mark_cost_ns, each_ns, tracer())
         emit(self.report)
         if is_time:
             self._next_ns, self._emit_ns, self._steps = now_ns + REPORT_EVERY_NS, 0, 0
         else:  # much happens once, in the first step: of a short run the mean of all is told, again and again
-            self._next_steps *= 2
+            self._next_steps = 2 * self._steps
 
 
 def measure_mark_cost_ns(recorder: StampRecorder) -> float:

@@ -41,9 +41,8 @@ def training_step(
         live.recorder.begin_step()
         for piece in torch.tensor(ids, device=live.device).tensor_split(command.accumulate):
             with torch.autocast(live.device.type, torch.bfloat16, enabled=command.mixed):
-                logits = live.run(
-                    live.model, forward, **_inputs(live, piece[None], prompt), use_cache=False
-                ).logits
+                arguments = {**_inputs(live, piece[None], prompt), "use_cache": False}
+                logits = live.run(live.model, forward, arguments).logits
                 live.recorder.begin(backward)
                 loss = functional.cross_entropy(logits[0, :-1].float(), piece[1:])
             (loss / command.accumulate).backward()  # type: ignore[no-untyped-call]

@@ -1,60 +1,45 @@
-"""Workbench: a loaded model with its settings, ready to run; and Run, one generation on it.
+"""Workbench: a loaded model with its settings, ready to run.
 
 What happens here is what a session orders: load, change settings, start, step. Every outcome leaves as an event.
 """
 
 import inspect
-from array import array
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable
 from dataclasses import replace
-from time import perf_counter_ns, thread_time_ns
+from time import perf_counter_ns
 
 import torch
 
 from engine.protocol import (
-    BeamsRanked,
     Configuration,
     CountTokens,
     Emit,
-    Failed,
+    Event,
     Family,
     Flush,
-    Generate,
-    GenerationEnded,
-    GenerationStarted,
-    Join,
-    LayoutDefined,
     Load,
     ModelLoaded,
     Noticed,
-    ProbeTraining,
     Progress,
-    SamenessMeasured,
-    SequenceJoined,
-    SequencesEncoded,
     SettingChange,
     SettingFacts,
     SettingsChanged,
     SettingsProbed,
     SettingValue,
     ShapeDefined,
-    StepEnded,
     TokensCounted,
 )
-from engine.runtime.alternating import TURN_STEPS, Alternation, AlternationRefused
+from engine.runtime.alternating import TURN_STEPS
 from engine.runtime.anatomy import find_anatomy
-from engine.runtime.caches import cache_bytes, new_cache
 from engine.runtime.capturing import Capture, do_again, why_not_again
 from engine.runtime.clocks import StampRecorder
 from engine.runtime.detail_choice import DetailChoice
 from engine.runtime.device_clock import DeviceRecorder
 from engine.runtime.device_events import open_events
-from engine.runtime.encoding import Encoding, encode_inputs
-from engine.runtime.floors import Before, Floors
-from engine.runtime.generation import Generation, Limits, Stepped
+from engine.runtime.encoding import encode_inputs
+from engine.runtime.floors import Floors
+from engine.runtime.handing import Handing, Made
 from engine.runtime.holding import HeldBack
-from engine.runtime.joining import JoinRefused, Newcomer, why_never
 from engine.runtime.live import LiveModel
 from engine.runtime.models.errors import LoadGivenUp
 from engine.runtime.models.loading import load_model
@@ -66,28 +51,19 @@ from engine.runtime.profiling import CaptureRefused
 from engine.runtime.prompts import (
     SHOWN_CHARACTERS,
     PromptRefused,
-    Tokenized,
-    answer_limit,
-    fitted,
     prompt_limit,
     tokenize,
 )
-from engine.runtime.sameness import SamenessRefused, measure_sameness
 from engine.runtime.settings import ALL, places
 from engine.runtime.settings.adapting import has_missed, made_for_missed
 from engine.runtime.settings.base import Setting
-from engine.runtime.settings.conflicts import PROMPTS, UNEQUAL, why_excluded
 from engine.runtime.settings.decoding import own_decoding
 from engine.runtime.settings.execution import default_threads
 from engine.runtime.settings.instrumentation import as_chosen
 from engine.runtime.settings.resolve import apply_changes, apply_defaults
 from engine.runtime.settings.suited import suited
-from engine.runtime.settings.together import why_not_joined, why_not_padded
 from engine.runtime.telemetry import MemorySampler, Observer
-from engine.runtime.training_probe import ProbeRefused, training_step
-from engine.trace import ledger
-from engine.trace.floor import Fed
-from engine.trace.phases import Detail, StepKind
+from engine.trace.phases import Detail
 
 _ENDED_BEFORE = "The generation ended before another sequence could join it: run that prompt by itself."
 CACHE_ARGUMENTS = ("past_key_values", "cache_params", "state")
@@ -104,8 +80,12 @@ class Workbench:
         flush: Flush,
         is_given_up: Callable[[], bool] = lambda: False,
         is_awaited: Callable[[], bool] = lambda: True,
+        gather_ns: int = 0,
     ) -> None:
-        """`is_awaited`: whether somebody waits for the end of the step under way, to do something between two."""
+        """`is_awaited`: whether somebody waits for the end of the step under way, to do something between two.
+
+        `gather_ns`: how long a step may wait to be told together with others, while nobody waits for it.
+        """
         self._tell_now = emit
         self.is_awaited = is_awaited
         self.flush = flush
@@ -117,7 +97,8 @@ class Workbench:
         self.live.new_report = lambda: LoadReport(self._tell, is_given_up)
         self.recorder = self.live.recorder
         self._held = HeldBack(emit, self.recorder) if isinstance(self.recorder, DeviceRecorder) else None
-        self.emit = self._held.emit if self._held is not None else emit
+        self._emit = self._held.emit if self._held is not None else emit
+        self.handing = Handing(self, self._emit, flush, gather_ns)
         self.live.notice = lambda sentence, about: self.emit(Noticed(perf_counter_ns(), sentence, about))
         self.facts = self._probe(report)
         self.live.facts = replace(
@@ -128,7 +109,6 @@ class Workbench:
         self.step_index = 0
         self.memory = MemorySampler(self.live)
         self.observer = Observer(self.live.recorder)
-        self._layouts: dict[bytes, int] = {}
         self._settings: dict[
             int, Configuration
         ] = {}  # by the number of the configuration, once a step ran under it
@@ -245,6 +225,7 @@ class Workbench:
         """Compile or capture for a step that what was made did not fit, as a switch of its own. False without one."""
         if not has_missed(self.live):
             return False
+        self.hand_over()
         begin_ns = perf_counter_ns()
         changes = made_for_missed(self.live)
         if any(change.reason for change in changes):
@@ -280,6 +261,7 @@ class Workbench:
 
     def apply(self, settings: Configuration) -> tuple[SettingChange, ...]:
         """Put settings into force where that is possible, without a word to the front end."""
+        self.hand_over()  # what is told of steps is read off the settings that they ran under
         moves, others = places.apart(settings)
         facts = {fact.key: fact for fact in self.facts}
         here = [fact for key, fact in facts.items() if key not in places.KEYS]
@@ -314,112 +296,30 @@ class Workbench:
             answer = TokensCounted(perf_counter_ns(), question.request, count, limit, shown)
         self.emit(answer)
 
-    def start(self, command: Generate, submitted_ns: int) -> "Run":
-        """Take a prompt. The generation has not made a step yet. Raises PromptRefused where it cannot be continued."""
-        if self.live.facts.family is Family.ENCODER:
-            return self._start_encoding(command, submitted_ns)
-        if command.max_new_tokens < 1:
-            raise PromptRefused(
-                f"A generation needs at least one new token, not {command.max_new_tokens}: raise the number."
-            )
-        begin_ns = perf_counter_ns()
-        prompt, *others = self._prompts(command)
-        tokenize_ns = perf_counter_ns() - begin_ns
-        room = answer_limit(self.live, max(len(each.ids) for each in (prompt, *others)))
-        limits = Limits(min(command.max_new_tokens, room), self.end_tokens(command.stop_at_end_token))
-        try:
-            generation = Generation(self.live, prompt.ids, limits, [other.ids for other in others])
-        except ValueError as error:  # an encoder–decoder that does not say how its answers begin
-            raise PromptRefused(
-                f"This model cannot answer ({str(error).rstrip('.')}): choose another model, or complete its"
-                " generation_config.json."
-            ) from error
-        context = generation.context
-        context.cache = new_cache(self.live, self.live.cache_kind, context.capacity)
-        return self._started(
-            generation,
-            GenerationStarted(
-                self._generation_count,
-                submitted_ns,
-                tokenize_ns,
-                "\n".join(each.text for each in (prompt, *others)),
-                tuple(id for each in (prompt, *others) for id in each.ids),
-                command.max_new_tokens,
-                sum(each.dropped for each in (prompt, *others)),
-            ),
-        )
-
-    def _prompts(self, command: Generate) -> list[Tokenized]:
-        """The prompt, or each of its lines where that is asked for. Raises PromptRefused."""
-        if not command.lines:
-            return [fitted(self.live, command.prompt, command.max_new_tokens)]
-        lines = [line for line in command.prompt.text.splitlines() if line.strip()]
-        if not lines:
-            raise PromptRefused("There is no prompt: type something, one prompt a line.")
-        loop = self.live.loop
-        if (
-            self.live.facts.family is not Family.DECODER
-            or loop.speculation != "off"
-            or loop.beams > 1
-            or loop.batch > 1
-            or loop.read_back != "synchronous"
-        ):
-            raise PromptRefused(
-                "Several prompts are continued together by a decoder only, without speculation, beams or copies, and"
-                " each token is waited for: set speculation to off, beams and batch to 1, read_back to synchronous."
-            )
-        prompts = [
-            fitted(self.live, replace(command.prompt, text=line), command.max_new_tokens) for line in lines
-        ]
-        if len({len(each.ids) for each in prompts}) > 1:
-            self._check_padding()
-        return prompts
-
-    def _check_padding(self) -> None:
-        excluded = why_excluded(dict(self.effective()) | {PROMPTS: UNEQUAL})
-        if reason := excluded or why_not_padded(self.live):
-            raise PromptRefused(reason)
-
-    def _start_encoding(self, command: Generate, submitted_ns: int) -> "Run":
-        if command.batch < 1:
-            raise PromptRefused(f"A step needs at least one input, not {command.batch}: raise the number.")
-        begin_ns = perf_counter_ns()
-        inputs = encode_inputs(self.live, command.prompt.text, truncate=command.prompt.truncate)
-        tokenize_ns = perf_counter_ns() - begin_ns
-        return self._started(
-            Encoding(self.live, inputs, command.batch),
-            GenerationStarted(
-                self._generation_count,
-                submitted_ns,
-                tokenize_ns,
-                command.prompt.text,
-                tuple(id for line in inputs for id in line.ids),
-                0,
-                sum(line.dropped for line in inputs),
-            ),
-        )
-
-    def _started(self, work: Generation | Encoding, started: GenerationStarted) -> "Run":
-        self._generation_count += 1
+    def begin_generation(self) -> int:
+        """Another generation begins; returns its number."""
         if isinstance(self.recorder, DeviceRecorder):
             self.recorder.begin_generation()
-        self.emit(started)
-        return Run(self, work, started.generation)
+        self._generation_count += 1
+        return self._generation_count - 1
 
-    def end_tokens(self, stop: bool) -> frozenset[int]:
-        """The ids with which a sequence ends; none where it is not to `stop` there."""
-        ids = self.live.model.generation_config.eos_token_id if stop else None
-        if ids is None:
-            return frozenset()
-        return frozenset([ids] if isinstance(ids, int) else ids)
+    def emit(self, event: Event) -> None:
+        """Say something, behind the steps before it."""
+        self.hand_over()
+        self._emit(event)
 
-    def layout(self, codes: bytes) -> int:
-        """The number of the layout with these codes (uint16); defines it, as an event, when it is new."""
-        known = self._layouts.get(codes)
-        if known is None:
-            known = self._layouts[codes] = len(self._layouts)
-            self.emit(LayoutDefined(known, self.recorder.names, tuple(array("H", codes))))
-        return known
+    def take(self, made: Made, now_ns: int) -> bool:
+        """A step has ended just now: tell it, now or soon. Whether it was told."""
+        if self._held is not None:
+            self._held.expect()
+        is_due = self.handing.take(made, now_ns) or self.is_awaited()
+        if is_due:
+            self.hand_over()
+        return is_due
+
+    def hand_over(self) -> None:
+        """Tell the steps that wait; those of which the device's clock has not been read still wait for that."""
+        self.handing.hand_over()
 
     @property
     def holds_back(self) -> bool:
@@ -434,7 +334,8 @@ class Workbench:
         return took_ns
 
     def settle(self) -> None:
-        """Say all that has been measured: nothing waits any more for the device's clock."""
+        """Say all that has been measured: nothing waits any more, not for the device's clock either."""
+        self.hand_over()
         if self._held is not None:
             self._held.settle()
 
@@ -446,6 +347,7 @@ class Workbench:
 
     def capture_again(self, step: int) -> None:
         """Do the work of a step that was made again, on a copy, and say what it was made of. Raises CaptureRefused."""
+        self.hand_over()
         live, past = self.live, self.past.find(step)
         is_same = past is not None and self._settings[past.configuration] == self.effective()
         reason = why_not_again(live, past, step, is_same)
@@ -454,7 +356,7 @@ class Workbench:
         capture = Capture(live, step)
         self._tell(Progress(perf_counter_ns(), f"doing step {step} again", None))
         stepped = do_again(live, past, capture)
-        self.emit(capture.event(step, self.layout(stepped.codes), stepped.stamps))
+        self.emit(capture.event(step, self.handing.layout(stepped.codes), stepped.stamps))
 
     def close(self) -> None:
         """Let go of the model."""
@@ -464,246 +366,3 @@ class Workbench:
             if step is not None:
                 step.take_out()  # what it said to torch is of the process
         self.live.context = None
-
-
-class Run:
-    """One generation on a workbench, step by step."""
-
-    def __init__(self, workbench: Workbench, work: Generation | Encoding, number: int) -> None:
-        self._workbench = workbench
-        self._work = work
-        self._steps: Iterator[Stepped] = iter(work)
-        self._number = number
-        self._last_end_ns = perf_counter_ns()
-        self._untold: dict[int, SequenceJoined] = {}  # sequences that are to join, by number
-        self._aside_ns = 0  # since the last step, for trials that belong to no latency
-        self.alternation: Alternation | None = None
-        self._capture: Capture | None = None  # of the step under way
-        work.context.awaited = self._is_awaited
-        prompt = work.prompt if isinstance(work, Generation) else []
-        self._past = workbench.past.begin(prompt, work.context.capacity)
-
-    def _is_awaited(self) -> bool:
-        turns = self.alternation is not None and self.alternation.is_due
-        due = self._workbench.detail_choice.is_due or self._capture is not None
-        return turns or due or self._workbench.is_awaited()
-
-    @property
-    def is_ahead(self) -> bool:
-        """Whether a token is on its way to the host: then the next thing to do is another step."""
-        return self._work.context.unread > 0
-
-    def capture_next(self) -> str:
-        """Do one step under the profiler, and say what it was made of; why the generation ended, or "".
-
-        Raises CaptureRefused before the step; where only what was seen of it cannot be read, that is told.
-        """
-        bench = self._workbench
-        if self._work.context.beside is not None:
-            raise CaptureRefused("Another sequence is about to join: capture a step once it has.")
-        self._capture = capture = Capture(bench.live)
-        try:
-            ended = self.step(True)
-        finally:
-            self._capture = None
-        try:
-            bench.emit(capture.event(bench.step_index - 1, *self._last_stamped))
-        except CaptureRefused as refusal:
-            bench.emit(Failed(perf_counter_ns(), str(refusal), command="capture"))
-        return ended
-
-    def step(self, held: bool) -> str:
-        """Do one step and emit it; why the generation ended, or "". `held`: the user held the engine before it."""
-        held = self._take_turn() or held
-        held = self._workbench.make_missed() or held
-        held = self._follow_cost() or held
-        self._workbench.follow_floors()
-        context = self._work.context
-        found = context.ids, context.cached, context.length
-        with nullcontext() if self._capture is None else self._capture.around():
-            held_ns = perf_counter_ns() - self._last_end_ns if held else self._aside_ns
-            self._aside_ns = 0
-            self._tell_newcomer()
-            before = self._before()
-            stepped = next(self._steps)
-            end_ns, handing_ns = perf_counter_ns(), thread_time_ns()
-        if self.alternation is not None:
-            self.alternation.after_step(bool(stepped.tokens) and stepped.kind is not StepKind.PREFILL)
-        bench = self._workbench
-        settings = bench.note_settings()
-        self._past.note(bench.step_index, stepped.kind, found, stepped.batch, stepped.drafted, settings)
-        fed = bench.floors.fed(before, stepped)
-        bench.emit(self._event(stepped, held_ns, fed, self._capture is not None))
-        bench.floors.after_step()
-        if stepped.results:
-            bench.emit(SequencesEncoded(bench.step_index, self._number, stepped.results))
-        if stepped.beams:
-            bench.emit(BeamsRanked(bench.step_index, self._number, stepped.beams))
-        if bench.holds_back and self._is_awaited():
-            bench.settle()
-        bench.step_index += 1
-        bench.memory.after_step(bench.emit, end_ns)
-        marks = len(stepped.codes) // 2 + 2
-        bench.observer.after_step(bench.emit, marks, handing_ns - bench.take_reading_ns())
-        wall_ns = ledger.wall_ns(stepped.stamps)
-        resting = self.alternation is not None or self._capture is not None
-        bench.detail_choice.after_step(stepped.kind, wall_ns, marks, resting)
-        self._last_end_ns = end_ns
-        return stepped.end_reason
-
-    def join(self, command: Join, submitted_ns: int) -> None:
-        """Another sequence is to join at the next step boundary. Raises JoinRefused or PromptRefused."""
-        live, work = self._workbench.live, self._work
-        if not isinstance(work, Generation):
-            raise JoinRefused("A sequence joins others that are written, and this model writes none.")
-        if command.max_new_tokens < 1:
-            raise JoinRefused(
-                f"A sequence needs at least one new token, not {command.max_new_tokens}: raise the number."
-            )
-        if reason := why_never(live):
-            raise JoinRefused(reason)
-        begin_ns = perf_counter_ns()
-        prompt = fitted(live, command.prompt, command.max_new_tokens)
-        tokenize_ns = perf_counter_ns() - begin_ns
-        self._try_to_join()
-        end_tokens = self._workbench.end_tokens(command.stop_at_end_token)
-        strand = work.join(prompt.ids, Limits(command.max_new_tokens, end_tokens)).strand
-        self._untold[strand.number] = SequenceJoined(
-            perf_counter_ns(),
-            self._workbench.step_index,
-            self._number,
-            strand.number,
-            submitted_ns,
-            tokenize_ns,
-            prompt.text,
-            tuple(prompt.ids),
-            strand.limits.max_new_tokens,
-            prompt.dropped,
-        )
-
-    def _try_to_join(self) -> None:
-        begin_ns = perf_counter_ns()
-        reason = why_not_joined(self._workbench.live)
-        self._aside_ns += perf_counter_ns() - begin_ns
-        if reason:
-            raise JoinRefused(reason)
-
-    def _tell_newcomer(self) -> None:
-        """The next step is the first that reads the prompt of a sequence that is to join: say so."""
-        newcomer: Newcomer | None = self._work.newcomer if isinstance(self._work, Generation) else None
-        told = self._untold.pop(newcomer.strand.number, None) if newcomer is not None else None
-        if told is not None:
-            bench = self._workbench
-            bench.emit(replace(told, at_ns=perf_counter_ns(), step=bench.step_index))
-
-    def _take_turn(self) -> bool:
-        """Whether an alternation switched its setting for the next step."""
-        if self.alternation is None or self._work.context.beside is not None:
-            return False
-        try:
-            return self.alternation.before_step()
-        except AlternationRefused as refusal:
-            self.end_alternation(str(refusal))
-            return True
-
-    def _follow_cost(self) -> bool:
-        """Whether the level of detail was changed for the next step, by what it costs."""
-        busy = self.alternation is not None or self._capture is not None or self.is_ahead
-        if busy or self._work.context.beside is not None:
-            return False
-        return self._workbench.detail_choice.follow()
-
-    def end_alternation(self, reason: str = "") -> None:
-        """Let the values take turns no more, where they did."""
-        alternation, self.alternation = self.alternation, None
-        if alternation is not None:
-            alternation.end(reason)
-
-    def measure_sameness(self, reference: Configuration) -> None:
-        """Say how far the output moved from what it would be under `reference`. Raises SamenessRefused."""
-        bench, begin_ns = self._workbench, perf_counter_ns()
-        if not isinstance(self._work, Generation):
-            raise SamenessRefused("Outputs are compared on tokens, and this model writes none.")
-        sameness = measure_sameness(bench, self._work.prompt, reference, bench.tell_comparing)
-        bench.emit(
-            SamenessMeasured(
-                begin_ns,
-                bench.step_index,
-                bench.configuration,
-                reference,
-                sameness,
-                perf_counter_ns() - begin_ns,
-            )
-        )
-
-    def probe_training(self, command: ProbeTraining) -> None:
-        """Make a training step on the text so far, as a step of the trace. Raises ProbeRefused."""
-        bench = self._workbench
-        if not isinstance(self._work, Generation):
-            raise ProbeRefused("A training step predicts next tokens, and this model predicts none.")
-        ids = self._work.context.text_ids
-        codes, stamps = training_step(bench.live, ids, self._work.prompt, command)
-        stepped = Stepped(StepKind.BACKWARD, codes, stamps, (), len(ids), "")
-        fed = bench.floors.fed(self._before(), stepped, command)
-        bench.emit(self._event(stepped, 0, fed))
-        bench.settle()
-        bench.floors.after_step()
-        bench.step_index += 1
-
-    def _before(self) -> Before:
-        """What the next step will find."""
-        work = self._work
-        newcomer = work.newcomer if isinstance(work, Generation) else None
-        if newcomer is not None:
-            return self._workbench.floors.before(newcomer.context)
-        return self._workbench.floors.before(work.context, self._source)
-
-    @property
-    def _source(self) -> int:
-        return len(self._work.prompt) if isinstance(self._work, Generation) else 0
-
-    def _event(self, stepped: Stepped, held_ns: int, fed: Fed | None, captured: bool = False) -> StepEnded:
-        bench = self._workbench
-        context = self._work.context
-        layout = bench.layout(stepped.codes)
-        self._last_stamped = layout, stepped.stamps
-        floor = (0, 0, 0, -1)
-        if fed is not None:
-            floor = bench.floors.told(bench.configuration, bench.step_index, fed, stepped.stamps)
-        return StepEnded(
-            index=bench.step_index,
-            generation=self._number,
-            kind=StepKind(stepped.kind),
-            configuration=bench.configuration,
-            layout=layout,
-            stamps=stepped.stamps,
-            held_ns=held_ns,
-            context_length=(
-                context.length if stepped.tokens or stepped.beams or context.unread else context.cached
-            )
-            - min(context.padding, default=0),
-            cache_bytes=cache_bytes(context.cache)
-            + (cache_bytes(context.beside.cache) if context.beside is not None else 0),
-            tokens=stepped.tokens,
-            prompt_tokens=stepped.prompt_tokens,
-            batch=stepped.batch,
-            padding_tokens=stepped.padding_tokens,
-            drafted=stepped.drafted,
-            accepted=stepped.accepted,
-            moved_bytes=floor[0],
-            operations=floor[1],
-            floor_ns=floor[2],
-            calibration=floor[3],
-            captured=captured,
-        )
-
-    def end(self, reason: str) -> None:
-        """Emit the end of the generation and let its context go."""
-        bench = self._workbench
-        bench.settle()
-        self.end_alternation()
-        bench.emit(GenerationEnded(self._number, perf_counter_ns(), reason, self._work.tail()))
-        bench.live.context = None
-        if reason != "stopped":
-            for _ in self._untold:
-                bench.emit(Failed(perf_counter_ns(), _ENDED_BEFORE, command="join"))

@@ -210,11 +210,11 @@ class Wrappers:
 
         @wraps(forward)
         def timed(*args: Any, **kwargs: Any) -> Any:
-            course.enter(last_calls)
-            outside, gate.thread = gate.thread, get_ident()
             if before is not None:
-                course.open = True
                 begin(before)
+            course.enter(last_calls)
+            course.open = before is not None
+            outside, gate.thread = gate.thread, get_ident()
             try:
                 result = forward(*args, **kwargs)
             finally:

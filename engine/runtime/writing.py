@@ -23,6 +23,14 @@ class Limits:
     end_tokens: frozenset[int] = frozenset()
 
 
+def end_tokens(live: LiveModel, stop: bool) -> frozenset[int]:
+    """The ids with which a sequence ends; none where it is not to `stop` there."""
+    ids = live.model.generation_config.eos_token_id if stop else None
+    if ids is None:
+        return frozenset()
+    return frozenset([ids] if isinstance(ids, int) else ids)
+
+
 class Taken(NamedTuple):  # a tuple is made several times faster than a frozen dataclass: there is one a step
     """What was made of a step's logits: tokens, and why the generation ends with them ("": it does not).
 
@@ -148,16 +156,16 @@ class Writing:
 
     def deliver(self, ids: Sequence[int], strand: Strand | None = None) -> tuple[tuple[Token, ...], str]:
         """Ids that were chosen for a sequence (the leading one, unless another is given) become tokens that arrive
-        together; why it ends, or "".
+        together; why it ends, or "". Ends the open span, in which they have come to the host.
         """
-        strand, recorder = strand or self.strand, self.live.recorder
+        recorder = self.live.recorder
+        recorder.turn(self.detokenize_code)
+        strand = strand or self.strand
         push, number = strand.stream.push, strand.number
-        recorder.begin(self.detokenize_code)
         told = (*strand.backlog, *ids)
         texts = [push(id) for id in told]
-        recorder.end()
+        recorder.turn(self.stop_code)
         arrival_ns = recorder.times[-1]
-        recorder.begin(self.stop_code)
         strand.ids.extend(ids)
         strand.produced += len(ids)
         strand.backlog.clear()
@@ -219,10 +227,8 @@ class Plain:
         if writing.answer is not None:
             scores = writing.ruled(scores, (strand.ids,))
         writing.chosen = chooser.choose(scores, strand.ids)
-        recorder.end()
-        recorder.begin(writing.transfer_code)
+        recorder.turn(writing.transfer_code)
         id = int(writing.chosen.item())
-        recorder.end()
         return Taken(*writing.deliver((id,)))
 
     def follow(self, loop: Loop) -> bool:

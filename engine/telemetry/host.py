@@ -158,28 +158,31 @@ def _times() -> _Times:
     return _Times(total, total - idle - (steal or 0.0), steal)
 
 
-def _load() -> float | None:
-    try:
-        return float(psutil.getloadavg()[0]) if hasattr(os, "getloadavg") else None
-    except OSError:
+def _asked(function: str) -> Any:
+    """What psutil says; None where it does not have this on this system, or fails to read it."""
+    ask = getattr(psutil, function, None)
+    if ask is None:
         return None
+    try:
+        return ask()
+    except (OSError, RuntimeError, ValueError, psutil.Error):
+        return None
+
+
+def _load() -> float | None:
+    load = (
+        _asked("getloadavg") if hasattr(os, "getloadavg") else None
+    )  # elsewhere psutil only begins to average
+    return float(load[0]) if load is not None else None
 
 
 def _clock_hz() -> float | None:
-    try:
-        clock = psutil.cpu_freq()
-    except (OSError, NotImplementedError, RuntimeError):
-        return None
+    clock = _asked("cpu_freq")
     return clock.current * 1e6 if clock is not None and clock.current else None
 
 
 def _temperature_c() -> float | None:
-    if not hasattr(psutil, "sensors_temperatures"):
-        return None
-    try:
-        found = psutil.sensors_temperatures()
-    except OSError:
-        return None
+    found = _asked("sensors_temperatures") or {}
     for driver, begin in TEMPERATURES:
         for entry in found.get(driver, ()):
             if entry.label.startswith(begin) and entry.current:
@@ -188,12 +191,7 @@ def _temperature_c() -> float | None:
 
 
 def _on_battery() -> bool | None:
-    if not hasattr(psutil, "sensors_battery"):
-        return None
-    try:
-        battery = psutil.sensors_battery()
-    except (OSError, ValueError):
-        return None
+    battery = _asked("sensors_battery")
     return None if battery is None or battery.power_plugged is None else not battery.power_plugged
 
 

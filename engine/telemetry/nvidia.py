@@ -1,13 +1,14 @@
 """Sensors of NVIDIA devices, through NVML (the package nvidia-ml-py). Absent without it, or without a driver.
 
 Each quantity is asked for by itself: an older driver does not know all of them, and one that it does not know is
-absent for good. A device that is lost takes its sensors with it, and one sentence says so.
+absent for good. A device that is lost takes its sensors with it, and one sentence says so: it is lost when its driver
+says so, or when nothing that it is asked for is answered.
 """
 
 import contextlib
 import importlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -23,11 +24,15 @@ REASONS = (
 )
 PREFIXES = ("nvmlClocksEventReason", "nvmlClocksThrottleReason")  # drivers before 535 say throttle
 #: Errors after which a device says nothing any more.
-GONE = (
-    "NVML_ERROR_GPU_IS_LOST",
-    "NVML_ERROR_RESET_REQUIRED",
-    "NVML_ERROR_UNINITIALIZED",
-    "NVML_ERROR_UNKNOWN",
+GONE = ("NVML_ERROR_GPU_IS_LOST", "NVML_ERROR_RESET_REQUIRED", "NVML_ERROR_UNINITIALIZED")
+#: Errors after which a quantity need not be asked for again. With any other one it is absent this time.
+FOR_GOOD = (
+    "NVML_ERROR_INVALID_ARGUMENT",
+    "NVML_ERROR_NOT_SUPPORTED",
+    "NVML_ERROR_NO_PERMISSION",
+    "NVML_ERROR_FUNCTION_NOT_FOUND",
+    "NVML_ERROR_ARGUMENT_VERSION_MISMATCH",
+    "NVML_ERROR_DEPRECATED",
 )
 
 
@@ -106,14 +111,23 @@ class _Device:
         self._nvml = nvml
         self._handle = handle
         self._absent: set[str] = set()
+        self._answers = 0  # in the reading under way
+        self._refusal = ""
 
     def read(self, engine: int | None) -> DeviceSample:
         """Everything that can be read now. Raises DeviceGone."""
+        self._answers, self._refusal = 0, ""
+        sample = self._read(engine)
+        if self._refusal and not self._answers:
+            raise DeviceGone(self._refusal)
+        return sample
+
+    def _read(self, engine: int | None) -> DeviceSample:
         nvml = self._nvml
+        energy_mj = self._ask("nvmlDeviceGetTotalEnergyConsumption")  # first: a counter belongs to a time
         memory = self._ask("nvmlDeviceGetMemoryInfo")
         busy = self._ask("nvmlDeviceGetUtilizationRates")
         power_mw = self._ask("nvmlDeviceGetPowerUsage")
-        energy_mj = self._ask("nvmlDeviceGetTotalEnergyConsumption")
         clock_mhz = self._ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM)
         memory_mhz = self._ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM)
         return DeviceSample(
@@ -155,6 +169,8 @@ class _Device:
         process ids are those of the host.
         """
         running = self._ask("nvmlDeviceGetComputeRunningProcesses")
+        if running is None:  # drivers before 510
+            running = self._ask("nvmlDeviceGetComputeRunningProcesses_v2")
         if running is None or engine is None:
             return None
         if running and engine not in {process.pid for process in running}:
@@ -168,12 +184,24 @@ class _Device:
         if ask is None or name in self._absent:
             return None
         try:
-            return ask(self._handle, *arguments)
+            answer = ask(self._handle, *arguments)
         except self._nvml.NVMLError as error:
-            if error.value in {getattr(self._nvml, name) for name in GONE}:
+            if error.value in self._numbers(GONE):
                 raise DeviceGone(_said(error)) from error
+            if error.value in self._numbers(FOR_GOOD):
+                self._absent.add(name)
+            else:
+                self._refusal = _said(error)
+            return None
+        except self._nvml.NVMLLibraryMismatchError:  # no NVMLError: the driver is too old for this function
             self._absent.add(name)
             return None
+        self._answers += 1
+        return answer
+
+    def _numbers(self, names: Sequence[str]) -> set[int]:
+        """The numbers of errors, as far as the package knows them."""
+        return {getattr(self._nvml, name) for name in names if hasattr(self._nvml, name)}
 
 
 def _handle(nvml: ModuleType, name: str, identity: str) -> Any:

@@ -2,11 +2,15 @@
 
 The files are readable for everyone on some systems and for the administrator alone on others; unreadable is absent.
 See https://docs.kernel.org/power/powercap/powercap.html: `energy_uj` counts microjoules and begins again at
-`max_energy_range_uj`.
+`max_energy_range_uj`. After a sleep of the machine it may begin anew, too, with nothing to tell that by but a power
+that no machine draws: then what is told goes down, by which whoever reads it sees that nothing is known of that time.
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter_ns
 
+MOST_W = 10_000  # more than a package draws
 COUNTED = ("package", "dram")  # cores and graphics are parts of a package; psys holds more than the processor
 
 
@@ -21,22 +25,30 @@ class _Zone:
         except (OSError, ValueError):
             self._range = 0
         self._counted = 0
+        self._last_ns = 0
 
-    def read(self) -> int:
-        """Microjoules since the beginning. Raises OSError or ValueError when it cannot be read any more."""
+    def read(self, now_ns: int) -> int:
+        """Microjoules since the beginning, or since the counter began anew.
+
+        Raises OSError or ValueError when it cannot be read any more.
+        """
         now = int(self._energy.read_text())
-        step = now - self._last
+        step, passed_ns = now - self._last, now_ns - self._last_ns
         if step < 0:
             step += self._range
-        self._last = now
-        self._counted += max(0, step)
+        self._last, self._last_ns = now, now_ns
+        if not 0 <= step * 1_000 <= MOST_W * passed_ns:  # µJ · 1000 = nJ, W · ns = nJ
+            self._counted = 0
+            return 0
+        self._counted += step
         return self._counted
 
 
 class EnergySensor:
-    """The sum of all packages and their memory. `root`: where /sys lies."""
+    """The sum of all packages and their memory. `root`: where /sys lies. `clock`: nanoseconds."""
 
-    def __init__(self, root: Path = Path("/")) -> None:
+    def __init__(self, root: Path = Path("/"), clock: Callable[[], int] = perf_counter_ns) -> None:
+        self._clock = clock
         self._zones: list[_Zone] = []
         for folder in sorted((root / "sys/class/powercap").glob("*-rapl:*")):
             try:
@@ -47,11 +59,14 @@ class EnergySensor:
                 continue
 
     def read(self) -> float | None:
-        """Joules since this was made; None where nothing can be read, and from the first failure on."""
+        """Joules since the first reading, less after a counter began anew; None where nothing can be read, and from
+        the first failure on.
+        """
         if not self._zones:
             return None
         try:
-            return sum(zone.read() for zone in self._zones) / 1e6
+            now_ns = self._clock()
+            return sum(zone.read(now_ns) for zone in self._zones) / 1e6
         except (OSError, ValueError):
             self._zones.clear()
             return None

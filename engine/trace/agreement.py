@@ -65,10 +65,11 @@ def agreement(trace: Trace, row: int) -> tuple[Agreement, ...]:
     """How the capture of a step and our clocks compare; () where there is nothing that could be compared.
 
     A part that neither tells apart is left out. What a device did is not compared with our spans on the host, which say
-    when it was launched.
+    when it was launched; nor is what the profiler sees in one piece and our stamps alone take apart: that agrees with
+    them whatever they say.
     """
     capture, rows = trace.capture(row), undisturbed(trace, row)
-    if capture is None or capture.has_device or not len(rows):
+    if capture is None or capture.has_device or _is_in_one_piece(capture) or not len(rows):
         return ()
     walls = np.maximum(trace.steps.wall_ns[rows], 1)
     own = capture.layout.phases_ns(capture.stamps[None])[0]
@@ -81,6 +82,10 @@ def agreement(trace: Trace, row: int) -> tuple[Agreement, ...]:
         if theirs is not None and (middle or in_run):
             found.append(Agreement(part, theirs, in_run, middle, high - low))
     return tuple(found)
+
+
+def _is_in_one_piece(capture: Capture) -> bool:
+    return 100 * capture.spanning_ns > WITHIN * capture.wall_ns
 
 
 def agreement_sentences(trace: Trace, row: int) -> list[str]:
@@ -128,6 +133,10 @@ def _verdict(found: tuple[Agreement, ...]) -> str:
 def _why_not(trace: Trace, row: int, capture: Capture) -> str:
     if capture.has_device:
         return "not held against our clocks: those are the host's here, and say when work was launched, not when it ran"
+    if _is_in_one_piece(capture):
+        return (
+            "not held against our clocks: what is compiled is in one piece here, which they alone take apart"
+        )
     if not len(undisturbed(trace, row)):
         return "not held against our clocks: no step like it has run without the profiler"
     return "not held against our clocks: at this level of detail they tell neither attention nor MLP apart"

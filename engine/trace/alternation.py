@@ -34,9 +34,19 @@ def turn_medians(wall_ns: Samples, turns: Int64, discarded: int = 0) -> Float:
     the last turn, which may still go on. NaN for a turn of which nothing is left.
     """
     walls = np.asarray(wall_ns, np.float64)
-    parts = np.split(walls, np.flatnonzero(np.diff(turns)) + 1)[:-1]
-    timed = [part[discarded:][~np.isnan(part[discarded:])] for part in parts]
-    return np.array([np.median(part) if len(part) else np.nan for part in timed])
+    begins = np.concatenate(([0], np.flatnonzero(np.diff(turns)) + 1))
+    over = int(begins[-1])  # the last turn begins here
+    place = np.repeat(np.arange(len(begins) - 1), np.diff(begins))
+    timed = (np.arange(over) - begins[place] >= discarded) & ~np.isnan(walls[:over])
+    place, walls = place[timed], walls[:over][timed]
+    ordered = walls[np.lexsort((walls, place))]
+    counts = np.bincount(place, minlength=len(begins) - 1)
+    first = np.cumsum(counts) - counts
+    medians = np.full(len(counts), np.nan)
+    some = counts > 0
+    low, high = (first + (counts - 1) // 2)[some], (first + counts // 2)[some]
+    medians[some] = (ordered[low] + ordered[high]) / 2
+    return medians
 
 
 def pair_differences(medians: Float) -> Float:
@@ -60,9 +70,15 @@ def alternation_effect(differences: Samples, *, seed: int = 0) -> Effect:
 def effect_of_plan(differences: Samples, *, seed: int = 0) -> Effect:
     """The same where the number of pairs was fixed beforehand: it is looked at once, when all are there.
 
-    No numbers below 6 pairs: fewer lie on one side by chance more often than in 1 of 20 cases (2 · 0.5^5).
+    No numbers below 6 pairs: fewer lie on one side by chance more often than in 1 of 20 cases (2 · 0.5^5). Asking again
+    of the same pairs costs little.
     """
-    values = np.asarray(differences, np.float64)
+    return _effect_of(np.asarray(differences, np.float64).tobytes(), seed)
+
+
+@lru_cache(maxsize=256)
+def _effect_of(differences: bytes, seed: int) -> Effect:
+    values = np.frombuffer(differences, np.float64)
     if len(values) < FEWEST_PAIRS:
         return Effect(None, None, None, Verdict.UNCLEAR, len(values))
     low, high = _interval(values, seed)

@@ -18,6 +18,7 @@ from engine.trace.ledger import Int64
 from engine.trace.statistics import BLOCK, LOOKS, Effect, effect, warm_up
 from engine.trace.store import AlternationRecord, Mark, Trace
 
+TRUST_EVERY = 256  # steps
 TRUSTED_STEPS = 2048  # the latest, on which the self-test stands
 MOST = (LOOKS[-1] + 8) * BLOCK  # steps on a side that can matter: the blocks of the last look, and warm-up
 
@@ -131,6 +132,20 @@ def trust(trace: Trace) -> SelfTest | None:
     alike = [number for number, other in enumerate(configurations) if other == trace.configuration]
     rows = comparable_rows(trace, begin, len(steps))
     return self_test(time_of(trace, rows[np.isin(steps.configuration[rows], alike)]))
+
+
+class Trust:
+    """The same, found anew every TRUST_EVERY steps: it changes slowly, and costs some time to find out."""
+
+    def __init__(self) -> None:
+        self._known: tuple[Trace, int, SelfTest | None] | None = None
+
+    def of(self, trace: Trace) -> SelfTest | None:
+        """What was found of a trace last."""
+        age = len(trace.steps) // TRUST_EVERY
+        if self._known is None or self._known[0] is not trace or self._known[1] != age:
+            self._known = trace, age, trust(trace)
+        return self._known[2]
 
 
 def look(after: Int64) -> int:

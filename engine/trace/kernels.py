@@ -183,6 +183,18 @@ class Capture:
         """Time of the step in which the host's thread was in no operation: Python, and what is not recorded."""
         return self.wall_ns - int(self.phases_ns(False).sum())
 
+    @property
+    def spanning_ns(self) -> int:
+        """Time of the host's outermost operations that go on across one of our stamps (compiled code, as a whole).
+
+        What of it belongs to which phase is known by our stamps alone.
+        """
+        rows = np.flatnonzero((self.depth == 0) & (self.lane == 0) & ~self.is_device)
+        at, begin = self.stamps - self.stamps[0], self.begin_ns[rows]
+        end = begin + self.duration_ns[rows]
+        spans = np.searchsorted(at, begin, side="right") < np.searchsorted(at, end, side="left")
+        return int(self.duration_ns[rows][spans].sum())
+
     def step_phases_ns(self) -> Int64:
         """The step's time by the operations of the host, (PHASE_COUNT,) ns: each with the time that led up to it.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from engine.protocol import ObserverReport, PartCompared
+from engine.protocol import Configuration, ObserverReport, PartCompared
 from engine.trace.alternation import alternation_effect, inverted, pair_differences
 from engine.trace.comparison import comparable_rows, time_of
 from engine.trace.effects import AlternationEffect, effect_of_alternation
@@ -37,6 +37,11 @@ class InstrumentCost:
     emit_ns: float
     step_ns: float
 
+    @property
+    def marks_share(self) -> float:
+        """That of the marks alone, which lie within the step."""
+        return self.marks * self.mark_ns / self.step_ns
+
 
 def instrument_cost(trace: Trace, report: ObserverReport | None) -> InstrumentCost | None:
     """From the engine's report and the latest decode steps (at most 64); None before there are any."""
@@ -59,6 +64,28 @@ def instrument_cost(trace: Trace, report: ObserverReport | None) -> InstrumentCo
 def cost_ns(report: ObserverReport) -> float:
     """What measuring cost a step: its marks, each at what one was tried out to cost, and handing it over."""
     return report.marks_per_step * report.mark_cost_ns + report.emit_ns_per_step
+
+
+def beyond_budget(cost: InstrumentCost | None, configuration: Configuration) -> str:
+    """A sentence on an instrument that costs more than 1 % of a step: what of it does, and what that touches; "" else.
+
+    `configuration`: the one in force.
+    """
+    if cost is None or cost.share <= BUDGET:
+        return ""
+    if cost.marks_share > BUDGET:
+        settings = dict(configuration)
+        if settings.get("detail") == Detail.STEP:
+            return (
+                "That is more than 1 %, at the least detail there is: steps are too short to be looked into."
+            )
+        if settings.get("auto_detail") == "on":
+            return "Marks take more than 1 %: the detail follows as soon as that is certain."
+        return "Marks take more than 1 %, and lie within the step: choose less detail, or let it follow its cost."
+    return (
+        "That is more than 1 %, at any detail: handing a step over comes between two steps, in the time from token to"
+        " token and not in that of a step. Values that take turns bear it alike."
+    )
 
 
 def choose_detail(now: Detail, deepest: Detail, costs_ns: Mapping[Detail, float], step_ns: float) -> Detail:

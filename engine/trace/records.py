@@ -11,6 +11,7 @@ from engine.protocol import (
     Beam,
     BeamsRanked,
     Calibrated,
+    DisplayReport,
     EngineReplaced,
     Event,
     FloorBeaten,
@@ -22,6 +23,8 @@ from engine.protocol import (
     NoteTaken,
     Noticed,
     ObserverReport,
+    PartCompared,
+    RecordingReport,
     SequenceJoined,
     SequencesEncoded,
     SettingsChanged,
@@ -33,7 +36,7 @@ from engine.trace.cycle_model import decode_models, prefill_models
 from engine.trace.effects import trust
 from engine.trace.lanes import lane_times, verdict_of
 from engine.trace.metrics import Measured, as_json
-from engine.trace.observer import instrument_cost, marks_compared
+from engine.trace.observer import DISPLAY, beyond_budget, instrument_cost, marks_compared, part_compared
 from engine.trace.phases import PHASE_COUNT, Phase, Role
 from engine.trace.store import NO_LATENCY, Trace, WarningMark
 
@@ -74,7 +77,9 @@ def event_record(event: Event) -> Record | None:
             return {"event": "note", "sentence": event.sentence}
         case BeamsRanked():
             return {"event": _NAMES[BeamsRanked], **asdict(event), "beams": list(map(_beam, event.beams))}
-        case SequencesEncoded() | MemorySampled() | ObserverReport() | TelemetrySampled():
+        case SequencesEncoded() | MemorySampled() | TelemetrySampled():
+            return {"event": _NAMES[type(event)], **asdict(event)}
+        case ObserverReport() | DisplayReport() | RecordingReport() | PartCompared():
             return {"event": _NAMES[type(event)], **asdict(event)}
         case ShapeDefined() | Calibrated() | FloorBeaten() | Noticed():
             return {"event": _NAMES[type(event)], **asdict(event)}
@@ -86,6 +91,9 @@ _NAMES: dict[type, str] = {
     BeamsRanked: "beams",
     MemorySampled: "memory",
     ObserverReport: "observer",
+    DisplayReport: "display",
+    RecordingReport: "recording",
+    PartCompared: "part",
     Noticed: "notice",
     ShapeDefined: "shape",
     Calibrated: "calibrated",
@@ -133,16 +141,25 @@ def warning_record(mark: WarningMark) -> Record:
 
 
 def instrument_record(trace: Trace) -> Record | None:
-    """What the instrument cost, as plain values; None in it where a part was not measured, None where nothing was."""
+    """What the instrument cost, as plain values; None in it where a part was not measured, None where nothing was.
+
+    `cost`: of marks and of handing over. `marks`, `drawing`: in turns with none. `display`, `recording`: the latest of
+    what drawing and writing down said of themselves. `beyond_budget`: a sentence where a step costs more than it may.
+    """
     cost = instrument_cost(trace, trace.observer[-1] if trace.observer else None)
     compared = marks_compared(trace)
-    if cost is None and compared is None:
+    drawing = part_compared(trace, DISPLAY)
+    if cost is None and compared is None and drawing is None:
         return None
     trusted = trust(trace)
     return {
         "event": "instrument",
         "cost": asdict(cost) if cost else None,
         "marks": asdict(compared) if compared else None,
+        "drawing": asdict(drawing) if drawing else None,
+        "display": asdict(trace.display[-1]) if trace.display else None,
+        "recording": asdict(trace.recording[-1]) if trace.recording else None,
+        "beyond_budget": beyond_budget(cost, trace.configuration) or None,
         "self_test": asdict(trusted) if trusted else None,
     }
 

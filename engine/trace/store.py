@@ -378,7 +378,8 @@ class Trace:
     def append(self, event: Event) -> None:
         """Fold one event in. Events that say nothing about what was measured are ignored.
 
-        Raises ValueError when a step does not fit its layout, KeyError when its layout was never defined.
+        Raises ValueError when a step does not fit its layout or its times run backwards, KeyError when its layout was
+        never defined.
         """
         match event:
             case StepEnded():
@@ -446,6 +447,7 @@ class Trace:
                 self.recording.append(event)
             case TelemetryEnded():
                 self.telemetry.ended = event.sentence
+                self._watchman = Watchman()  # nobody would see a warning's cause end
             case _:
                 pass
 
@@ -565,6 +567,10 @@ class Trace:
         stamps = np.frombuffer(event.stamps, np.int64)
         if len(stamps) != layout.stamp_count:
             raise ValueError(f"step {event.index} has {len(stamps)} stamps, its layout {layout.stamp_count}")
+        if (stamps[1:] < stamps[:-1]).any():  # no ledger sums over such times
+            raise ValueError(
+                f"the times of step {event.index} run backwards: the clock of this machine jumped"
+            )
         device_stamps = device_ledger.checked(layout, event.device_stamps)
         phases, layers = self._ledger(layout, stamps, device_stamps)
         row = len(self.steps)

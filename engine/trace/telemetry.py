@@ -77,10 +77,13 @@ class Samples:
 
 
 def rates_of(counter: Float, at_ns: Int64) -> Float:
-    """How fast a counter (n) went up until each of its times (n), a second; NaN for the first."""
+    """How fast a counter (n) went up until each of its times (n), a second; NaN for the first, and where it went down,
+    since it began anew.
+    """
     rates = np.full(len(counter), np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
         rates[1:] = np.diff(counter) / np.diff(at_ns / 1e9)
+    rates[rates < 0] = np.nan
     return rates
 
 

@@ -1,6 +1,6 @@
 """What was measured or changed, in words: the same on screen and in files."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from engine.protocol import Configuration, EngineReplaced, SequenceResult, SettingsChanged
 from engine.trace import units
@@ -20,6 +20,12 @@ def change_sentences(event: SettingsChanged) -> list[str]:
     if event.cause:
         lines.append(f"chosen by itself, since {event.cause}")
     return [*lines, f"the switch took {units.duration(event.switch_ns)}"]
+
+
+def difference_words(before: Configuration, now: Configuration, left_out: Collection[str] = ()) -> str:
+    """What is in force now and was not before: "precision float32, placement cpu"; "" for nothing."""
+    known = dict(before)
+    return ", ".join(f"{k} {v}" for k, v in now if k not in left_out and known.get(k, v) != v)
 
 
 def gap_sentences(event: EngineReplaced) -> list[str]:

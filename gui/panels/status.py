@@ -6,11 +6,12 @@ from PySide6.QtWidgets import QLabel, QStatusBar
 
 from engine.protocol import EngineState, ObserverReport, PartCompared, RecordingReport
 from engine.trace.alternation import SelfTest
-from engine.trace.effects import trust
+from engine.trace.effects import Trust
 from engine.trace.observer import (
     DISPLAY,
     InstrumentCost,
     as_part,
+    beyond_budget,
     instrument_cost,
     marks_compared,
     part_compared,
@@ -22,8 +23,11 @@ from gui.frame_meter import DisplayCost
 from gui.panels.experiment import trust_text
 from gui.panels.widgets import label, plain_tip, set_text
 
-TRUST_EVERY = 256  # steps: how far turns can be trusted changes slowly, and costs some time to find out
 WARNING_SIGN = "⚠"
+RECORDING_TIP = (
+    "Processor time a step of the thread that writes the session down, since the report before. The engine does not"
+    " wait for it."
+)
 PLACES = {"process": "own process", "thread": "this process", "replay": "recorded"}
 
 
@@ -33,10 +37,11 @@ class ObserverMeter:
     def __init__(self, bar: QStatusBar) -> None:
         self._instrument = self._part(bar, "instrument")
         self._display = self._part(bar, "display")
+        self._recording = self._part(bar, "recording")
         self._engine = self._part(bar, "engine")
         self._memory = self._part(bar, "memory")
         self._warnings = self._part(bar, "warnings", role="warning")
-        self._trust: tuple[Trace, int, SelfTest | None] | None = None
+        self._trust = Trust()
         bar.setSizeGripEnabled(False)
 
     def _part(self, bar: QStatusBar, name: str, role: str = "number") -> QLabel:
@@ -53,19 +58,15 @@ class ObserverMeter:
         found = marks_compared(trace)
         marks = as_part("marks", found.effect, 0, 0) if found else None
         drawing = part_compared(trace, DISPLAY)
-        trusted = self._trusted(trace) if marks or drawing else None
-        set_text(self._instrument, doing or instrument_text(cost, marks))
+        trusted = self._trust.of(trace) if marks or drawing else None
+        beyond = beyond_budget(cost, trace.configuration)
+        set_text(self._instrument, doing or instrument_text(cost, marks, bool(beyond)))
         recording = trace.recording[-1] if trace.recording else None
-        self._instrument.setToolTip(instrument_tip(cost, marks, drawing, trusted, recording))
+        self._instrument.setToolTip(instrument_tip(cost, marks, drawing, trusted, recording, beyond))
+        set_text(self._recording, recording_text(recording))
+        self._recording.setToolTip(RECORDING_TIP)
         set_text(self._display, display_text(display, drawing))
         self._display.setToolTip(display_tip(display, drawing, trusted))
-
-    def _trusted(self, trace: Trace) -> SelfTest | None:
-        """A against A, found anew every 256 steps."""
-        age = len(trace.steps) // TRUST_EVERY
-        if self._trust is None or self._trust[0] is not trace or self._trust[1] != age:
-            self._trust = trace, age, trust(trace)
-        return self._trust[2]
 
     def show_warnings(self, warnings: Sequence[MachineWarning]) -> None:
         """Show what about the machine makes numbers doubtful now."""
@@ -80,7 +81,7 @@ class ObserverMeter:
         """Show where the engine lives and what it holds."""
         threads = dict(trace.configuration).get("threads")
         where = PLACES[place]
-        parts = [f"engine  {where}" if state is not None else "engine  not running"]
+        parts = [where if state is not None else "no engine"]
         if state is not None and threads is not None:
             parts.append(f"{threads} thread{'s' if threads != 1 else ''}")
         set_text(self._engine, " · ".join(parts))
@@ -111,12 +112,15 @@ class ObserverMeter:
         self._memory.setToolTip("\n".join(lines))
 
 
-def instrument_text(cost: InstrumentCost | None, marks: PartCompared | None = None) -> str:
-    """What measuring costs, in short."""
+def instrument_text(
+    cost: InstrumentCost | None, marks: PartCompared | None = None, is_beyond: bool = False
+) -> str:
+    """What measuring costs, in short. `is_beyond`: that is more than it may."""
     if cost is None:
         return f"instrument  {units.ABSENT}"
-    turns = f" · A/B {units.fine_ratio(marks.ratio)}" if marks and marks.ratio is not None else " of a step"
-    return f"instrument  {units.share(cost.share)}{turns}"
+    turns = f" · A/B {units.fine_ratio(marks.ratio)}" if marks and marks.ratio is not None else ""
+    sign = f" {WARNING_SIGN}" if is_beyond else ""
+    return f"instrument  {units.share(cost.share)}{turns}{sign or ('' if turns else ' of a step')}"
 
 
 def instrument_tip(
@@ -125,8 +129,9 @@ def instrument_tip(
     drawing: PartCompared | None = None,
     trusted: SelfTest | None = None,
     recording: RecordingReport | None = None,
+    beyond: str = "",
 ) -> str:
-    """What measuring costs, in full."""
+    """What measuring costs, in full. `beyond`: a sentence where that is more than it may."""
     if cost is None:
         return "What measuring costs is known once steps have been measured."
     lines = [
@@ -134,6 +139,8 @@ def instrument_tip(
         f" + {units.duration(cost.emit_ns)} for handing a step over (processor time, at every step)"
         f" = {units.duration(cost.share * cost.step_ns)} of a median decode step of {units.duration(cost.step_ns)}."
     ]
+    if beyond:
+        lines.append(beyond)
     if recording is not None:
         lines.append(
             f"Writing a step down takes {units.duration(recording.ns_per_step)} of another thread's time."
@@ -143,6 +150,11 @@ def instrument_tip(
     else:
         lines += [turns_text("Steps with marks", "without", marks), trust_text(trusted)]
     return "\n".join(lines)
+
+
+def recording_text(recording: RecordingReport | None) -> str:
+    """What writing a session down costs, in short; nothing while none is."""
+    return f"writing  {units.duration(recording.ns_per_step, 2)}" if recording is not None else ""
 
 
 def turns_text(what: str, other: str, found: PartCompared | None) -> str:

@@ -15,7 +15,7 @@ from engine.protocol import (
     SettingValue,
 )
 from engine.trace.alternation import is_decided
-from engine.trace.effects import Effects, effect_of_alternation, trust
+from engine.trace.effects import Effects, Trust, effect_of_alternation
 from engine.trace.store import AlternationRecord, Trace
 from gui.copying import Copies, offer_copies, table
 from gui.panels.experiment import Findings
@@ -52,6 +52,7 @@ class Switchboard(QWidget):
         self._only_shows = False
         self._trace = Trace()
         self._effects = Effects(self._trace)
+        self._trust = Trust()
         self._scroll = QScrollArea()
         self._scroll.setWidgetResizable(True)
         self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -215,7 +216,7 @@ class Switchboard(QWidget):
     def refresh_effects(self) -> None:
         """Show what the last change of each setting did; called a few times a second."""
         alternations = {record.started.key: record for record in self._trace.alternations}
-        trusted = trust(self._trace) if alternations else None
+        trusted = self._trust.of(self._trace) if alternations else None
         for key, shown in self.rows.items():
             measured = self._effects.of(key)
             shown.show_effect(measured)

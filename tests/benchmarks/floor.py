@@ -13,6 +13,7 @@ from time import perf_counter_ns, process_time_ns
 import torch
 
 from engine.protocol import Calibrated, Configuration, Event, Generate, Load, ModelLoaded, Prompt
+from engine.runtime.starting import start
 from engine.runtime.workbench import Workbench
 from engine.trace.cycle_model import lines
 from engine.trace.metrics import summary
@@ -69,7 +70,7 @@ def measure(model: str, arm: str, steps: int, cycle: bool) -> None:
     while len(trace.steps) < steps:
         wanted = min(_LONGEST, steps - len(trace.steps), bench.live.facts.context_limit - 100)
         command = Generate(Prompt(PROMPT), max(2, wanted), stop_at_end_token=False)
-        run, reason = bench.start(command, perf_counter_ns()), ""
+        run, reason = start(bench, command, perf_counter_ns()), ""
         while not reason:
             begin_ns = process_time_ns()
             reason = run.step(held=False)

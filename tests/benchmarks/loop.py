@@ -1,10 +1,13 @@
 """Our decode loop with `layer` detail against `model.generate()` of transformers: time per decoded token.
 
 Each turn generates a short and a long continuation of one prompt; their difference is decoding alone, without prompt,
-tokenization and set-up. "loop" is the loop itself, "with events" is all that an engine does for a step.
+tokenization and set-up. "loop" is the loop itself, "with events" is all that an engine process does for a step, its
+events pickled and written (to nowhere) included. "bare" is the least that a loop around this model can take: its
+forward pass and the likeliest token, without text, stamps, or an end.
 """
 
 import argparse
+import os
 from collections.abc import Callable
 from time import perf_counter_ns
 
@@ -13,6 +16,8 @@ import torch
 from engine.protocol import Generate, Load, Prompt
 from engine.runtime.caches import new_cache
 from engine.runtime.generation import Generation, Limits
+from engine.runtime.serve import GATHER_NS, Outbox
+from engine.runtime.starting import start
 from engine.runtime.workbench import Workbench
 from tests.benchmarks.common import interleave, median_ms, ratios, report
 
@@ -33,7 +38,10 @@ def main() -> None:
 
 def measure(model: str, rounds: int, tokens: int) -> None:
     """Compare the loops on one model; all produce the same tokens."""
-    bench = Workbench(Load(model), "process", lambda event: None, lambda: None)
+    outbox = Outbox(os.fdopen(os.open(os.devnull, os.O_WRONLY), "wb"))
+    bench = Workbench(
+        Load(model), "process", outbox.emit, outbox.flush, is_awaited=lambda: False, gather_ns=GATHER_NS
+    )
     live = bench.live
     row = live.tokenizer(PROMPT)["input_ids"]
     ids = torch.tensor([row])
@@ -47,8 +55,18 @@ def measure(model: str, rounds: int, tokens: int) -> None:
         for _ in generation:
             pass
 
+    @torch.inference_mode()
+    def bare(count: int) -> None:
+        cache, fed = new_cache(live, live.cache_kind, len(row) + count), ids
+        positions = torch.arange(len(row) + count).unsqueeze(0)
+        for _ in range(count):
+            at = positions[:, cache.get_seq_length() :][:, : fed.shape[1]]
+            output = live.model(input_ids=fed, past_key_values=cache, position_ids=at, logits_to_keep=1)
+            fed = output.logits[:, -1:].argmax(-1)
+            fed.tolist()
+
     def with_events(count: int) -> None:
-        run = bench.start(Generate(Prompt(PROMPT), count, stop_at_end_token=False), perf_counter_ns())
+        run = start(bench, Generate(Prompt(PROMPT), count, stop_at_end_token=False), perf_counter_ns())
         while not run.step(False):
             pass
         run.end("length")
@@ -63,7 +81,11 @@ def measure(model: str, rounds: int, tokens: int) -> None:
 
     values = interleave(
         lambda: turn(generate, "step"),
-        {"loop": lambda: turn(loop, "layer"), "with events": lambda: turn(with_events, "layer")},
+        {
+            "loop": lambda: turn(loop, "layer"),
+            "with events": lambda: turn(with_events, "layer"),
+            "bare": lambda: turn(bare, "step"),
+        },
         rounds,
     )
     report(

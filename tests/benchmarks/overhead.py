@@ -7,9 +7,11 @@ from time import perf_counter_ns
 
 import torch
 
-from engine.protocol import Generate, Load, Prompt
+from engine.protocol import Load
+from engine.runtime.caches import new_cache
 from engine.runtime.clocks import StampRecorder
 from engine.runtime.generation import Generation, Limits
+from engine.runtime.handing import marks_of
 from engine.runtime.telemetry import measure_mark_cost_ns
 from engine.runtime.workbench import Workbench
 from engine.trace.phases import Detail
@@ -25,6 +27,9 @@ class NoRecorder(StampRecorder):
         """Nothing."""
 
     def end(self) -> None:
+        """Nothing."""
+
+    def turn(self, code: int) -> None:
         """Nothing."""
 
     def begin_step(self) -> None:
@@ -59,15 +64,13 @@ def measure(model: str, rounds: int, tokens: int) -> None:
         bench.change((("detail", (detail or Detail.STEP).value),))
         live.recorder = recorder if detail else silent
         generation = Generation(live, bench.live.tokenizer(PROMPT)["input_ids"], Limits(tokens))
-        from engine.runtime.caches import new_cache
-
         generation.context.cache = new_cache(live, live.cache_kind, generation.context.capacity)
         return decode_seconds(generation)
 
     arms = {detail.value: (lambda d=detail: turn(d)) for detail in Detail}
     values = interleave(lambda: turn(None), arms, rounds)
     live.recorder = recorder
-    marks = marks_per_step(bench, tokens)
+    marks = marks_per_step(bench, 4)
     cost_ns = measure_mark_cost_ns(StampRecorder())
     step_s = statistics.median(values["baseline"])
     report(
@@ -95,12 +98,11 @@ def decode_seconds(generation: Generation) -> float:
 def marks_per_step(bench: Workbench, tokens: int) -> int:
     """Stamps of a decode step at detail `layer`."""
     bench.change((("detail", "layer"),))
-    run = bench.start(Generate(Prompt(PROMPT), 4), perf_counter_ns())
-    counts: list[int] = []
-    bench.emit = lambda event: counts.append(len(event.stamps) // 8) if hasattr(event, "stamps") else None
-    while not run.step(False):
-        pass
-    return counts[-1]
+    live = bench.live
+    generation = Generation(live, live.tokenizer(PROMPT)["input_ids"], Limits(tokens))
+    generation.context.cache = new_cache(live, live.cache_kind, generation.context.capacity)
+    *_, last = generation
+    return marks_of(last)
 
 
 if __name__ == "__main__":

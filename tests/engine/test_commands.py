@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from engine import commands
 from engine.commands import main, parse_script, parse_settings
+from engine.protocol import Calibrated
 from engine.runtime.calibration import MIB, measure
+from engine.trace.recording import read_session
 from tests.engine.runtime.live_models import family_checkpoint
+from tests.engine.trace import building
 
 
 @pytest.fixture(scope="module")
@@ -294,6 +298,34 @@ def test_sensors_are_read_beside_a_run_and_the_instrument_is_measured(
     told = capsys.readouterr().err
     assert "too few for a number" in told
     assert "the instrument took" in told
+
+
+def test_what_writing_down_costs_is_in_the_trace_and_told_at_the_end(
+    llama: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "RECORDING_EVERY_NS", 1)
+    path = tmp_path / "a.cyclograph"
+    arguments = ["run", "--model", llama, "--prompt", "abc", "--max-new-tokens", "150", "--ignore-end-token"]
+    assert main([*arguments, "--json", "--sensors", "0", "--record", str(path)]) == 0
+    out, told = capsys.readouterr()
+    costs = [record for record in lines(out) if record["event"] == "recording"]
+    assert costs
+    assert all(cost["ns_per_step"] > 0 for cost in costs)
+    assert sum(cost["steps"] for cost in costs) <= 150
+    assert "[recorded: 150 steps" in told  # those that were told of before, and the rest
+    kept = read_session(path).trace().recording
+    assert [cost.ns_per_step for cost in kept] == [cost["ns_per_step"] for cost in costs]
+
+
+def test_a_step_that_makes_no_sense_ends_a_run_with_a_sentence() -> None:
+    asking = commands.Asking(Calibrated, None)
+    backwards = building.step(stamps=(100, 101, 103, 90, 106, 106, 108, 110))
+    for event in (building.loaded(), building.APART, backwards):
+        asking.take(event)
+    assert asking.problem.startswith(
+        "A message of the engine made no sense (the times of step 0 run backwards"
+    )
+    assert len(asking.trace.steps) == 0
 
 
 def test_sensors_are_not_read_faster_than_they_change(llama: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,13 +12,19 @@ from engine.commands import main
 from engine.hosts import DeviceLost, ProcessHost, ThreadHost, ending_sentence
 from engine.protocol import (
     DEVICE_LOST,
+    Calibrate,
+    Change,
+    Command,
     EngineEnded,
     Event,
     Failed,
     Generate,
     GenerationEnded,
+    ListModels,
     Load,
+    MeasureSameness,
     ModelLoaded,
+    ProbeTraining,
     Prompt,
     StepEnded,
 )
@@ -131,6 +137,53 @@ def test_a_run_without_a_window_reports_what_there_is_and_ends_with_its_own_code
     assert out.count('"event": "step"') == FAILS_AT
     assert '"event": "summary"' in out
     assert MESSAGE in error
+
+
+class _Failing:
+    """What fails as on a device that is lost, whatever it is called with."""
+
+    def __init__(self, *arguments: object, **named: object) -> None:
+        raise torch.AcceleratorError(MESSAGE)
+
+
+PAUSED = Generate(Prompt("abc"), 20, stop_at_end_token=False, paused=True)
+
+
+@pytest.mark.parametrize(
+    ("place", "commands", "reasons"),
+    [
+        ("engine.runtime.floors.measure", [Calibrate()], []),
+        ("engine.runtime.telemetry.devices", [ListModels()], []),
+        ("engine.runtime.workbench.apply_changes", [PAUSED, Change((("detail", "step"),))], ["failed"]),
+        ("engine.runtime.run.measure_sameness", [PAUSED, MeasureSameness(())], ["failed"]),
+        ("engine.runtime.run.training_step", [PAUSED, ProbeTraining(False, 1)], ["failed"]),
+    ],
+)
+def test_a_device_that_fails_between_two_steps_ends_the_engine_in_the_same_way(
+    llama: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    commands: list[Command],
+    reasons: list[str],
+) -> None:
+    host = ThreadHost()
+    host.start()
+    host.send(Load(str(llama), "cpu"))
+    events: list[Event] = []
+    wait_for(host, events, lambda event: isinstance(event, ModelLoaded))
+    monkeypatch.setattr(place, _Failing)
+    for command in commands:
+        host.send(command)
+    wait_for(host, events, lambda event: isinstance(event, EngineEnded))
+    host.stop()
+    ended = events[-1]
+    assert isinstance(ended, EngineEnded)
+    assert ended.exit_code == DEVICE_LOST
+    (failure,) = (event for event in events if isinstance(event, Failed))
+    assert MESSAGE in failure.sentence
+    assert failure.sentence.endswith("hat was measured is kept.")
+    assert ("The generation ended" in failure.sentence) == bool(reasons)
+    assert [event.reason for event in events if isinstance(event, GenerationEnded)] == reasons
 
 
 @pytest.mark.parametrize(

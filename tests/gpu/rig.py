@@ -16,6 +16,7 @@ from engine.report import JsonReport
 from engine.runtime.caches import new_cache
 from engine.runtime.calibration import CalibrationRefused
 from engine.runtime.generation import Generation, Limits
+from engine.runtime.starting import start
 from engine.runtime.workbench import Workbench
 from engine.trace.phases import StepKind
 from engine.trace.store import KINDS, Trace
@@ -119,7 +120,7 @@ class Rig:
     def generate(self, tokens: int) -> "np.ndarray[Any, np.dtype[np.int64]]":
         """Generate; the rows of the trace that are its decode steps, without the first few (which warm up)."""
         first = len(self.trace.steps)
-        run = self.bench.start(Generate(Prompt(PROMPT), tokens, stop_at_end_token=False), perf_counter_ns())
+        run = start(self.bench, Generate(Prompt(PROMPT), tokens, stop_at_end_token=False), perf_counter_ns())
         ended = ""
         while not ended:
             ended = run.step(held=False)

@@ -424,6 +424,19 @@ def test_an_engine_whose_device_failed_is_replaced_and_the_trace_has_a_gap(
     assert not ended
 
 
+def test_what_the_replacement_has_otherwise_is_said(engine: EngineThread, hosts: Hosts) -> None:
+    notes: list[str] = []
+    engine.noted.connect(notes.append)
+    engine.load("some-model")
+    before = (("detail", "layer"), ("placement", "cuda:0"), ("precision", "bfloat16"))
+    first = replace(synthetic.loaded(4), effective=before)
+    hear(engine, hosts.opened[0], first, *loaded_events()[1:], LOST)
+    now = (("detail", "step"), ("placement", "cpu"), ("precision", "bfloat16"))
+    hear(engine, hosts.opened[1], replace(first, at_ns=33_200_000_000, effective=now))
+    assert "with the same settings but for placement cpu, and what was measured" in notes[0]
+    assert engine.trace.gaps[0].event.effective == now
+
+
 def test_a_device_that_fails_again_at_once_is_not_tried_for_ever(engine: EngineThread, hosts: Hosts) -> None:
     ended: list[EngineEnded] = []
     engine.engine_ended.connect(ended.append)

@@ -130,6 +130,7 @@ def test_a_whole_trial(conductor: Conductor, host: ScriptedHost) -> None:
     (sentence,) = said
     assert "drawing 1.0" in sentence
     assert "marks: too few turns" in sentence
+    assert "A against A, " in sentence  # beside what it is held against
 
 
 def test_one_key_begins_it_and_stops_it(conductor: Conductor, host: ScriptedHost) -> None:

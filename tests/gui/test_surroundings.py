@@ -10,6 +10,8 @@ from engine.protocol import (
     DeviceSample,
     EngineEnded,
     EngineStarted,
+    EngineState,
+    StateChanged,
     TelemetryEnded,
     TelemetrySampled,
 )
@@ -100,6 +102,17 @@ def test_nothing_is_read_while_nobody_looks(conductor: Conductor, telemetry: Scr
     assert telemetry.looked == [True, False, True, False]
 
 
+def test_while_steps_are_made_it_is_read_even_if_nobody_looks(
+    conductor: Conductor, host: ScriptedHost, telemetry: ScriptedTelemetry
+) -> None:
+    say(conductor, host, loaded())
+    conductor.window.showMinimized()
+    for state in (EngineState.RUNNING, EngineState.PAUSED, EngineState.READY):
+        say(conductor, host, StateChanged(0, state))
+        conductor.show_numbers()
+        assert telemetry.looked[-1] is (state is EngineState.RUNNING)
+
+
 def test_samples_go_into_the_trace_and_warnings_to_the_status_bar(
     conductor: Conductor, host: ScriptedHost, telemetry: ScriptedTelemetry
 ) -> None:
@@ -133,6 +146,20 @@ def test_a_message_about_the_machine_goes_with_its_cause(
     telemetry.samples = [TelemetrySampled(T0 + 10**10, 1, 2, on_battery=False)]
     say(conductor, host)
     assert sentences(conductor) == []
+
+
+def test_without_sensors_no_warning_stays_for_ever(
+    conductor: Conductor, host: ScriptedHost, telemetry: ScriptedTelemetry
+) -> None:
+    say(conductor, host, loaded())
+    telemetry.samples = [TelemetrySampled(T0, 1, 2, on_battery=True)]
+    say(conductor, host)
+    assert conductor.window.meter._warnings.text() == "⚠ on battery"
+    telemetry.samples = [TelemetryEnded(T0 + 1, "Sensors are not read any more.")]
+    say(conductor, host)
+    assert conductor.window.meter._warnings.text() == ""
+    assert sentences(conductor) == ["Sensors are not read any more."]
+    assert [mark.text for mark in conductor.engine.trace.warnings] == ["on battery"]
 
 
 def test_missing_sensors_are_told_in_a_sentence(

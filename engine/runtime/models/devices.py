@@ -5,10 +5,12 @@ from dataclasses import dataclass
 import torch
 
 from engine.runtime.models.errors import ModelError, first_line
-from engine.runtime.models.memory import SPLIT, accelerators
+from engine.runtime.models.memory import SPLIT, accelerators, silent_accelerators
 
 #: What torch says where there is simply no such device.
 _NO_DEVICE = ("no NVIDIA driver", "No CUDA GPUs", "No HIP GPUs")
+#: What to do about a device that is counted but cannot be used.
+_SILENT = "end what else uses it, or restart the machine if nothing does"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,12 @@ def pick_device(request: str) -> torch.device:
         return torch.device(here[0])
     wanted = f"{request}:0" if f"{request}:0" in here else request
     if wanted not in here:
+        silent = dict(silent_accelerators())
+        reason = silent.get(request) or silent.get(f"{request}:0")
+        if reason:
+            raise ModelError(
+                f"The device '{request}' does not answer ({reason}): {_SILENT}, or choose one of {', '.join(here)}."
+            )
         why = f" ({why_no_cuda()})" if request.startswith("cuda") and "cuda:0" not in here else ""
         raise ModelError(
             f"There is no device '{request}' here{why}: choose auto or one of {', '.join(here)}."
@@ -60,7 +68,10 @@ def why_no_cuda() -> str:
 
 
 def unused_gpu() -> str:
-    """A sentence on a device that is here but that torch cannot use, so that "auto" means the CPU; "" without one."""
+    """A sentence on a device that is here but that torch cannot use, so that "auto" means another; "" without one."""
+    if silent := silent_accelerators():
+        (device, reason), *_ = silent
+        return f"{device} is not used, since it does not answer ({reason}): {_SILENT}."
     if accelerators() or (torch.version.cuda is None and torch.version.hip is None):
         return ""
     reason = why_no_cuda()

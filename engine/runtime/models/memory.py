@@ -1,11 +1,14 @@
 """Will a model fit? Decided before anything is allocated, with the arithmetic told."""
 
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import psutil
 
-from engine.runtime.models.errors import ModelError
+from engine.runtime.models.errors import ModelError, first_line
 
 #: Beyond its weights a model needs memory to run: activations, a short cache, the allocator's slack.
 RUNNING_SHARE = 0.05
@@ -30,7 +33,31 @@ def available_bytes(device: str) -> int:
 
 
 def accelerators() -> tuple[str, ...]:
-    """The accelerators that are here ("cuda:0", "cuda:1", …), as far as torch has been imported."""
+    """The accelerators that can be used here ("cuda:0", "cuda:1", …), as far as torch has been imported."""
+    return tuple(name for name in _counted() if not why_silent(name))
+
+
+def silent_accelerators() -> tuple[tuple[str, str], ...]:
+    """The accelerators that torch counts but that do not answer, each with what it says instead."""
+    return tuple((name, why) for name in _counted() if (why := why_silent(name)))
+
+
+@lru_cache(maxsize=64)
+def why_silent(accelerator: str) -> str:
+    """Why an accelerator that torch counts cannot be used: "" for one that answers.
+
+    It may be taken by another program alone, broken, or gone since the driver counted it. Asked once a process.
+    """
+    import torch
+
+    try:
+        torch.accelerator.synchronize(int(accelerator.partition(":")[2]))
+    except RuntimeError as error:
+        return first_line(error)
+    return ""
+
+
+def _counted() -> tuple[str, ...]:
     torch = sys.modules.get("torch")  # a list of models for the CPU can be made without it
     if torch is None or not torch.accelerator.is_available():
         return ()
@@ -60,6 +87,44 @@ def allocated_bytes(device: str) -> int:
     if device.startswith("mps"):
         return int(torch.mps.current_allocated_memory())
     return int(torch.accelerator.memory_allocated(int(device.partition(":")[2])))
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMemory:
+    """Bytes that torch holds of accelerators, all of them together; None for what it does not say of their kind.
+
+    `allocated`: for tensors. `reserved`: from the driver. `peak`: the most that was allocated, each at its own time.
+    """
+
+    allocated: int | None = None
+    reserved: int | None = None
+    peak: int | None = None
+
+
+def device_memory(devices: Sequence[str]) -> DeviceMemory:
+    """What torch holds of some accelerators ("cuda:0", "mps", …) of one kind; nothing of none."""
+    import torch
+
+    if not devices:
+        return DeviceMemory()
+    if devices[0].startswith("mps"):
+        return DeviceMemory(torch.mps.current_allocated_memory(), torch.mps.driver_allocated_memory())
+    indices = [int(device.partition(":")[2] or 0) for device in devices]
+    memory = torch.accelerator
+    return DeviceMemory(
+        sum(map(memory.memory_allocated, indices)),
+        sum(map(memory.memory_reserved, indices)),
+        sum(map(memory.max_memory_allocated, indices)),
+    )
+
+
+def forget_peaks(devices: Sequence[str]) -> None:
+    """From now on peaks are counted anew, where they are."""
+    import torch
+
+    for device in devices:
+        if not device.startswith("mps"):
+            torch.accelerator.reset_peak_memory_stats(int(device.partition(":")[2] or 0))
 
 
 def _container_room(group: Path = Path("/sys/fs/cgroup")) -> int:

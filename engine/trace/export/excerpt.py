@@ -3,7 +3,15 @@
 import re
 from dataclasses import dataclass, replace
 
-from engine.protocol import BeamsRanked, MemorySampled, ObserverReport, SequencesEncoded
+from engine.protocol import (
+    BeamsRanked,
+    DisplayReport,
+    MemorySampled,
+    ObserverReport,
+    PartCompared,
+    RecordingReport,
+    SequencesEncoded,
+)
 from engine.trace.export.refused import ExportRefused
 from engine.trace.export.samples import Sampled, sampled
 from engine.trace.metrics import Measured, summary
@@ -23,6 +31,8 @@ _RANGE = re.compile(r"(\d{0,18}):(\d{0,18})")
 
 #: What tables of marks hold.
 PlacedMark = Mark | JoinMark | GapMark | NoteMark | WarningMark
+#: What the instrument says of itself.
+Observed = ObserverReport | DisplayReport | RecordingReport | PartCompared
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +62,7 @@ class Excerpt:
     results: tuple[SequencesEncoded, ...]
     beams: tuple[BeamsRanked, ...]
     memory: tuple[MemorySampled, ...]
-    observer: tuple[ObserverReport, ...]
+    observer: tuple[Observed, ...]
 
     @property
     def tokens(self) -> range:
@@ -124,8 +134,14 @@ def excerpt_of(trace: Trace, first: int = 0, last: int | None = None) -> Excerpt
         results=tuple(r for r in trace.results if r.step - trace.first_index in rows),
         beams=tuple(b for b in trace.beams if b.step - trace.first_index in rows),
         memory=tuple(m for m in trace.memory if is_whole or begin_ns <= m.at_ns <= end_ns),
-        observer=tuple(o for o in trace.observer if is_whole or begin_ns <= o.at_ns <= end_ns),
+        observer=tuple(o for o in _observed(trace) if is_whole or begin_ns <= o.at_ns <= end_ns),
     )
+
+
+def _observed(trace: Trace) -> list[Observed]:
+    """What the instrument has said of itself, in order."""
+    told: list[Observed] = [*trace.observer, *trace.display, *trace.recording, *trace.parts]
+    return sorted(told, key=lambda each: each.at_ns)
 
 
 def _overlap(record: GenerationRecord | AlternationRecord, rows: range) -> bool:

@@ -10,12 +10,12 @@ from engine.protocol import (
     BeamsRanked,
     Calibrated,
     MemorySampled,
-    ObserverReport,
+    PartCompared,
     SequencesEncoded,
     ShapeDefined,
 )
 from engine.trace.capture_record import capture_record
-from engine.trace.export.excerpt import Excerpt
+from engine.trace.export.excerpt import Excerpt, Observed
 from engine.trace.export.progress import Tick
 from engine.trace.export.samples import telemetry_records
 from engine.trace.ledger import Int64
@@ -81,13 +81,18 @@ def _others(excerpt: Excerpt) -> list[_Placed]:
         row = follower.step - trace.first_index
         placed.append((row, BEHIND, 0, event_record(replace(follower, step=row))))
     ends = trace.steps.begin_ns[rows.start : rows.stop] + trace.steps.wall_ns[rows.start : rows.stop]
-    samples: list[MemorySampled | ObserverReport] = [*excerpt.memory, *excerpt.observer]
-    told_at = [(sample.at_ns, event_record(sample)) for sample in samples]
+    samples: list[MemorySampled | Observed] = [*excerpt.memory, *excerpt.observer]
+    told_at = [(sample.at_ns, event_record(_by_row(sample, trace.first_index))) for sample in samples]
     for at_ns, record in (*told_at, *telemetry_records(excerpt.sampled)):
         placed.append((rows.start + int(ends.searchsorted(at_ns)) - 1, LATER, at_ns, record))
     placed += _floors(excerpt, ends)
     told = [(row, rank, at_ns, record) for row, rank, at_ns, record in placed if record]
     return sorted(told, key=_place)
+
+
+def _by_row(sample: MemorySampled | Observed, first_index: int) -> MemorySampled | Observed:
+    """The same, with the row of its step where it names one."""
+    return replace(sample, step=sample.step - first_index) if isinstance(sample, PartCompared) else sample
 
 
 def _floors(excerpt: Excerpt, ends_ns: Int64) -> Iterator[tuple[int, int, int, Record | None]]:

@@ -1,15 +1,25 @@
 """The tables of a report, as HTML. Each function gives "" where it has nothing to show."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from engine.protocol import Family
+from engine.protocol import Family, PartCompared
 from engine.trace import units
-from engine.trace.effects import Effects, MeasuredEffect, effect_of_alternation
+from engine.trace.effects import Effects, MeasuredEffect, effect_of_alternation, trust
 from engine.trace.export.drawing import SERIES
 from engine.trace.export.excerpt import Excerpt, PlacedMark
 from engine.trace.export.markup import element, joined, safe
+from engine.trace.observer import (
+    DISPLAY,
+    MARKS,
+    RECORDING,
+    as_part,
+    beyond_budget,
+    instrument_cost,
+    marks_compared,
+    part_compared,
+)
 from engine.trace.phases import LABELS, Phase
 from engine.trace.pooling import configuration_numbers
 from engine.trace.statistics import Effect
@@ -193,14 +203,47 @@ def _engine(excerpt: Excerpt) -> list[tuple[str, str]]:
     return [("processor", cores), *devices, *engine.versions]
 
 
-def _observer(excerpt: Excerpt) -> list[tuple[str, str]]:
-    if not excerpt.trace.observer:
-        return []
-    observed = excerpt.trace.observer[-1]
-    marks = f"{observed.marks_per_step:,} marks a step at {observed.mark_cost_ns:.0f} ns each"
-    return [
-        (
-            "measuring costs",
-            f"{marks}, and {units.duration(observed.emit_ns_per_step)} a step to hand it over",
+def _observer(excerpt: Excerpt) -> Iterator[tuple[str, str]]:
+    """What the instrument cost: of each part what was measured last."""
+    trace = excerpt.trace
+    if trace.observer:
+        observed = trace.observer[-1]
+        marks = f"{observed.marks_per_step:,} marks a step at {observed.mark_cost_ns:.0f} ns each"
+        told = f"{marks}, and {units.duration(observed.emit_ns_per_step)} a step to hand it over"
+        cost = instrument_cost(trace, observed)
+        share = f": {units.share(cost.share)} of a median decode step" if cost is not None else ""
+        yield "measuring costs", told + share
+        if beyond := beyond_budget(cost, trace.configuration):
+            yield "remark", beyond
+    if trace.display:
+        drawn = trace.display[-1]
+        yield (
+            "drawing costs",
+            f"{units.duration(drawn.frame_ns)} a frame, {drawn.frames_per_second:.0f} frames a second,"
+            f" {units.share(drawn.core_share)} of a core",
         )
-    ]
+    if trace.recording:
+        yield (
+            "recording costs",
+            f"{units.duration(trace.recording[-1].ns_per_step)} a step of another thread's time",
+        )
+    marked = marks_compared(trace)
+    parts = [as_part(MARKS, marked.effect, 0, 0)] if marked is not None else []
+    parts += filter(None, (part_compared(trace, DISPLAY), part_compared(trace, RECORDING)))
+    yield from ((f"{part.part} in turns with none", _in_turns(part)) for part in parts)
+    trusted = trust(trace) if parts else None
+    if trusted is not None:
+        yield (
+            "A against A",
+            f"{trusted.covered} of {trusted.tried} intervals held 1; differences below"
+            f" {units.share(trusted.half_width)} cannot be told",
+        )
+
+
+def _in_turns(part: PartCompared) -> str:
+    if part.ratio is None:
+        return f"{part.pairs} pairs of turns are too few for a number"
+    return (
+        f"{units.fine_ratio(part.ratio)} the time of a step (95 % interval {units.fine_ratio(part.low)} to"
+        f" {units.fine_ratio(part.high)}, {part.pairs} pairs)"
+    )

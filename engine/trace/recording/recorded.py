@@ -18,6 +18,7 @@ from engine.protocol import (
     SamenessMeasured,
     SequencesEncoded,
     StateChanged,
+    TelemetryEnded,
     TelemetrySampled,
 )
 from engine.trace.bulk import StepColumns
@@ -27,6 +28,7 @@ from engine.trace.store import Trace
 #: What they do to a trace has nothing to do with how many of its steps are in it already.
 INDIFFERENT = (
     *(MemorySampled, ObserverReport, DisplayReport, RecordingReport, TelemetrySampled),
+    TelemetryEnded,
     *(SamenessMeasured, SequencesEncoded, BeamsRanked, StateChanged),
 )
 

@@ -9,7 +9,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from engine.protocol import Configuration, Event, Generate, Load, ModelLoaded, Prompt
-from engine.runtime.workbench import Run, Workbench
+from engine.runtime.run import Run
+from engine.runtime.starting import start
+from engine.runtime.workbench import Workbench
 from engine.trace.store import Trace
 from tests.engine.runtime.small_models import FAMILIES
 
@@ -53,10 +55,14 @@ def family_checkpoint(family: str, directory: Path) -> Path:
 class Bench:
     """A workbench whose events are kept and folded into a trace."""
 
-    def __init__(self, checkpoint: Path, settings: Configuration = ()) -> None:
+    def __init__(self, checkpoint: Path, settings: Configuration = (), gather_ns: int = 0) -> None:
+        """`gather_ns`: how long steps may wait to be told together."""
         self.events: list[Event] = []
         self.trace = Trace()
-        self.workbench = Workbench(Load(str(checkpoint), "cpu", settings), "thread", self._take, lambda: None)
+        load = Load(str(checkpoint), "cpu", settings)
+        self.workbench = Workbench(
+            load, "thread", self._take, lambda: None, is_awaited=lambda: not gather_ns, gather_ns=gather_ns
+        )
 
     def _take(self, event: Event) -> None:
         self.events.append(event)
@@ -66,8 +72,8 @@ class Bench:
 
     def start(self, prompt: str = PROMPT, tokens: int = 16) -> Run:
         """Take a prompt; the caller steps."""
-        return self.workbench.start(
-            Generate(Prompt(prompt), tokens, stop_at_end_token=False), perf_counter_ns()
+        return start(
+            self.workbench, Generate(Prompt(prompt), tokens, stop_at_end_token=False), perf_counter_ns()
         )
 
     def generate(

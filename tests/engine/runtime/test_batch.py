@@ -12,6 +12,7 @@ from engine.runtime.generation import Generation, Limits
 from engine.runtime.live import Decoding, Loop
 from engine.runtime.prompts import PromptRefused
 from engine.runtime.settings.together import why_not_padded
+from engine.runtime.starting import start
 from engine.trace.phases import StepKind
 from tests.engine.runtime.decoding import FEW, decode, ready, reference
 from tests.engine.runtime.live_models import Bench, family_checkpoint
@@ -203,7 +204,7 @@ def test_a_sliding_window_and_prompts_of_different_lengths_exclude_each_other(tm
         assert isinstance(event, SettingsChanged)
         return event.changes[0]
 
-    run = bench.workbench.start(several, 0)
+    run = start(bench.workbench, several, 0)
     for held in (False, True):  # before the prompts are read, and afterwards
         refused = switched("sliding")
         assert refused.effective == "dynamic"
@@ -213,8 +214,8 @@ def test_a_sliding_window_and_prompts_of_different_lengths_exclude_each_other(tm
     run.end("stopped")
     assert not switched("sliding").reason
     with pytest.raises(PromptRefused, match="equally many tokens"):
-        bench.workbench.start(several, 0)
-    run = bench.workbench.start(replace(several, prompt=Prompt("left\nover")), 0)
+        start(bench.workbench, several, 0)
+    run = start(bench.workbench, replace(several, prompt=Prompt("left\nover")), 0)
     run.step(False)
     assert not switched("dynamic").reason
     assert not switched("sliding").reason

@@ -23,6 +23,7 @@ from engine.protocol import (
 )
 from engine.runtime.encoding import EncodedInput, encode_inputs
 from engine.runtime.prompts import PromptRefused
+from engine.runtime.starting import start
 from engine.trace.phases import Phase, StepKind
 from tests.engine.runtime.live_models import Bench
 from tests.engine.runtime.small_encoders import (
@@ -66,7 +67,7 @@ def encode(
     truncate: bool = False,
 ) -> list[SequenceResult]:
     """Run all inputs, with settings changed before given steps; what came of them, in order."""
-    run = bench.workbench.start(Generate(Prompt(text, truncate=truncate), batch=batch), perf_counter_ns())
+    run = start(bench.workbench, Generate(Prompt(text, truncate=truncate), batch=batch), perf_counter_ns())
     first = len(bench.events)
     ended, step = "", 0
     while not ended:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from engine.protocol import GenerationEnded, Prompt
+from engine.runtime.starting import start
 from engine.trace.phases import Phase, Role, StepKind
 from tests.engine.runtime.live_models import PROMPT, Bench, family_checkpoint
 from tests.engine.runtime.small_models import families
@@ -142,7 +143,7 @@ def test_an_end_token_ends_the_generation(llama: Path) -> None:
     bench.workbench.live.model.generation_config.eos_token_id = tokens[3]
     from engine.protocol import Generate
 
-    run = bench.workbench.start(Generate(Prompt(PROMPT), 16), time.perf_counter_ns())
+    run = start(bench.workbench, Generate(Prompt(PROMPT), 16), time.perf_counter_ns())
     steps = 1
     while not (reason := run.step(False)):
         steps += 1

@@ -83,6 +83,13 @@ def test_clocks_that_drift_apart_are_known_as_well_as_they_drift() -> None:
     assert 200 < exact < 300
 
 
+def test_a_clock_that_is_set_meanwhile_places_nothing() -> None:
+    early, late = anchors(105, 9_003)
+    late.offset_ns += 3_600 * 10**9  # daylight saving time, say
+    with pytest.raises(CaptureRefused, match="clock was set meanwhile"):
+        clock_offset([early, late], BRACKETS)
+
+
 def test_without_anchors_nothing_can_be_placed() -> None:
     with pytest.raises(CaptureRefused, match="cannot be placed"):
         read_entries([FakeEvent("aten::mm", 500, 10)], BRACKETS, 0, 1_000)

@@ -26,15 +26,17 @@ def test_steps_gather_and_all_events_arrive_in_order() -> None:
     reading, writing = os.pipe()
     outbox = Outbox(os.fdopen(writing, "wb"))
     state = StateChanged(0, EngineState.RUNNING)
-    sent: list[Event] = [state, *map(step, range(5)), state]
+    sent: list[Event] = [state, *map(step, range(5)), *map(step, range(5, 8)), state]
     for event in sent:
         outbox.emit(event)
+        if event == step(4):
+            outbox.flush()
     outbox.close()
     outbox._stream.close()
     with os.fdopen(reading, "rb") as stream:
         batches = frames(stream)
     assert [event for batch in batches for event in batch] == sent
-    assert len(batches) < len(sent)
+    assert [len(batch) for batch in batches] == [1, 5, 4]
 
 
 def test_a_front_end_that_does_not_read_stops_no_step() -> None:

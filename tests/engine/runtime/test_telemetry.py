@@ -59,11 +59,16 @@ def test_the_observer_reports_the_mean_cost_of_handing_over(
     spent = iter([1_000, 2_600, 2_600, 5_400, 9_000])
     monkeypatch.setattr(telemetry, "perf_counter_ns", lambda: next(now))
     monkeypatch.setattr(telemetry, "thread_time_ns", lambda: next(spent))
-    observer.after_step(events.append, 40, 400)  # 600 ns, reported at once
-    observer.after_step(events.append, 41, 2_400)  # 200 ns: of twice as many steps in the mean 400
-    observer.after_step(events.append, 42, 2_400)  # 200 ns, too soon to be reported
-    observer.after_step(events.append, 43, 2_400)  # 3,000 ns: in the mean 1,000, and it is time
-    observer.after_step(events.append, 44, 2_400)  # the next mean begins anew, in half a second
+
+    def after_step(marks: int, begin_thread_ns: int) -> None:
+        observer.after_step(marks, begin_thread_ns)
+        observer.tell(events.append)
+
+    after_step(40, 400)  # 600 ns, reported at once
+    after_step(41, 2_400)  # 200 ns: of twice as many steps in the mean 400
+    after_step(42, 2_400)  # 200 ns, too soon to be reported
+    after_step(43, 2_400)  # 3,000 ns: in the mean 1,000, and it is time
+    after_step(44, 2_400)  # the next mean begins anew, in half a second
     assert [event.emit_ns_per_step for event in events if isinstance(event, ObserverReport)] == [
         600,
         400,

@@ -9,13 +9,19 @@ CONSTANTS = {
     "NVML_CLOCK_SM": 1,
     "NVML_CLOCK_MEM": 2,
     "NVML_ERROR_UNINITIALIZED": 1,
+    "NVML_ERROR_INVALID_ARGUMENT": 2,
     "NVML_ERROR_NOT_SUPPORTED": 3,
+    "NVML_ERROR_NO_PERMISSION": 4,
     "NVML_ERROR_NOT_FOUND": 6,
+    "NVML_ERROR_INSUFFICIENT_SIZE": 7,
     "NVML_ERROR_DRIVER_NOT_LOADED": 9,
+    "NVML_ERROR_TIMEOUT": 10,
     "NVML_ERROR_LIBRARY_NOT_FOUND": 12,
     "NVML_ERROR_FUNCTION_NOT_FOUND": 13,
     "NVML_ERROR_GPU_IS_LOST": 15,
     "NVML_ERROR_RESET_REQUIRED": 16,
+    "NVML_ERROR_ARGUMENT_VERSION_MISMATCH": 25,
+    "NVML_ERROR_DEPRECATED": 26,
     "NVML_ERROR_UNKNOWN": 999,
     "nvmlClocksEventReasonGpuIdle": 0x1,
     "nvmlClocksEventReasonSwPowerCap": 0x4,
@@ -38,9 +44,20 @@ class NVMLError(Exception):
         return self._words or f"NVML error {self.value}"
 
 
+class NVMLLibraryMismatchError(Exception):
+    """As the real one: a function whose newest version the driver does not have, and no NVMLError."""
+
+
+#: Functions of the package that raise it.
+VERSIONED = ("nvmlDeviceGetComputeRunningProcesses",)
+
+
 @dataclass
 class FakeDevice:
-    """A board and what its driver says. A function in `unknown` does not exist for its driver; `error` beats all."""
+    """A board and what its driver says. A function in `unknown` does not exist for its driver; `error` beats all.
+
+    `errors`: by function, the number of the error that it raises.
+    """
 
     uuid: str = "aaaa-bbbb"
     used: int = 3 * 2**30
@@ -51,8 +68,9 @@ class FakeDevice:
     temperature: int = 61
     clocks: dict[int, int] = field(default_factory=lambda: {1: 1_755, 2: 2_619})
     reasons: int = 0
-    processes: dict[int, int] = field(default_factory=dict)
+    processes: dict[int, int | None] = field(default_factory=dict)
     unknown: frozenset[str] = frozenset()
+    errors: dict[str, int] = field(default_factory=dict)
     error: NVMLError | None = None
 
 
@@ -62,6 +80,7 @@ def fake_nvml(*devices: FakeDevice, init_error: NVMLError | None = None) -> Modu
     for name, value in CONSTANTS.items():
         setattr(made, name, value)
     made.NVMLError = NVMLError  # type: ignore[attr-defined]
+    made.NVMLLibraryMismatchError = NVMLLibraryMismatchError  # type: ignore[attr-defined]
     made.opened = 0  # type: ignore[attr-defined]
 
     def init() -> None:
@@ -95,9 +114,8 @@ def fake_nvml(*devices: FakeDevice, init_error: NVMLError | None = None) -> Modu
         "nvmlDeviceGetClockInfo": lambda d, clock: d.clocks[clock],
         "nvmlDeviceGetCurrentClocksEventReasons": lambda d: d.reasons,
         "nvmlDeviceGetCurrentClocksThrottleReasons": lambda d: d.reasons,
-        "nvmlDeviceGetComputeRunningProcesses": lambda d: [
-            SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in d.processes.items()
-        ],
+        "nvmlDeviceGetComputeRunningProcesses": _running,
+        "nvmlDeviceGetComputeRunningProcesses_v2": _running,
     }
 
     def answering(name: str) -> object:
@@ -105,7 +123,11 @@ def fake_nvml(*devices: FakeDevice, init_error: NVMLError | None = None) -> Modu
             if device.error is not None:
                 raise device.error
             if name in device.unknown:
+                if name in VERSIONED:
+                    raise NVMLLibraryMismatchError("use a versioned function")
                 raise NVMLError(13, "Function Not Found")
+            if name in device.errors:
+                raise NVMLError(device.errors[name])
             return answers[name](device, *arguments)  # type: ignore[no-untyped-call]
 
         return ask
@@ -115,3 +137,7 @@ def fake_nvml(*devices: FakeDevice, init_error: NVMLError | None = None) -> Modu
     made.nvmlInit, made.nvmlShutdown = init, shutdown  # type: ignore[attr-defined]
     made.nvmlDeviceGetHandleByUUID, made.nvmlDeviceGetHandleByIndex = by_uuid, by_index  # type: ignore[attr-defined]
     return made
+
+
+def _running(device: FakeDevice) -> list[SimpleNamespace]:
+    return [SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in device.processes.items()]

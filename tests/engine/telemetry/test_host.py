@@ -1,5 +1,6 @@
 """Sensors of the machine: read for real where this system has them, from made-up files where it has not."""
 
+import itertools
 import os
 from pathlib import Path
 from time import perf_counter_ns
@@ -115,6 +116,44 @@ def test_temperature_and_battery_where_there_are_any(monkeypatch: pytest.MonkeyP
         assert _on_battery() is expected
 
 
+SLOW = {"cpu_freq": "clock_hz", "sensors_temperatures": "temperature_c", "sensors_battery": "on_battery"}
+
+
+@pytest.mark.parametrize("function", [*SLOW, "getloadavg"])
+@pytest.mark.parametrize(
+    "error",
+    [None, FileNotFoundError("gone"), NotImplementedError(), RuntimeError("no"), psutil.AccessDenied()],
+)
+def test_what_psutil_does_not_have_or_fails_to_read_is_absent_alone(
+    monkeypatch: pytest.MonkeyPatch, function: str, error: Exception | None
+) -> None:
+    entry = SimpleNamespace
+    monkeypatch.setattr("psutil.cpu_freq", lambda: entry(current=2_400.0), raising=False)
+    heat = {"k10temp": [entry(label="Tctl", current=60.0)]}
+    monkeypatch.setattr("psutil.sensors_temperatures", lambda: heat, raising=False)
+    monkeypatch.setattr("psutil.sensors_battery", lambda: entry(power_plugged=True), raising=False)
+    monkeypatch.setattr("psutil.getloadavg", lambda: (1.5, 1.0, 1.0), raising=False)
+    whole = {"clock_hz": 2.4e9, "temperature_c": 60.0, "on_battery": False, "load": 1.5}
+
+    def fail() -> None:
+        assert error is not None
+        raise error
+
+    if error is None:
+        monkeypatch.delattr(f"psutil.{function}")
+    else:
+        monkeypatch.setattr(f"psutil.{function}", fail)
+    fields = HostSensors().read(perf_counter_ns(), None, os.getpid())
+    told = {name: fields[name] for name in whole}
+    assert told == {**whole, SLOW.get(function, "load"): None}
+
+
+def test_a_processor_whose_clock_nobody_knows_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for said in (None, SimpleNamespace(current=0.0)):
+        monkeypatch.setattr("psutil.cpu_freq", lambda said=said: said, raising=False)
+        assert HostSensors().read(perf_counter_ns(), None, os.getpid())["clock_hz"] is None
+
+
 def zone(root: Path, name: str, counter: str, energy_uj: int) -> Path:
     folder = root / "sys/class/powercap" / counter
     folder.mkdir(parents=True, exist_ok=True)
@@ -129,7 +168,7 @@ def test_energy_is_the_sum_of_packages_and_memory_and_wraps_are_undone(tmp_path:
     memory = zone(tmp_path, "dram", "intel-rapl:0:1", 1_000_000)
     zone(tmp_path, "core", "intel-rapl:0:0", 5)  # a part of the package
     zone(tmp_path, "psys", "intel-rapl:1", 5)
-    sensor = EnergySensor(tmp_path)
+    sensor = EnergySensor(tmp_path, itertools.count(10**9, 250_000_000).__next__)
     assert sensor.read() == 0
     package.write_text("2000000")  # over the end, at 10 J
     memory.write_text("1500000")
@@ -137,6 +176,17 @@ def test_energy_is_the_sum_of_packages_and_memory_and_wraps_are_undone(tmp_path:
     package.unlink()
     assert sensor.read() is None
     assert sensor.read() is None
+
+
+def test_a_counter_that_begins_anew_after_a_sleep_goes_down_and_invents_no_energy(tmp_path: Path) -> None:
+    package = zone(tmp_path, "package-0", "intel-rapl:0", 9_000_000)
+    (package.parent / "max_energy_range_uj").write_text("262143328850")
+    sensor = EnergySensor(tmp_path, itertools.count(10**9, 250_000_000).__next__)
+    told = []
+    for energy_uj in (9_000_000, 14_000_000, 1_000, 8_000_000):  # 20 W, then 0 again, then 32 W
+        package.write_text(str(energy_uj))
+        told.append(sensor.read())
+    assert told == pytest.approx([0.0, 5.0, 0.0, 7.999])
 
 
 def test_energy_that_nobody_may_read_is_absent(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def test_what_an_old_driver_does_not_know_is_absent_and_the_rest_is_there(
             "nvmlDeviceGetTemperatureV",
             "nvmlDeviceGetCurrentClocksEventReasons",
             "nvmlDeviceGetComputeRunningProcesses",
+            "nvmlDeviceGetComputeRunningProcesses_v2",
         }
     )
     made = sensors(monkeypatch, fake_nvml(FakeDevice(unknown=unknown, reasons=0x20)), cuda_0="aaaa-bbbb")
@@ -67,6 +68,49 @@ def test_what_an_old_driver_does_not_know_is_absent_and_the_rest_is_there(
     assert sample.others is None
     assert (sample.temperature_c, sample.power_w) == (61.0, 312.5)  # by the older function
     assert sample.throttled == ("heat",)
+    assert not made.notes
+
+
+def test_an_older_driver_lists_programs_by_an_older_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = FakeDevice(
+        processes={ENGINE: 10, 77: None}, unknown=frozenset({"nvmlDeviceGetComputeRunningProcesses"})
+    )
+    made = sensors(monkeypatch, fake_nvml(board), cuda_0="aaaa-bbbb")
+    assert [sample.others for _ in range(2) for sample in made.read(ENGINE)] == [((77, None),)] * 2
+
+
+ASKED = {
+    "nvmlDeviceGetMemoryInfo": "memory_used_bytes",
+    "nvmlDeviceGetUtilizationRates": "utilization",
+    "nvmlDeviceGetPowerUsage": "power_w",
+    "nvmlDeviceGetTotalEnergyConsumption": "energy_j",
+    "nvmlDeviceGetClockInfo": "clock_hz",
+    "nvmlDeviceGetComputeRunningProcesses": "others",
+}
+
+
+@pytest.mark.parametrize("function", ASKED)
+@pytest.mark.parametrize(("error", "comes_back"), [
+    ("NVML_ERROR_NOT_SUPPORTED", False),
+    ("NVML_ERROR_NO_PERMISSION", False),
+    ("NVML_ERROR_TIMEOUT", True),
+    ("NVML_ERROR_INSUFFICIENT_SIZE", True),
+    ("NVML_ERROR_UNKNOWN", True),
+])  # fmt: skip
+def test_one_quantity_that_cannot_be_read_is_absent_alone_and_only_some_errors_stay(
+    monkeypatch: pytest.MonkeyPatch, function: str, error: str, comes_back: bool
+) -> None:
+    older = frozenset({f"{function}_v2"})
+    board = FakeDevice(processes={ENGINE: 10}, unknown=older)
+    made = sensors(monkeypatch, fake_nvml(board), cuda_0="aaaa-bbbb")
+    board.errors[function] = CONSTANTS[error]
+    (sample,) = made.read(ENGINE)
+    absent = {name for name in ASKED.values() if getattr(sample, name) is None}
+    assert absent == {ASKED[function]}
+    assert sample.temperature_c == 61
+    board.errors.clear()
+    (sample,) = made.read(ENGINE)
+    assert (getattr(sample, ASKED[function]) is not None) is comes_back
     assert not made.notes
 
 

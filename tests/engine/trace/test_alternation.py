@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from engine.trace import alternation
 from engine.trace.alternation import (
     alternation_effect,
     is_second,
@@ -39,6 +40,30 @@ def test_medians_of_turns_leave_out_what_follows_a_switch_and_the_turn_that_goes
     assert turn_medians(walls, turns, discarded=1).tolist() == [11.0, 22.0]
     assert np.isnan(turn_medians(walls, turns, discarded=3)).all()
     assert len(turn_medians([], np.array([], np.int64))) == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_medians_of_any_turns_are_those_of_numpy(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    turns = np.sort(generator.integers(0, 9, 50))
+    walls = np.where(generator.random(50) < 0.2, np.nan, generator.random(50))
+    borders = np.flatnonzero(np.diff(turns)) + 1
+    parts = [part[1:][~np.isnan(part[1:])] for part in np.split(walls, borders)[:-1]]
+    expected = [np.median(part) if len(part) else np.nan for part in parts]
+    assert np.array_equal(turn_medians(walls, turns, discarded=1), expected, equal_nan=True)
+
+
+def test_the_same_pairs_are_resampled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    resampled = []
+    interval = alternation._interval
+    monkeypatch.setattr(
+        alternation, "_interval", lambda values, seed: resampled.append(len(values)) or interval(values, seed)
+    )
+    alternation._effect_of.cache_clear()
+    differences = pair_differences(alternated(300, 1.1, 7))
+    found = [alternation_effect(differences[:count]) for count in range(64, 150)]
+    assert resampled == [64, 128]  # whoever looks four times a second asks for the same again and again
+    assert found[0] == found[63] != found[64] == found[-1]
 
 
 def test_differences_are_b_minus_a_in_both_orders() -> None:

@@ -6,7 +6,7 @@ import pytest
 from engine.protocol import AlternationEnded, AlternationStarted, SettingChange, SettingsChanged
 from engine.trace import effects as effects_module
 from engine.trace.alternation import is_second
-from engine.trace.effects import Effects, effect_of_alternation, trust
+from engine.trace.effects import Effects, Trust, effect_of_alternation, trust
 from engine.trace.statistics import Verdict
 from engine.trace.store import Trace
 from tests.engine.trace import building
@@ -126,3 +126,11 @@ def test_trust_is_in_steps_of_what_is_in_force() -> None:
     assert found is not None
     assert found.holds
     assert found.half_width < 0.02
+    trusted = Trust()
+    assert trusted.of(trace) == found
+    assert trusted.of(trace) is trusted.of(trace)
+    for index in range(604, 768):
+        trace.append(building.step((index,), stamps=(0, 1, 2, 3, 4, 5, 6, 10_000_000)))
+        if index < 767:
+            assert trusted.of(trace) == found  # not looked at again before 256 steps more
+    assert trusted.of(trace) == trust(trace) != found

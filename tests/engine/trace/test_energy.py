@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from engine.protocol import DeviceSample, TelemetrySampled
 from engine.trace.energy import energy, energy_counters
 from engine.trace.metrics import summary
 from engine.trace.store import Trace
+from engine.trace.telemetry import rates_of
 from tests.engine.trace.building import APART, MS, T0, changed, ended, loaded, started, step
 
 STEP_MS = 100
@@ -37,6 +39,13 @@ def sample(
         at_ns = T0 + (first_ms + place * every_ms) * MS
         devices = (DeviceSample(device, energy_j=value),) if device else ()
         trace.append(TelemetrySampled(at_ns, 1, 2, energy_j=None if device else value, devices=devices))
+
+
+def test_a_counter_that_began_anew_has_no_rate_there() -> None:
+    at_ns = np.arange(4, dtype=np.int64) * 250_000_000
+    found = rates_of(np.array([10.0, 15.0, 0.0, 8.0]), at_ns)
+    assert found[[1, 3]].tolist() == [20.0, 32.0]
+    assert np.isnan(found[[0, 2]]).all()
 
 
 def test_joules_between_the_samples_by_the_tokens_between_them() -> None:

@@ -69,6 +69,8 @@ def test_an_operation_that_spans_phases_is_cut_where_they_begin() -> None:
     assert times(found.phases_ns(False)) == {
         Phase.ATTENTION: 20, Phase.MLP: 30, Phase.SAMPLE: 20, Phase.UNATTRIBUTED: 10,
     }  # fmt: skip
+    assert found.spanning_ns == 80
+    assert capture().spanning_ns == 0  # what ends with its span goes on across no stamp
 
 
 def test_work_of_a_device_belongs_to_where_it_was_launched_and_that_of_a_graph_to_when_it_ran() -> None:
@@ -224,6 +226,17 @@ def test_where_nothing_can_be_compared_the_reason_is_said() -> None:
         kernels([("mm", 0, 2, 2, -1)], step=1, layout=1, stamps=whole),
     )
     assert "neither attention nor MLP" in agreement_sentences(plain, 1)[0]
+
+
+def test_what_our_stamps_alone_take_apart_is_no_witness_for_them() -> None:
+    region: list[Entry] = [("Torch-Compiled Region: 0/0", 0, 5, 80, -1), ("mm", 0, 35, 10, -1)]
+    compiled = trace_of(*held_against(30, 28, 32), kernels(region, step=3, stamps=STAMPS))
+    assert agreement(compiled, 3) == ()
+    (sentence,) = agreement_sentences(compiled, 3)
+    assert "in one piece" in sentence
+    lookup: list[Entry] = [*HOST[:5], ("lookup", 0, 62, 3, -1), ("argmax", 0, 78, 4, -1)]
+    eager = trace_of(*held_against(30, 28, 32), kernels(lookup, step=3, stamps=STAMPS))
+    assert len(agreement(eager, 3)) == 2  # a few of a hundred say nothing against the others
 
 
 # ---------------------------------------------------------------- the Chrome trace

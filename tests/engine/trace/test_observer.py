@@ -6,6 +6,7 @@ from engine.protocol import AlternationEnded, AlternationStarted, ObserverReport
 from engine.trace.observer import (
     DISPLAY,
     as_part,
+    beyond_budget,
     choose_detail,
     cost_ns,
     instrument_cost,
@@ -46,6 +47,27 @@ def test_a_slower_step_lets_one_look_deeper_again() -> None:
     assert choose_detail(PHASE, LAYER, costs, 2_500.0) is LAYER
 
 
+@pytest.mark.parametrize(
+    ("marks_ns", "emit_ns", "settings", "words"),
+    [
+        (4_000.0, 5_000.0, {"detail": "layer", "auto_detail": "on"}, ""),
+        (4_000.0, 8_000.0, {"detail": "layer", "auto_detail": "on"}, "at any detail: handing a step over"),
+        (12_000.0, 1_000.0, {"detail": "layer", "auto_detail": "off"}, "choose less detail"),
+        (12_000.0, 1_000.0, {"detail": "layer", "auto_detail": "on"}, "the detail follows"),
+        (12_000.0, 1_000.0, {"detail": "step", "auto_detail": "on"}, "too short to be looked into"),
+    ],
+)
+def test_a_cost_beyond_the_budget_is_told_with_what_it_touches(
+    marks_ns: float, emit_ns: float, settings: dict[str, str], words: str
+) -> None:
+    trace = trace_of(started(), step(stamps=(0, *[1] * 6, 1_000_000)))
+    cost = instrument_cost(trace, ObserverReport(0, 10, marks_ns / 10, emit_ns))
+    found = beyond_budget(cost, tuple(settings.items()))
+    assert words in found
+    assert bool(found) is bool(words)
+    assert beyond_budget(None, ()) == ""
+
+
 def test_the_cost_of_measuring_is_a_share_of_the_median_decode_step() -> None:
     report = ObserverReport(0, 40, 100.0, 6_000.0)
     assert cost_ns(report) == 10_000
@@ -55,6 +77,7 @@ def test_the_cost_of_measuring_is_a_share_of_the_median_decode_step() -> None:
     found = instrument_cost(trace, report)
     assert found is not None
     assert found.share == pytest.approx(0.01)
+    assert found.marks_share == pytest.approx(0.004)
     assert instrument_cost(trace, None) is None
     assert instrument_cost(trace_of(), report) is None
 

@@ -39,6 +39,15 @@ from tests.engine.trace.building import (
 from tests.engine.trace.test_floor import calibration
 
 
+def test_a_step_whose_clock_jumped_is_refused_and_the_trace_goes_on() -> None:
+    back = step(stamps=(100, 101, 103, 90, 106, 106, 108, 110), index=1)
+    trace = trace_of(started(), step(stamps=(10, 11, 13, 13, 16, 16, 18, 20)))
+    with pytest.raises(ValueError, match="times of step 1 run backwards"):
+        trace.append(back)
+    trace.append(step(stamps=(200, 201, 203, 203, 206, 206, 208, 210), index=2))
+    assert trace.steps.wall_ns.tolist() == [10, 10]
+
+
 def test_a_step_becomes_a_row_of_every_column() -> None:
     event = step(
         [T0 + 7, T0 + 7],

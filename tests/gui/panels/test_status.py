@@ -35,14 +35,17 @@ def test_nothing_is_cut_off_on_a_laptop(qapp: QApplication, troubles: list[Troub
     trace.append(SettingsChanged(0, 40, (), 1, 1, (("threads", 128),)))
     trace.append(MemorySampled(0, giant, giant, giant, giant, giant))
     trace.append(PartCompared(0, 40, "display", 1.234, 1.111, 1.345, 128))
+    trace.append(RecordingReport(0, 40, 123_000.0))
     meter.show_costs(trace, ObserverReport(0, 300, 150.0, 9_000.0), DisplayCost(12_300_000.0, 30.0, 1.004))
     meter.show_engine(trace, "process", EngineState.RUNNING)
     meter.show_warnings([MachineWarning(trouble, "It is bad.", "Mend it.") for trouble in troubles])
     settle(qapp)
     parts = window.statusBar().findChildren(QLabel)
-    assert [part.text().split()[0] for part in parts] == ["instrument", "display", "engine", "memory", "⚠"]
-    assert "128 threads" in parts[2].text()
-    assert "device 123 GiB" in parts[3].text()
+    first_words = [part.text().split()[0] for part in parts]
+    assert first_words == ["instrument", "display", "writing", "own", "memory", "⚠"]
+    assert "120 µs" in parts[2].text()
+    assert "128 threads" in parts[3].text()
+    assert "device 123 GiB" in parts[4].text()
     for part in parts:
         assert part.width() >= part.sizeHint().width(), part.text()
     assert parts[-1].geometry().right() <= window.width()
@@ -72,4 +75,7 @@ def test_the_cost_of_the_instrument_is_told_in_full() -> None:
     assert "25.0 µs of another thread's time" in tip
     assert "too few turns" in display_tip(None, drawing)
     assert instrument_text(cost, marks) == "instrument  0.42 % · A/B 1.004×"
+    assert instrument_text(cost) == "instrument  0.42 % of a step"
+    assert instrument_text(cost, None, True) == "instrument  0.42 % ⚠"
+    assert "more than it may" in instrument_tip(cost, beyond="That is more than it may.")
     assert display_text(DisplayCost(7_500_000.0, 22.0, 0.2), marks) == "display  7.5 ms · A/B 1.004×"

@@ -81,7 +81,7 @@ def _step(live: LiveModel, chooser: Chooser) -> int:
             end = len(context.ids)
         fed = torch.tensor([context.ids[context.cached : end]])
         forward = live.recorder.define(Phase.FORWARD, name="forward")
-        output = live.run(live.model, forward, **feeding.arguments(fed, live.cache_kind))
+        output = live.run(live.model, forward, feeding.arguments(fed, live.cache_kind))
         feeding.count(output, fed, live.cache_kind)
         logits = output.logits[:, -1]
         if live.cache_kind == "none":

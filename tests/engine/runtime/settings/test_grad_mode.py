@@ -62,9 +62,8 @@ def test_the_forward_pass_records_a_graph_that_goes_with_its_output() -> None:
     recorded: list[Any] = []
     live.model.lm_head.register_forward_hook(lambda *call: recorded.append(call[2].grad_fn))
     with live.forward_mode():
-        output = live.run(
-            live.model, 1, input_ids=prompt_ids(4), past_key_values=context.cache, use_cache=True
-        )
+        arguments = {"input_ids": prompt_ids(4), "past_key_values": context.cache, "use_cache": True}
+        output = live.run(live.model, 1, arguments)
     assert recorded[0] is not None
     assert not output.logits.requires_grad
     assert context.cache is not None

@@ -1,8 +1,17 @@
 import io
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
-from engine.protocol import Beam, BeamsRanked, Calibrated, FloorBeaten, ShapeDefined
+from engine.protocol import (
+    Beam,
+    BeamsRanked,
+    Calibrated,
+    DisplayReport,
+    FloorBeaten,
+    PartCompared,
+    RecordingReport,
+    ShapeDefined,
+)
 from engine.trace.export import excerpt_of
 from engine.trace.export.json_lines import records, write_json_lines
 from engine.trace.phases import StepKind
@@ -40,6 +49,27 @@ def test_everything_comes_in_order() -> None:
     ]
     steps = [record for record in told(trace) if record["event"] == "step"]
     assert steps == [step_record(trace, row) for row in range(6)]
+
+
+def test_what_every_part_of_the_instrument_cost_is_there() -> None:
+    trace = sessions.trace()
+    at_ns = int(trace.steps.begin_ns[-1])
+    display = DisplayReport(at_ns, 7_500_000.0, 22.0, 0.2)
+    recording = RecordingReport(at_ns + 1, 6, 25_000.0)
+    part = PartCompared(at_ns + 2, trace.first_index + 5, "display", 1.01, 0.99, 1.02, 64, "drawing")
+    trace.extend([display, recording, part])
+    found = told(trace)
+    names = {"display": display, "recording": recording, "part": replace(part, step=5)}
+    for name, event in names.items():
+        assert [record for record in found if record["event"] == name] == [{"event": name, **asdict(event)}]
+    (whole,) = (record for record in found if record["event"] == "instrument")
+    assert whole["display"] == asdict(display)
+    assert whole["recording"] == asdict(recording)
+    assert whole["drawing"]["ratio"] == 1.01
+    assert whole["marks"] is None
+    assert whole["cost"]["share"] > 0.01
+    assert "more than 1 %" in whole["beyond_budget"]
+    assert not {"display", "recording", "part"} & {record["event"] for record in told(trace, 0, 2)}
 
 
 def test_a_selection_keeps_the_numbers_of_its_steps() -> None:

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from engine.protocol import DisplayReport, PartCompared, RecordingReport
 from engine.trace import palette
 from engine.trace.export import excerpt_of
 from engine.trace.export.drawing import latency_chart, layer_chart, map_colors, step_chart
@@ -91,6 +92,27 @@ def test_a_report_has_everything_and_needs_nothing() -> None:
     assert set(outside) == {"http://www.w3.org"}  # the name of the SVG namespace, which nobody fetches
     assert "@import" not in content
     assert re.findall(r"url\(([^)]*)\)", content) == ["#hatch"]
+
+
+def test_what_the_instrument_cost_is_told_part_by_part() -> None:
+    trace = sessions.trace()
+    assert "drawing costs" not in Page(written(trace)).text
+    trace.extend([
+        DisplayReport(0, None, 0.0, 0.004),
+        DisplayReport(0, 7_500_000.0, 22.0, 0.209),
+        RecordingReport(0, 6, 25_000.0),
+        PartCompared(0, 5, "display", 1.01, 0.99, 1.02, 64),
+    ])  # fmt: skip
+    text = Page(written(trace)).text
+    for words in (
+        "marks a step at",
+        "of a median decode step",
+        "more than 1 %",
+        "7.50 ms a frame, 22 frames a second, 20.9 % of a core",
+        "25.0 µs a step of another thread's time",
+        "display in turns with none 1.010× the time of a step (95 % interval 0.990× to 1.020×, 64 pairs)",
+    ):
+        assert words in text, words
 
 
 def test_nothing_of_a_trace_is_markup() -> None:
