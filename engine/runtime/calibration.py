@@ -1,7 +1,8 @@
 """What this machine achieves, measured in about two seconds: how fast it reads and how fast it multiplies.
 
 Bandwidth is that of matrix–vector products in 32 and in 16 bit, and of copies: the fastest counts for each working set,
-since a floor must not be too high. The largest working set is 8 × the last-level cache, at least
+since a floor must not be too high. One that reads the largest set half as fast as the fastest is not tried on smaller
+ones: what it computes for each byte holds it up. The largest working set is 8 × the last-level cache, at least
 512 MiB, where memory allows: less overstates tenfold what main memory gives. Smaller ones show the caches, where small
 models live. A working set is read from its beginning to its end again and again, as a model's weights are.
 
@@ -9,8 +10,9 @@ A product of a small matrix takes as long to call as to compute. So calls are ti
 millisecond, and what an empty call costs (a product of 8 × 8) is subtracted, up to half of the time: that can only make
 a bandwidth larger and a floor lower. Each number is the best of several, since whatever disturbs makes slower; of a
 large working set each piece of 4 MiB is timed by itself, and its best counts. The largest working set and the matrix
-rate are measured twice, at the beginning and at the end, and how far the two lie apart is part of the record. So is
-how fast the largest working set is read by means that share nothing with these (see engine.runtime.plain_reading).
+rate are measured twice (the former by its fastest way), at the beginning and at the end, and how far the two lie apart
+is part of the record. So is how fast the largest working set is read by means that share nothing with these (see
+engine.runtime.plain_reading).
 """
 
 import os
@@ -34,6 +36,7 @@ LEAST_SET = 512 * MIB
 MOST_SET = 2048 * MIB
 CACHES_OVER = 8  # times the last-level cache
 _BEYOND = 2  # times it, at least
+_COPIES = "copies"
 #: Smaller working sets, as far as they are smaller than the largest.
 LADDER = tuple(count * MIB // 4 for count in (1, 4, 16, 32, 64, 96, 128, 192, 256, 512))
 _COLUMNS = 2048  # of the matrices that are read: as wide as those of a middling model
@@ -158,9 +161,11 @@ def measure(
     begin_ns = perf_counter_ns()
     size, remark = (largest, "") if largest else _largest(machine.device, cache)
     bench = _Bench(machine, timer or timer_for(machine.device), is_awaited, size)
-    first, plain, rates = bench.bandwidth(size), bench.plain_bandwidth(cache), bench.rates()
-    rungs = {smaller: bench.bandwidth(smaller) for smaller in LADDER if smaller < size}
-    again, plain_again, rates_again = bench.bandwidth(size), bench.plain_bandwidth(cache), bench.rates()
+    ways, plain, rates = bench.bandwidths(size), bench.plain_bandwidth(cache), bench.rates()
+    fastest, first = max(ways.items(), key=lambda way: way[1])
+    some = [way for way, rate in ways.items() if rate > first / 2]
+    rungs = {smaller: max(bench.bandwidths(smaller, some).values()) for smaller in LADDER if smaller < size}
+    again, rates_again = bench.bandwidths(size, [fastest])[fastest], bench.rates()
     rungs[size] = max(first, again)
     spread = max(_apart(first, again), _apart(rates["float32"], rates_again["float32"]))
     busy = load.remark(machine.threads)
@@ -177,7 +182,7 @@ def measure(
         took_ns=perf_counter_ns() - begin_ns,
         remark="; ".join(filter(None, (remark, busy))),
         is_disturbed=bool(busy),
-        plain_bandwidth=max(plain, plain_again),
+        plain_bandwidth=plain,
     )
     try:
         return checked(found)
@@ -206,20 +211,22 @@ class _Bench:
         self._call_ns = {dtype: self._cost_of_a_call(dtype) for dtype in self._dtypes}
         self._side: dict[str, int] = {}
 
-    def bandwidth(self, size: int) -> float:
-        """Bytes a second of a working set, the fastest of all ways to read it."""
-        rates = []
+    def bandwidths(self, size: int, ways: Sequence[str] = ()) -> dict[str, float]:
+        """Bytes a second of a working set, by some ways to read it: all of them where none are named."""
+        found = {}
         for dtype in self._dtypes:
-            matrices, row = self._matrices(dtype, size)
-            nbytes = sum(matrix.nbytes for matrix in matrices)
-            reads = [partial(functional.linear, row, matrix) for matrix in matrices]
-            rates.append(nbytes * SECOND_NS / self._best_of_all_ns(reads, self._call_ns[dtype]))
-        half = size // 8
-        sources, targets = (
-            _split(self._memory[begin : begin + half], self._each // 4) for begin in (0, half)
-        )
-        copies = [partial(target.copy_, source) for source, target in zip(sources, targets, strict=True)]
-        return max(*rates, 8 * half * SECOND_NS / self._best_of_all_ns(copies, 0.0))
+            if not ways or str(dtype) in ways:
+                matrices, row = self._matrices(dtype, size)
+                nbytes = sum(matrix.nbytes for matrix in matrices)
+                reads = [partial(functional.linear, row, matrix) for matrix in matrices]
+                found[str(dtype)] = nbytes * SECOND_NS / self._best_of_all_ns(reads, self._call_ns[dtype])
+        if not ways or _COPIES in ways:
+            half = size // 8
+            begins = (self._memory[begin : begin + half] for begin in (0, half))
+            sources, targets = (_split(numbers, self._each // 4) for numbers in begins)
+            copies = [partial(target.copy_, source) for source, target in zip(sources, targets, strict=True)]
+            found[_COPIES] = 8 * half * SECOND_NS / self._best_of_all_ns(copies, 0.0)
+        return found
 
     def plain_bandwidth(self, cache: int) -> float:
         """Bytes a second of all of the memory, read by other means; 0 where it fits caches, which outrun these."""

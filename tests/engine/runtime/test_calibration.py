@@ -1,7 +1,7 @@
 """Measuring this machine, for real and small, and with clocks and loads that misbehave."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -109,6 +109,26 @@ def test_other_means_read_for_real_what_is_beyond_the_caches() -> None:
     inside = measure(HERE, largest=8 * MIB)
     assert inside.plain_bandwidth == 0  # caches outrun whatever else is done with a byte
     assert inside.is_confirmed
+
+
+@pytest.mark.usefixtures("small_products")
+@pytest.mark.parametrize(("factor", "tried"), [(0.4, False), (0.6, True)])
+def test_a_way_that_is_slow_beyond_the_caches_is_not_tried_inside(
+    factor: float, tried: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[int, set[str]] = {}
+    bandwidths = calibrating._Bench.bandwidths
+
+    def noted(bench: calibrating._Bench, size: int, ways: Sequence[str] = ()) -> dict[str, float]:
+        found = bandwidths(bench, size, ways)
+        asked.setdefault(size, set(found))
+        return found
+
+    monkeypatch.setattr(calibrating._Bench, "bandwidths", noted)
+    measure(HERE, timer=Honest("torch.bfloat16", factor), largest=64 * MIB)
+    assert asked[64 * MIB] == {"torch.float32", "torch.bfloat16", "copies"}
+    inside = {"torch.float32", "copies"} | ({"torch.bfloat16"} if tried else set())
+    assert asked[16 * MIB] == asked[MIB] == inside
 
 
 @pytest.mark.usefixtures("small_products")

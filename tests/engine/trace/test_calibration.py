@@ -54,7 +54,7 @@ def test_repeatable() -> None:
 
 @pytest.mark.parametrize(
     ("plain", "confirmed"),
-    [(0.0, True), (10e9, True), (7.2e9, True), (13.8e9, True), (7e9, False), (20e9, False)],
+    [(0.0, True), (10e9, True), (6e9, True), (12.4e9, True), (5.8e9, False), (20e9, False)],
 )
 def test_other_means_confirm_a_bandwidth(plain: float, confirmed: bool) -> None:
     assert calibration(plain_bandwidth=plain).is_confirmed is confirmed
