@@ -1,9 +1,9 @@
 """Everything that can be done by menu, toolbar or key: one table."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from PySide6.QtCore import QObject, Qt
+from PySide6.QtCore import QObject, Qt, Slot
 from PySide6.QtGui import QAction, QKeySequence
 
 from gui.icons import icon
@@ -172,6 +172,7 @@ class Actions(QObject):
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
         self._actions = {facts.name: self._make(facts) for facts in ACTIONS}
+        self._does: dict[str, Callable[[], object]] = {}
 
     def __getitem__(self, name: str) -> QAction:
         return self._actions[name]
@@ -179,6 +180,17 @@ class Actions(QObject):
     def all(self) -> Iterable[QAction]:
         """Every action, in the order of the table."""
         return self._actions.values()
+
+    def on(self, name: str, do: Callable[[], object]) -> None:
+        """Have an action do something."""
+        self._does[name] = do
+        self[name].triggered.connect(self._act)
+
+    @Slot()
+    def _act(self) -> None:
+        sender = self.sender()
+        if sender is not None:
+            self._does[sender.objectName()]()
 
     def set_theme(self, theme: Theme) -> None:
         """Tint the icons for a theme."""

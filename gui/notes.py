@@ -30,6 +30,7 @@ class Notes(QObject):
         keeper.note_failed.connect(self._failed)
         for chart in window.charts[1:]:
             chart.addAction(window.actions_["note"])
+        window.actions_.on("note", self.write)
 
     @Slot()
     def write(self) -> None:

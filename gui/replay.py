@@ -79,7 +79,7 @@ class Replay(QObject):
         """What is in force there is not told: it is shown."""
         self.window.show_trace(trace)
         self.window.switchboard.show_configuration(trace.configuration)
-        self.conductor.show_precision(trace.configuration)
+        self.conductor.switching.show_precision(trace.configuration)
 
     @Slot()
     def _show_place(self) -> None:

@@ -99,7 +99,7 @@ class Screenshot(QObject):
         self._conductor.show_numbers()
         self._conductor.frame()
         window = self._conductor.window
-        if not window.grab().save(str(self._path)):
+        if not window.picture().save(str(self._path)):
             print(f"The picture could not be saved as {self._path}: choose another place.", file=sys.stderr)
             self._end(1)
             return

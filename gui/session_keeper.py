@@ -1,7 +1,6 @@
-"""Lists recorded sessions and does what the user wants of them, one thing after the other, on a thread of its own."""
+"""Lists recorded sessions and does what the user wants of them, one thing after the other, aside."""
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -23,6 +22,7 @@ from engine.trace.recording.report import crash_path, report_path
 from engine.trace.recording.session_file import beside, is_written_here
 from engine.trace.recording.shelf import Shelf, is_in_use
 from gui import units
+from gui.aside import Aside, Say, Work
 
 if TYPE_CHECKING:
     from engine.trace.recording.listing import Listing, SessionEntry
@@ -47,7 +47,7 @@ class SessionKeeper(QObject):
         self.shelf = shelf
         self._recorder = recorder
         self._listing: Listing | None = None
-        self._worker: ThreadPoolExecutor | None = None
+        self._aside = Aside("sessions", RecordingError, self)
         self._ending = False
         #: Metadata that is on its way into the files, and until when that is believed (s).
         self._wished: dict[Path, tuple[dict[str, str], float]] = {}
@@ -61,7 +61,7 @@ class SessionKeeper(QObject):
 
     def refresh(self) -> None:
         """Read what there is; `listed` says it, perhaps in several goes."""
-        self._submit(self._list)
+        self._do(self._list)
 
     def describe(self, path: Path, changes: Mapping[str, str]) -> None:
         """Change the title or the description of a session, also of the one that is being recorded."""
@@ -77,7 +77,7 @@ class SessionKeeper(QObject):
             recorder.change(path, changes)
             self.refresh()
         else:
-            self._submit(lambda: self._change(path, changes))
+            self._do(lambda say: self._change(path, changes, say))
 
     def pin(self, path: Path, pinned: bool) -> None:
         """Keep a session whatever room there is, or no longer."""
@@ -85,41 +85,27 @@ class SessionKeeper(QObject):
 
     def add_note(self, path: Path, note: NoteTaken) -> None:
         """Write a note into a session that is over."""
-        self._submit(lambda: self._add_note(path, note))
+        self._aside.do(lambda _: self._add_note(path, note), self.note_failed.emit)
 
     def discard(self, path: Path) -> None:
         """Move a session to the trash, with what lies beside it."""
-        self._submit(lambda: self._discard(path))
+        self._do(lambda say: self._discard(path, say))
 
     def make_room(self) -> None:
         """Delete the oldest sessions that are more than may be kept."""
-        self._submit(self._make_room)
+        self._do(self._make_room)
 
     def stop(self) -> None:
         """Do what was wished for, but for listing, and end."""
         self._ending = True
-        if self._worker is not None:
-            self._worker.shutdown(wait=True)
-            self._worker = None
+        self._aside.stop()
 
-    # ------------------------------------------------------------ on its own thread
+    def _do(self, work: Work) -> None:
+        self._aside.do(work, self.failed.emit)
 
-    def _submit(self, work: Callable[[], None]) -> None:
-        if self._ending:
-            return
-        if self._worker is None:
-            self._worker = ThreadPoolExecutor(1, "sessions")
-        self._worker.submit(self._do, work)
+    # ------------------------------------------------------------ aside
 
-    def _do(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except RecordingError as error:
-            self.failed.emit(str(error))
-        except Exception as error:  # of one session, or of the disk: the next thing may well work
-            self.failed.emit(f"That could not be done ({type(error).__name__}: {error}).")
-
-    def _list(self) -> None:
+    def _list(self, say: Say) -> None:
         from engine.trace.recording.listing import Listing  # when a list is wanted: no window starts with it
 
         self._listing = self._listing or Listing(self.shelf)
@@ -130,9 +116,9 @@ class SessionKeeper(QObject):
                 return
             found.append(self._as_wished(entry))
             if monotonic() - told_s > SO_FAR_EVERY_S:
-                self.listed.emit(list(found), False)
+                say(self.listed.emit, list(found), False)
                 told_s = monotonic()
-        self.listed.emit(found, True)
+        say(self.listed.emit, found, True)
 
     def _as_wished(self, entry: "SessionEntry") -> "SessionEntry":
         """The session as it will be: whoever has named one does not see the old name again."""
@@ -150,7 +136,7 @@ class SessionKeeper(QObject):
                 f"'{path.name}' does not lie where sessions are kept ({self.shelf.directory}): it is not changed."
             )
 
-    def _change(self, path: Path, changes: Mapping[str, str]) -> None:
+    def _change(self, path: Path, changes: Mapping[str, str], say: Say) -> None:
         try:
             self._own(path)
             change_metadata(path, changes)
@@ -158,16 +144,13 @@ class SessionKeeper(QObject):
             self._wished.pop(path, None)
             raise
         finally:
-            self._list()
+            self._list(say)
 
     def _add_note(self, path: Path, note: NoteTaken) -> None:
-        try:
-            self._own(path)
-            add_note(path, note)
-        except RecordingError as error:
-            self.note_failed.emit(str(error))
+        self._own(path)
+        add_note(path, note)
 
-    def _discard(self, path: Path) -> None:
+    def _discard(self, path: Path, say: Say) -> None:
         self._own(path)
         if is_in_use(path):
             raise RecordingError(f"'{path.name}' is in use, here or in another window: it was not deleted.")
@@ -181,13 +164,13 @@ class SessionKeeper(QObject):
             raise RecordingError(
                 f"'{path.name}' is in the trash, but these could not be moved: {', '.join(stuck)}."
             )
-        self.done.emit(f"“{path.stem}” was moved to the trash.")
-        self._list()
+        say(self.done.emit, f"“{path.stem}” was moved to the trash.")
+        self._list(say)
 
-    def _make_room(self) -> None:
+    def _make_room(self, say: Say) -> None:
         before = self.shelf.bytes
         deleted = self.shelf.make_room()
         if deleted:
             freed = units.size(before - self.shelf.bytes)
-            self.done.emit(f"{len(deleted):,} session{'s' * (len(deleted) > 1)} deleted, {freed} freed.")
-        self._list()
+            say(self.done.emit, f"{len(deleted):,} session{'s' * (len(deleted) > 1)} deleted, {freed} freed.")
+        self._list(say)

@@ -1,4 +1,4 @@
-"""What leaves the window: exports, pictures of charts, and the command line that repeats a run."""
+"""What leaves the window: exports, pictures of it and of its charts, and the command line that repeats a run."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,7 @@ from gui.panels.export_dialog import ExportDialog
 from gui.panels.message_bar import Kind
 from gui.panels.picture_dialog import SVG, PictureDialog
 
-EXPORT, COMMAND, PICTURE = "export", "command", "chart picture"  # what messages are about
+EXPORT, COMMAND, PICTURE, WINDOW = "export", "command", "chart picture", "picture"  # what messages are about
 
 
 class Sharing(QObject):
@@ -42,6 +42,9 @@ class Sharing(QObject):
         for chart in window.charts:
             chart.copy_wished.connect(self.copy_picture)
             chart.save_wished.connect(self.save_picture)
+        window.actions_.on("export", self.export)
+        window.actions_.on("command", self.copy_command)
+        window.actions_.on("picture", self.save_window)
 
     def stop(self) -> None:
         """Give up what is being written."""
@@ -109,6 +112,14 @@ class Sharing(QObject):
         self._say(Kind.INFO, "The export was given up; nothing was written.", EXPORT)
 
     # ------------------------------------------------------------ pictures
+
+    def save_window(self) -> None:
+        """Save a picture of the window in the working directory, under a name that is free."""
+        path = free_path(Path.cwd() / "cyclograph.png")
+        if self._window.picture().save(str(path)):
+            self._say(Kind.INFO, f"A picture is in {path}.", WINDOW)
+        else:
+            self._say(Kind.ERROR, f"The picture could not be saved in {Path.cwd()}.", WINDOW)
 
     @Slot(object)
     def copy_picture(self, chart: Chart) -> None:

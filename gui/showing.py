@@ -33,4 +33,4 @@ def place(window: MainWindow, options: Options) -> None:
         window.resize(*size)
     window.show()
     if size:
-        window.arrange()
+        window.arrangement.arrange()

@@ -249,8 +249,11 @@ class TokenDocument:
             cursor.insertText(f"    {result_sentence(result, several)}\n", plain)
 
     def _rate_steps(self) -> None:
-        """The tint of each new step, by its latency against the rolling median of the latencies up to it."""
-        itl = self._trace.steps.itl_ns[self._steps :]
+        """The tint of each step that may be written now, by its latency against the rolling median up to it."""
+        tokens = self._trace.tokens
+        last = min(len(tokens), len(self._begins) + AT_ONCE) - 1
+        end = int(tokens.step[last]) + 1 if last >= 0 else 0
+        itl = self._trace.steps.itl_ns[self._steps : max(end, self._steps)]
         self._steps += len(itl)
         known = itl != NO_LATENCY
         self._rolling.extend(itl[known])

@@ -190,19 +190,26 @@ class LatencyColumns:
 
 
 class ArrivalSeries:
-    """The latencies of a trace with rolling quantiles of each configuration, brought up to date as the trace grows."""
+    """The latencies of a trace with rolling quantiles of each configuration, brought up to date as the trace grows.
+
+    What was found of one trace serves for another that has its first steps, or more of them.
+    """
 
     def __init__(self) -> None:
         self._steps = Column(np.int64)
         self._quantiles = Column(np.float64, (len(QUANTILES),))
         self._rolling = RollingByConfiguration()
         self._seen = 0
+        self._shown = 0
 
     def update(self, trace: Trace, numbers: Int64) -> None:
         """Take in the steps that came since. `numbers`: see `configuration_numbers`."""
         count = len(trace.steps)
-        if count == self._seen:
-            return
+        if count > self._seen:
+            self._extend(trace, numbers, count)
+        self._shown = int(np.searchsorted(self._steps.values, count))
+
+    def _extend(self, trace: Trace, numbers: Int64, count: int) -> None:
         itl = latency_ns(trace, slice(self._seen, count))
         rows = np.flatnonzero(itl != NO_LATENCY)
         self._steps.extend(rows + self._seen)
@@ -213,14 +220,14 @@ class ArrivalSeries:
     @property
     def steps(self) -> Int64:
         """The steps that have a latency (arrivals)."""
-        return self._steps.values
+        return self._steps.values[: self._shown]
 
     @property
     def rolling(self) -> Float:
         """Rolling median and 95th percentile at each arrival: (arrivals, 2) ns; NaN where too few came
         before.
         """
-        return self._quantiles.values
+        return self._quantiles.values[: self._shown]
 
     def columns(self, trace: Trace, numbers: Int64, size: int, buckets: range) -> LatencyColumns:
         """The latency of each bucket that holds an arrival."""

@@ -130,7 +130,10 @@ class StepColumns:
     @property
     def has_entangled_device(self) -> npt.NDArray[np.bool_]:
         """Which steps have times of a device that do not stand alone, (n,)."""
-        found, ends = self.has_device, self.begin_ns + self.wall_ns
+        found = self.has_device
+        if not found.any():
+            return found
+        ends = self.begin_ns + self.wall_ns
         for layout, rows in self._blocks(found.copy()):
             found[rows] = ~device_bulk.stand_alone(self._times_of(layout, rows), ends[rows])
         return found
@@ -185,25 +188,45 @@ class Waited:
     held_ns: int
 
 
-def gaps_between_arrivals(steps: StepColumns, begun: Waited, nothing: int) -> tuple[Int64, Waited]:
-    """The gap that each step's last arrival ends, (n,) ns, `nothing` where it ends none; and where that leaves it.
+def gaps_between_arrivals(steps: StepColumns, begun: Waited, nothing: int) -> Int64:
+    """The gap that each step's last arrival ends, (n,) ns, `nothing` where it ends none.
 
     As METRICS has it: a gap between distinct arrivals, without the time held, to which that of captured steps belongs.
     A step that read one token on its way and then its own ends the gap between these two. No sequence may have joined.
     """
     found = np.full(len(steps), nothing, np.int64)
-    captured = steps.fields["captured"]
-    held = begun.held_ns + np.cumsum(steps.fields["held_ns"] + np.where(captured, steps.wall_ns, 0))
-    rows = np.flatnonzero((steps.token_count > 0) & ~captured)
+    rows, arrivals = _arriving(steps), steps.token_fields["arrival_ns"]
     if not len(rows):
-        return found, Waited(begun.last_arrival_ns, int(held[-1]) if len(steps) else begun.held_ns)
-    arrivals = steps.token_fields["arrival_ns"]
+        return found
+    held = begun.held_ns + np.cumsum(_held_ns(steps))
     last = arrivals[steps.token_offsets[rows + 1] - 1]
     found[rows[1:]] = np.diff(last) - np.diff(held[rows])
     if begun.last_arrival_ns is not None:
         found[rows[0]] = last[0] - begun.last_arrival_ns - held[rows[0]]
     _within_steps(found, arrivals, steps, rows)
-    return found, Waited(int(last[-1]), int(held[-1] - held[rows[-1]]))
+    return found
+
+
+def waited_after(steps: StepColumns, begun: Waited) -> Waited:
+    """Where a gap between two arrivals stands after these steps, `begun` being where it stood before them."""
+    rows, held_ns = _arriving(steps), _held_ns(steps)
+    if not len(rows):
+        return Waited(begun.last_arrival_ns, begun.held_ns + int(held_ns.sum()))
+    last = int(rows[-1])
+    arrival_ns = steps.token_fields["arrival_ns"][steps.token_offsets[last + 1] - 1]
+    return Waited(int(arrival_ns), int(held_ns[last + 1 :].sum()))
+
+
+def _arriving(steps: StepColumns) -> Int64:
+    """The places of the steps whose tokens end gaps."""
+    return np.flatnonzero((steps.token_count > 0) & ~steps.fields["captured"])
+
+
+def _held_ns(steps: StepColumns) -> Int64:
+    """What was held before each step, (n,); all of a captured one belongs to it."""
+    held_ns: Int64 = steps.fields["held_ns"]
+    captured = steps.fields["captured"]
+    return held_ns + np.where(captured, steps.wall_ns, 0) if captured.any() else held_ns
 
 
 def _within_steps(found: Int64, arrivals: Int64, steps: StepColumns, rows: Int64) -> None:

@@ -1,5 +1,6 @@
 """The first steps of a trace once more, without adding their times up again: a recording is looked at anywhere."""
 
+from collections.abc import Callable
 from typing import Any
 
 from engine.trace.bulk import StepColumns
@@ -15,8 +16,14 @@ class SharedSteps(Steps):
 
     def __init__(self, whole: Steps, count: int) -> None:
         super().__init__(whole.layers_ns.shape[1])
+        self._source = whole.source
         self._columns = {name: column.covered(count) for name, column in whole._columns.items()}
         self._left = count
+
+    @property
+    def source(self) -> Steps:
+        """The steps that these are the beginning of, also those that are added."""
+        return self._source
 
     def append(self, **row: Any) -> None:
         """Add one step."""
@@ -25,13 +32,13 @@ class SharedSteps(Steps):
         else:
             super().append(**row)
 
-    def extend(self, steps: StepColumns, **rows: Int64) -> None:
-        """Add several steps: all of them are shared, or none."""
+    def extend(self, steps: StepColumns, others: Callable[[], dict[str, Int64]]) -> None:
+        """Add several steps: all of them are shared, and `others` are not asked for; or none is."""
         if self._left:
             self._uncover(len(steps))
             self.stamps.extend(steps)
         else:
-            super().extend(steps, **rows)
+            super().extend(steps, others)
 
     def reserve(self, steps: int) -> None:
         """Make room for so many steps more, unless there is: what is shared has its room."""

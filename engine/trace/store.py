@@ -5,7 +5,7 @@ one that draws, or the one that writes); nothing here locks.
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,7 +44,7 @@ from engine.protocol import (
     TelemetrySampled,
 )
 from engine.trace import device_ledger
-from engine.trace.bulk import StepColumns, Waited, gaps_between_arrivals
+from engine.trace.bulk import StepColumns, Waited, gaps_between_arrivals, waited_after
 from engine.trace.columns import Column as Column
 from engine.trace.device_ledger import DeviceGaps
 from engine.trace.kernels import Capture
@@ -125,9 +125,11 @@ class Steps:
         for name, column in self._columns.items():
             column.append(row[name])
 
-    def extend(self, steps: StepColumns, **rows: Int64) -> None:
-        """Add several steps; `rows`: an array for every column that says neither what they were told nor how long."""
-        count = len(steps)
+    def extend(self, steps: StepColumns, others: Callable[[], dict[str, Int64]]) -> None:
+        """Add several steps; `others`: makes an array for every column that says neither what they were told nor how
+        long they took.
+        """
+        count, rows = len(steps), others()
         phases, layers = self._columns["phases_ns"].claim(count), self._columns["layers_ns"].claim(count)
         steps.write_sums(phases, layers)
         rows["begin_ns"], rows["wall_ns"] = steps.begin_ns, steps.wall_ns
@@ -150,6 +152,11 @@ class Steps:
         for column in self._columns.values():
             column.reserve(steps)
         self.stamps.reserve(steps)
+
+    @property
+    def source(self) -> "Steps":
+        """What these steps are the beginning of: of two traces with the same, one has the first steps of the other."""
+        return self
 
 
 class Tokens:
@@ -486,7 +493,7 @@ class Trace:
         while first < len(steps):
             plain = entangled[bisect_left(entangled, first)]
             if plain > first and self._all_is_plain:
-                self._append_steps(steps.part(first, plain))
+                self._append_steps(steps if plain - first == len(steps) else steps.part(first, plain))
                 first = plain
                 continue
             self.extend(list(steps.part(first, first + 1).events()))
@@ -615,14 +622,17 @@ class Trace:
         if not row:
             self.first_index = int(steps.fields["index"][0])
         begun = Waited(self._last_arrival_ns, self._held_since_arrival_ns)
-        itl_ns, left = gaps_between_arrivals(steps, begun, NO_LATENCY)
-        self._last_arrival_ns, self._held_since_arrival_ns = left.last_arrival_ns, left.held_ns
+        first_token = len(self.tokens) + steps.token_offsets[:-1]
         self.steps.extend(
             steps,
-            itl_ns=itl_ns,
-            first_token=len(self.tokens) + steps.token_offsets[:-1],
-            token_count=steps.token_count,
+            lambda: {
+                "itl_ns": gaps_between_arrivals(steps, begun, NO_LATENCY),
+                "first_token": first_token,
+                "token_count": steps.token_count,
+            },
         )
+        left = waited_after(steps, begun)
+        self._last_arrival_ns, self._held_since_arrival_ns = left.last_arrival_ns, left.held_ns
         self.tokens.extend(steps, row)
         self._steps_ended(row + count)
         self.revision += count

@@ -7,7 +7,7 @@ from PySide6.QtCore import QPoint, QRect, Qt, Slot
 from PySide6.QtGui import QColor, QPainter, QResizeEvent
 from PySide6.QtWidgets import QWidget
 
-from engine.trace.store import Trace
+from engine.trace.store import Steps, Trace
 from gui import theme as themes
 from gui.charts.context_scatter import ContextScatter
 from gui.charts.painting import Int32, draw_text, fill_floor, fill_rects, text_width, translucent
@@ -47,6 +47,7 @@ class LatencyChart(ReferencedPlot):
 
     def __init__(self, navigation: Navigation, parent: QWidget | None = None) -> None:
         super().__init__(navigation, parent)
+        self._source: Steps | None = None  # what the series was found of
         self._reset()
         self._segments = Segments("Latency against", ["step", "context"], self)
         self._segments.chosen.connect(self._axis_chosen)
@@ -78,7 +79,8 @@ class LatencyChart(ReferencedPlot):
 
     def _reset(self) -> None:
         super()._reset()
-        self._series = ArrivalSeries()
+        if self._trace.steps.source is not self._source:  # else the same steps are looked at elsewhere
+            self._source, self._series = self._trace.steps.source, ArrivalSeries()
         self._numbers = configuration_numbers(self._trace)
         self._scatter = ContextScatter()
         self._legend = QRect()  # where it says which reference there is

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from PySide6.QtCore import QEvent, QPoint, QRect, Qt
-from PySide6.QtGui import QColor, QMouseEvent, QPainter, QPen, QWheelEvent
+from PySide6.QtGui import QColor, QMouseEvent, QPainter, QPen, QRegion, QWheelEvent
 
 from engine.trace.store import AnyMark, CaptureMark, GapMark, JoinMark, Mark, NoteMark, WarningMark
 from gui import theme as themes
@@ -255,7 +255,10 @@ class StepPlot(Chart):
         if self._empty_sentence():
             return
         plot, scale = self.plot_rect(), self.scale()
-        painter.setClipRect(plot.adjusted(0, 0, 1, 0).intersected(area))
+        clip = QRegion(plot.adjusted(0, 0, 1, 0).intersected(area))
+        for words in self._words_in_plot():
+            clip = clip.subtracted(QRegion(words))
+        painter.setClipRegion(clip)
         boundary = QPen(translucent(self._theme.muted, 0.55), 1, Qt.PenStyle.DotLine)
         for x in sorted({int(scale.x(step)) for step in self._boundaries}):
             self._draw_line(painter, x, boundary)
@@ -264,6 +267,10 @@ class StepPlot(Chart):
             self._draw_line(painter, x, pen)
         self._draw_hover(painter, self._navigation.hovered, 0.14)
         self._draw_selection(painter, self._navigation.selected)
+
+    def _words_in_plot(self) -> Sequence[QRect]:
+        """What is written in the plot: no line crosses it."""
+        return ()
 
     def _draw_line(self, painter: QPainter, x: int, pen: QPen) -> None:
         plot = self.plot_rect()

@@ -3,6 +3,8 @@
 Only what is sampled has a lane: a sensor that is not there has none, rather than a line at zero.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from PySide6.QtCore import QPoint, QRect, Qt
 from PySide6.QtGui import QColor, QPainter
@@ -39,6 +41,7 @@ class TelemetryChart(StepPlot):
         self._painted = 0  # samples in the picture
         self._painted_x = 0  # where the last of them begins, in device pixels
         self._sampled = True
+        self._words: dict[int, QRect] = {}  # where the words of each lane stand
 
     # ------------------------------------------------------------ state
 
@@ -156,7 +159,10 @@ class TelemetryChart(StepPlot):
         painter.restore()
         self._painted_x = min((int(each.left[-1]) for each in whole.values() if len(each.left)), default=0)
         for place, lane in enumerate(self._lanes):
-            self._draw_words(painter, self.lane_rect(place), lane)
+            self._words[place] = self._draw_words(painter, self.lane_rect(place), lane)
+
+    def _words_in_plot(self) -> Sequence[QRect]:
+        return [self._words[place] for place in range(len(self._lanes)) if place in self._words]
 
     def _spans(self) -> dict[int, Spans]:
         """Where the samples of each thing that is sampled lie, by its id: several series share them."""
@@ -192,21 +198,25 @@ class TelemetryChart(StepPlot):
         bottom, height = round((area.bottom() + 1) * ratio), area.height() * ratio
         return (bottom - 1 - np.round(share * (height - 2))).astype(np.int32)
 
-    def _draw_words(self, painter: QPainter, area: QRect, lane: Lane) -> None:
+    def _draw_words(self, painter: QPainter, area: QRect, lane: Lane) -> QRect:
+        """Write what a lane is, as far as there is room; returns where."""
+        written = QRect()
         x, font = area.left() + 4, themes.text_font(11)
         end = area.left() + round(area.width() * (1.0 if area.height() >= ROOMY else MOST_COVERED))
         for words, number in lane_words(lane):
             width = text_width(words, 11)
             swatch = 12 if number >= 0 and len(lane.series) > 1 else 0
             if x + swatch + width > end:
-                return
+                break
             box = QRect(x - 4, area.top(), swatch + width + 14, min(WORDS, area.height()))
+            written |= box
             painter.fillRect(box, QColor(self._theme.plot))
             if swatch:
                 painter.fillRect(x, box.center().y() - 3, 8, 8, self._color(number))
             color = self._theme.muted if number < 0 else self._theme.text
             draw_text(painter, QRect(x + swatch, box.top(), width + 2, box.height()), words, color, font)
             x += swatch + width + 10
+        return written
 
     # ------------------------------------------------------------ mouse
 

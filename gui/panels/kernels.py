@@ -1,7 +1,14 @@
 """The kernels of a captured step: what took the longest, by name, and how our clocks compare."""
 
 from PySide6.QtCore import QItemSelectionModel, Qt, Signal, Slot
-from PySide6.QtGui import QAction, QGuiApplication, QKeySequence, QStandardItem, QStandardItemModel
+from PySide6.QtGui import (
+    QAction,
+    QGuiApplication,
+    QKeySequence,
+    QResizeEvent,
+    QStandardItem,
+    QStandardItemModel,
+)
 from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QTreeView, QWidget
 
 from engine.protocol import KernelsCaptured
@@ -12,7 +19,7 @@ from gui.panels.widgets import button, column, label, plain_tip, row, set_text
 from gui.view_texts import CAPTURE_COLUMNS, capture_heading, capture_remarks, capture_rows, capture_verdict
 
 NUMBERS = (1, 2, 3)  # columns of figures
-NAME_WIDTH = 190
+LEAST_NAME = 120  # pixels; more where the columns of figures leave it
 NOTHING = "Press K to capture a step: the selected one again, or the next one."
 
 
@@ -41,8 +48,8 @@ class KernelsPanel(QWidget):
         self.setLayout(layout)
         self.refresh()
 
-    def _make_table(self) -> QTreeView:
-        table = QTreeView()
+    def _make_table(self) -> "_Table":
+        table = _Table()
         table.setModel(self._items)
         table.setRootIsDecorated(False)
         table.setUniformRowHeights(True)
@@ -109,7 +116,7 @@ class KernelsPanel(QWidget):
         header = self.table.header()
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.Interactive)
-        self.table.setColumnWidth(0, NAME_WIDTH)
+        self.table.fit_names()
 
     @Slot()
     def copy_all(self) -> None:
@@ -127,3 +134,18 @@ class KernelsPanel(QWidget):
         lines = ["\t".join(CAPTURE_COLUMNS)]
         lines += ["\t".join(self._items.item(place, each).text() for each in columns) for place in rows]
         QGuiApplication.clipboard().setText("\n".join(lines))
+
+
+class _Table(QTreeView):
+    """Its first column takes what the others leave."""
+
+    def fit_names(self) -> None:
+        """Call it when there are other rows."""
+        header = self.header()
+        others = sum(header.sectionSize(place) for place in range(1, header.count()))
+        self.setColumnWidth(0, max(LEAST_NAME, self.viewport().width() - others))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """There is more room, or less."""
+        super().resizeEvent(event)
+        self.fit_names()

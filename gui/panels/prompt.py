@@ -14,14 +14,15 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from engine.prompt_files import read_prompt_file
 from engine.protocol import Family, Generate, Join, ModelFacts, Prompt, TokensCounted
+from gui.aside import Aside, Say
 from gui.panels.chat_editor import ChatEditor
 from gui.panels.prompt_edit import PromptEdit, local_files
 from gui.panels.prompt_length import PromptLength
 from gui.panels.sample_menu import SampleMenu, menu_button
 from gui.panels.widgets import Segments, button, inset, label, row
 from gui.prompt_library import first_sample, knows_turns
-from gui.prompt_reader import PromptReader
 from gui.settings_store import LONGEST_NAME, OwnPrompt, SettingsStore
 
 PLAIN, CHAT = 0, 1
@@ -59,9 +60,7 @@ class PromptPanel(QWidget):
         self._pages.addWidget(self._chat)
         self.length = PromptLength(lambda: self.prompt)
         self.length.count_requested.connect(self.count_requested)
-        self.reader = PromptReader(self)
-        self.reader.read.connect(self._file_read)
-        self.reader.failed.connect(self._file_failed)
+        self.aside = Aside("prompt file", ValueError, self)
         self._make_numbers()
         self._menu = SampleMenu(self._store, self)
         self._menu.chosen.connect(self.set_prompt)
@@ -221,7 +220,14 @@ class PromptPanel(QWidget):
             self.failed.emit(f"{len(paths)} files were dropped, and a prompt is one text: drop one of them.")
             return
         self.setCursor(Qt.CursorShape.BusyCursor)
-        self.reader.start(paths[0])
+        path = paths[0]
+        self.aside.drop()
+        self.aside.do(
+            lambda say: self._read(path, say), self._file_failed, f"The prompt file {path} cannot be read"
+        )
+
+    def _read(self, path: Path, say: Say) -> None:
+        say(self._file_read, read_prompt_file(path))
 
     def _file_read(self, text: str) -> None:
         self.unsetCursor()

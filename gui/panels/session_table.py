@@ -1,7 +1,6 @@
 """The table of recorded sessions: sorted by any column, filtered as one types, walked with the arrows."""
 
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
 from PySide6.QtCore import (
@@ -20,6 +19,7 @@ from gui.copying import Copies, offer_copies, table
 from gui.panels.lists import dress_list, note_over
 from gui.panels.model_table import chosen_ground
 from gui.panels.session_rows import COLUMNS, NAME, NUMBERS, STARTED, STATE, SessionRow, tip_of
+from gui.panels.widgets import plain_tip
 from gui.theme import RESOURCES, Theme, number_font, text_font
 
 ROW_ROLE, KEY_ROLE = Qt.ItemDataRole.UserRole, Qt.ItemDataRole.UserRole + 1
@@ -106,7 +106,7 @@ class SessionTable(QTreeView):
             item.setTextAlignment(_side(column))
             is_title = column == NAME and not row.entry.problem
             item.setForeground(QColor(self._theme.text if is_title else self._theme.muted))
-            item.setToolTip(f"<p style='white-space:pre-wrap'>{escape(tip_of(row.entry))}</p>")
+            item.setToolTip(plain_tip(tip_of(row.entry)))
             items.append(item)
         items[NAME].setSizeHint(QSize(0, ROW_HEIGHT))
         items[STATE].setForeground(QColor(self._state_color(row)))

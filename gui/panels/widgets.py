@@ -17,6 +17,8 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+LONGEST_TIP_LINE = 100  # characters
+
 
 def label(text: str = "", role: str = "", *, wrap: bool = False, selectable: bool = False) -> QLabel:
     """A label with a role of the style sheet ("section", "muted", "number", …)."""
@@ -66,8 +68,12 @@ def shortened(text: str, target: QLabel, width: int, height: int) -> str:
 
 
 def plain_tip(text: str) -> str:
-    """A tool tip that shows a text as it is, where Qt would take it for markup: texts come from files of strangers."""
-    return f'<p style="white-space: pre-wrap">{escape(text)}</p>' if "<" in text else text
+    """A tool tip that shows a text as it is: some come from files of strangers.
+
+    Qt would take what has a "<" for markup, and wraps only what is markup.
+    """
+    is_long = any(len(line) > LONGEST_TIP_LINE for line in text.splitlines())
+    return f'<p style="white-space: pre-wrap">{escape(text)}</p>' if is_long or "<" in text else text
 
 
 def set_role(widget: QWidget, role: str) -> None:

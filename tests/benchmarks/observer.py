@@ -81,7 +81,7 @@ class WithWindow:
         self.conductor = Conductor(self.window, self.engine, store)
         self.window.resize(1440, 900)
         self.window.show()
-        self.window.arrange()
+        self.window.arrangement.arrange()
         self.conductor.start()
         self._turn_until(lambda: self.engine.loaded is not None)
         self.conductor.stop()

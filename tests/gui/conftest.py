@@ -3,11 +3,14 @@
 import gc
 import warnings
 from collections.abc import Iterator
+from typing import TypeVar
 
 import pytest
 from PySide6.QtCore import QEvent, QObject, QThread, QTimer
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QWidget
 from shiboken6 import isValid
+
+Shown = TypeVar("Shown", bound=QWidget)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -51,3 +54,12 @@ def settle(qapp: QApplication) -> None:
     for _ in range(3):
         qapp.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
         qapp.processEvents()
+
+
+def on_screen(widget: Shown, qapp: QApplication) -> Iterator[Shown]:
+    """For a fixture: a widget that is shown, and gone afterwards."""
+    widget.show()
+    yield widget
+    widget.close()
+    widget.deleteLater()
+    settle(qapp)

@@ -92,7 +92,7 @@ def test_events_are_folded_into_a_trace_and_told_in_order(engine: EngineThread, 
 def test_a_burst_is_spread_over_several_calls(
     engine: EngineThread, hosts: Hosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gui.engine_thread.BUDGET_NS", 0)
+    monkeypatch.setattr("gui.engine_events.BUDGET_NS", 0)
     hosts.opened[0].events = loaded_events(500)
     engine.drain()
     assert 0 < len(engine.trace.steps) < 500

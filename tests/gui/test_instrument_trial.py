@@ -22,8 +22,8 @@ from gui.conductor import Conductor
 from gui.instrument_trial import TURN_NS, DisplayTurns, InstrumentTrial, Stage
 from tests.engine.trace.building import APART, MS, T0, loaded, started, step, trace_of
 from tests.gui.building import Hosts, ScriptedHost, build
+from tests.gui.conducting import ready, say
 from tests.gui.conftest import settle
-from tests.gui.test_conductor import ready, say
 
 pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSizeHints", extend=True)
 
@@ -93,7 +93,7 @@ def test_too_few_turns_give_no_number_and_turns_without_steps_are_none() -> None
 def test_a_whole_trial(conductor: Conductor, host: ScriptedHost) -> None:
     say(conductor, host, loaded(effective=(("detail", "layer"),)), APART, StateChanged(0, EngineState.READY))
     said: list[str] = []
-    trial = InstrumentTrial(conductor.engine, conductor.generate, said.append, T0)
+    trial = InstrumentTrial(conductor.engine, conductor.running.generate, said.append, T0)
     assert not trial.frame(T0)
     assert isinstance(host.sent[-1], Generate)  # none ran
     trial.frame(T0)
@@ -156,8 +156,8 @@ def test_without_marks_it_goes_on_to_drawing(conductor: Conductor, host: Scripte
     conductor.frame()
     assert host.sent[-1] == Alternate("detail", "step")
     say(conductor, host, Failed(0, "'detail' is step already: choose another value.", "", "alternate"))
-    assert conductor._trial is not None
-    assert conductor._trial.stage is Stage.DISPLAY
+    assert conductor.measuring.trial is not None
+    assert conductor.measuring.trial.stage is Stage.DISPLAY
 
 
 def test_a_still_window_does_nothing_at_all(conductor: Conductor, host: ScriptedHost) -> None:
@@ -170,27 +170,27 @@ def test_a_still_window_does_nothing_at_all(conductor: Conductor, host: Scripted
         def frame(self, now_ns: int) -> bool:
             return True
 
-    conductor._trial = Still()  # type: ignore[assignment]
+    conductor.measuring.trial = Still()  # type: ignore[assignment]
     host.events = [StateChanged(0, EngineState.PAUSED)]
     before = len(conductor.engine.trace.steps)
     conductor.frame()
     assert host.events  # not taken
-    conductor._trial = None
+    conductor.measuring.trial = None
     conductor.frame()
     assert not host.events
     assert len(conductor.engine.trace.steps) == before
 
 
 def test_nothing_is_measured_without_an_engine_that_runs(conductor: Conductor) -> None:
-    conductor.measure_instrument()
-    assert conductor._trial is None
+    conductor.measuring.measure_instrument()
+    assert conductor.measuring.trial is None
     assert "load a model" in conductor.window.messages.messages()[0].sentence
 
 
 def test_another_model_ends_it(conductor: Conductor, host: ScriptedHost) -> None:
     ready(conductor, host)
-    conductor.measure_instrument()
+    conductor.measuring.measure_instrument()
     ready(conductor, host, 0)
     conductor.frame()
     conductor.show_numbers()
-    assert conductor._trial is None
+    assert conductor.measuring.trial is None

@@ -105,7 +105,7 @@ def test_load_run_switch_pause_step_stop_kill_and_load_again(
     until(reached(conductor, EngineState.READY))
     assert len(engine.trace.steps) == 0
     assert dict(engine.trace.configuration)["attention"] == "eager"
-    conductor.run_or_pause()
+    conductor.running.run_or_pause()
     until(lambda: len(engine.trace.tokens) > 3)
     engine.stop()
 
@@ -121,7 +121,7 @@ def test_a_draft_that_is_loaded_in_mid_generation_is_shown_given_up_and_loaded_a
     changes: list[SettingChange] = []
     engine.settings_changed.connect(lambda event: changes.extend(event.changes))
     window.prompt.set_limit(4000, False)
-    conductor.generate()
+    conductor.running.generate()
     until(lambda: len(engine.trace.tokens) > 10)
 
     draft = (("draft_model", "llama-30m"), ("speculation", "draft"))

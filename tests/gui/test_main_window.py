@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 from PySide6.QtCore import QPoint
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QLabel
 
+from gui.arrangement import PLOT_SHARE
 from gui.icons import icon
 from gui.main_window import MainWindow
 from gui.panels.message_bar import Kind
@@ -52,7 +53,7 @@ def test_what_comes_behind_changes_no_place(qapp: QApplication) -> None:
     window = MainWindow(SettingsStore.forgetful(), "dark")
     window.resize(1440, 900)
     window.show()
-    window.arrange()
+    window.arrangement.arrange()
     settle(qapp)
     before = {name: dock.geometry() for name, dock in window.docks.items() if is_seen(dock)}
     window.make_rest()
@@ -69,8 +70,8 @@ def test_charts_keep_the_height_they_need(
     window: MainWindow, qapp: QApplication, name: str, size: tuple[int, int]
 ) -> None:
     window.resize(*size)
-    window.arrange()
-    window.show_dock(name)
+    window.arrangement.arrange()
+    window.arrangement.show(name)
     settle(qapp)
     window.messages.show_message(Kind.INFO, LONG)
     settle(qapp)
@@ -81,11 +82,29 @@ def test_charts_keep_the_height_they_need(
     assert (window.width(), window.height()) == size
 
 
+@pytest.mark.parametrize("name", ["roofline", "cycle_model"])
+def test_a_plot_that_comes_to_the_front_by_its_tab_gets_room_in_a_window_that_grew(
+    window: MainWindow, qapp: QApplication, name: str
+) -> None:
+    low = window.docks["timeline"].height()
+    window.resize(1920, 1080)
+    settle(qapp)
+    (bar,) = (bar for bar in window.arrangement.tab_bars() if bar.isVisible())
+    titles = [bar.tabText(place) for place in range(bar.count())]
+    bar.setCurrentIndex(titles.index("Telemetry"))
+    settle(qapp)
+    assert window.docks["telemetry"].height() < 1.5 * low, "this one is read at any height"
+    bar.setCurrentIndex(titles.index(window.docks[name].windowTitle()))
+    settle(qapp)
+    assert is_seen(window.docks[name])
+    assert window.docks[name].height() >= 0.9 * PLOT_SHARE * window.height()
+
+
 def test_all_panels_fit_on_a_small_screen(window: MainWindow, qapp: QApplication) -> None:
     window.resize(1280, 800)
     for dock in window.docks.values():
         dock.show()
-    window.show_capture()
+    window.arrangement.show_capture()
     settle(qapp)
     assert (window.width(), window.height()) == (1280, 800)
 
@@ -98,3 +117,10 @@ def test_the_button_that_pauses_looks_so_in_another_theme_too(window: MainWindow
     assert shown_then == icon("pause", window.theme).pixmap(20).toImage()
     assert shown_then != icon("run", window.theme).pixmap(20).toImage()
     window.set_theme("dark")
+
+
+def test_a_picture_shows_what_was_just_changed_in_the_room_that_it_takes(window: MainWindow) -> None:
+    label = window.heading.findChildren(QLabel)[-1]
+    label.setText("much longer than what stood here before")
+    window.picture()
+    assert label.width() >= label.fontMetrics().horizontalAdvance(label.text())

@@ -57,7 +57,7 @@ def window(qapp: QApplication, shelf: Shelf) -> Iterator[Conductor]:
 
 
 def field_of(window: Conductor) -> NoteField:
-    return window._notes.field
+    return window.notes.field
 
 
 def write(window: Conductor, step: int | None, text: str) -> None:
@@ -106,7 +106,7 @@ def test_without_a_selection_it_is_of_the_newest_step_also_when_others_come_mean
     window: Conductor,
 ) -> None:
     window.window.actions_["note"].trigger()
-    host = window.engine._host
+    host = window.engine._home._host
     assert isinstance(host, ScriptedHost)
     host.events += list(synthetic.events(5, synthetic.Shape(layers=LAYERS)))[1:]
     window.frame()
@@ -160,7 +160,7 @@ def test_a_note_has_a_limit_and_no_lines(window: Conductor) -> None:
 
 
 def test_where_there_is_no_step_it_says_so(window: Conductor) -> None:
-    window.clear()
+    window.running.clear()
     window.frame()
     window.window.actions_["note"].trigger()
     (message,) = window.window.messages.messages()
@@ -172,7 +172,7 @@ def test_a_trace_that_goes_takes_what_is_being_typed_along(window: Conductor) ->
     window.window.navigation.select(20)
     window.window.actions_["note"].trigger()
     QTest.keyClicks(field_of(window).text, "of the one before")
-    window.clear()
+    window.running.clear()
     assert not field_of(window).isVisible()
     assert notes(window) == []
 
@@ -204,9 +204,9 @@ def test_it_is_in_the_menu_of_every_chart_over_steps(window: Conductor) -> None:
 def test_notes_are_in_the_file_also_after_the_trace_was_cleared(window: Conductor, shelf: Shelf) -> None:
     write(window, 20, "first")
     write(window, 20, "changed")
-    window.clear()
+    window.running.clear()
     window.frame()
-    host = window.engine._host
+    host = window.engine._home._host
     assert isinstance(host, ScriptedHost)
     later = list(synthetic.events(STEPS + 10, synthetic.Shape(layers=LAYERS)))
     host.events += [event for event in later if getattr(event, "index", -1) >= STEPS]
@@ -267,7 +267,7 @@ def test_a_recording_on_the_shelf_takes_notes_into_its_file(
     write(window, 40, "gone")
     write(window, 40, "")
     assert notes(window) == [(5, "changed"), (30, "new")]
-    window._keeper.stop()
+    window.keeper.stop()
     assert [(note.step, note.event.text) for note in read_trace(path).notes] == [(5, "changed"), (30, "new")]
     assert not window.window.messages.messages()
 
@@ -282,7 +282,7 @@ def test_a_recording_elsewhere_shows_notes_and_says_that_they_are_not_kept(
     assert notes(window) == [(5, "was there"), (30, "new")]
     (message,) = window.window.messages.messages()
     assert "is shown, but not kept" in message.sentence
-    window._keeper.stop()
+    window.keeper.stop()
     assert path.read_bytes() == raw
 
 

@@ -12,6 +12,7 @@ from pytestqt.qtbot import QtBot
 from engine.trace.export import excerpt_of
 from engine.trace.store import Trace
 from gui import reference as module
+from gui.aside import LOOK_EVERY_MS
 from gui.reference import References, live_name
 from tests.engine.trace.building import APART, WHOLE, ended, loaded
 from tests.engine.trace.recording.sessions import STARTED, written
@@ -112,7 +113,7 @@ def test_the_latest_wish_counts(references: References, qtbot: QtBot, tmp_path: 
     assert references.reference.name == "second"
     references.pin_file(first)
     references.unpin()
-    qtbot.wait(3 * module.LOOK_EVERY_MS)
+    qtbot.wait(3 * LOOK_EVERY_MS)
     assert references.reference is None
 
 
@@ -123,14 +124,13 @@ def test_what_nobody_foresaw_has_a_sentence_too(
         raise OSError("no such luck")
 
     monkeypatch.setattr(module, "reference_of", fail)
-    monkeypatch.setattr(threading, "excepthook", lambda _: None)
     with qtbot.waitSignal(references.failed) as failed:
         references.pin_file(recorded(tmp_path / "mine.cyclograph", 10))
-    assert failed.args == ["'mine.cyclograph' could not be pinned: choose another session."]
+    assert failed.args == ["'mine.cyclograph' could not be pinned (OSError: no such luck)."]
 
 
 def test_nobody_is_told_of_what_is_given_up(references: References, qtbot: QtBot, tmp_path: Path) -> None:
     references.pin_file(recorded(tmp_path / "mine.cyclograph", 10))
     references.stop()
-    qtbot.wait(3 * module.LOOK_EVERY_MS)
+    qtbot.wait(3 * LOOK_EVERY_MS)
     assert references.reference is None

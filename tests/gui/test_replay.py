@@ -90,9 +90,9 @@ def test_space_plays_from_the_beginning_and_pauses(replay: Replay, qtbot: QtBot)
 
 def test_a_pause_holds_it(replay: Replay) -> None:
     replay.engine.seek(10)
-    replay.conductor.run_or_pause()
+    replay.conductor.running.run_or_pause()
     replay.conductor.frame()
-    replay.conductor.run_or_pause()
+    replay.conductor.running.run_or_pause()
     replay.conductor.frame()
     held = len(replay.engine.trace.steps)
     assert 10 <= held < STEPS
@@ -170,14 +170,14 @@ def test_what_was_in_force_there_is_shown(replay: Replay) -> None:
 
 def test_all_at_once_shows_the_end(replay: Replay) -> None:
     replay.engine.seek(10)
-    replay.conductor.run_or_pause()
+    replay.conductor.running.run_or_pause()
     replay.conductor.frame()
     assert replay.engine.state is EngineState.RUNNING
     replay.engine.set_speed(ALL_AT_ONCE)
     replay.conductor.frame()
     assert texts(replay) == (f"step {STEPS} of {STEPS}", "PAUSED")
     replay.engine.seek(10)
-    replay.conductor.run_or_pause()
+    replay.conductor.running.run_or_pause()
     replay.conductor.frame()
     assert texts(replay) == (f"step {STEPS} of {STEPS}", "PAUSED")
 
@@ -188,7 +188,7 @@ def test_what_needs_a_model_is_not_offered(replay: Replay) -> None:
         assert not window.actions_[name].isVisible(), name
         assert not window.actions_[name].isEnabled(), name
     assert window.docks["prompt"].isHidden()
-    window.reset_layout()
+    window.arrangement.reset()
     assert window.docks["prompt"].isHidden()
     assert window.actions_["step_back"].isVisible()
     wished: list[object] = []

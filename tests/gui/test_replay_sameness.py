@@ -122,7 +122,7 @@ def test_a_replay_draws_what_the_live_run_drew(
     assert_same(replay.engine.trace, conductor.engine.trace)
     compare_windows(replay, conductor)
     replay.engine.set_speed(20.0)  # played from the beginning, event by event, it comes to the same
-    replay.conductor.run_or_pause()
+    replay.conductor.running.run_or_pause()
     deadline = time.monotonic() + PATIENCE_MS / 1000
     replay.conductor.frame()
     assert replay.engine.state is EngineState.RUNNING

@@ -94,7 +94,7 @@ def names(dialog: SessionsDialog) -> list[str]:
 
 def record(window: Conductor, qtbot: QtBot, steps: int = 30) -> Path:
     """Let the engine of the window do some steps; the file into which they go."""
-    host = window.engine._host
+    host = window.engine._home._host
     assert isinstance(host, ScriptedHost)
     started = EngineStarted(1, 3, 1, (), (), "a CPU", 2)
     events = synthetic.events(steps, synthetic.Shape(layers=LAYERS))
@@ -191,7 +191,7 @@ def test_what_is_typed_stays_while_the_list_is_read_again(
     dialog.show_entries(entries, True, None)
     assert dialog.card.title.text() == "half"
     dialog.close()
-    window._keeper.stop()
+    window.keeper.stop()
     assert read_metadata(path)["title"] == "half"
 
 

@@ -70,7 +70,7 @@ def run(window: Conductor, host: ScriptedHost) -> Conductor:
     """A run of 200 steps, asked for by the prompt panel."""
     say(window, host, StateChanged(0, EngineState.READY), loaded())
     window.window.prompt.set_text("a prompt")
-    window.generate()
+    window.running.generate()
     say(window, host, *synthetic.events(200, synthetic.Shape(layers=3, generation_steps=400, mark_every=90)))
     while window.engine.drain():
         pass
@@ -147,7 +147,6 @@ def test_a_long_export_can_be_cancelled(
     dialog.choose_format(".txt")
     dialog.accept()
     qtbot.waitUntil(lambda: said(run) == "The export is being written.")
-    assert run.sharing.exporter.fraction == 0.5
     again = run.sharing.export()
     assert again is not None
     again.accept()
@@ -284,10 +283,10 @@ def test_settings_can_be_copied(run: Conductor) -> None:
 
 
 def test_models_can_be_copied(run: Conductor, host: ScriptedHost, qapp: QApplication) -> None:
-    run.pick_model()
+    run.picking.pick_model()
     entry = CatalogueEntry("a\tb\nc", "preset", "Llama", 10**8, 4 * 10**8, 2048)
     say(run, host, CatalogueListed(0, (entry,), ()))
-    picker = run._picker
+    picker = run.picking.picker
     assert picker is not None
     (_, line), (_, rows) = picker.table.copies(None)
     assert line.split("\t")[0] == "a b c"  # a row stays a line

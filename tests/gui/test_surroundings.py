@@ -24,8 +24,8 @@ from gui.settings_store import SettingsStore
 from tests.engine.trace.building import T0, loaded
 from tests.gui import synthetic
 from tests.gui.building import Hosts, ScriptedHost
+from tests.gui.conducting import say
 from tests.gui.conftest import settle
-from tests.gui.test_conductor import say
 
 pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSizeHints", extend=True)
 

@@ -32,9 +32,9 @@ def test_every_phase_has_a_colour_of_its_own_that_can_be_seen(theme: Theme) -> N
 
 @pytest.mark.parametrize("theme", [DARK, LIGHT], ids=lambda t: t.name)
 def test_text_can_be_read(theme: Theme) -> None:
-    for ground in (theme.background, theme.surface, theme.raised):
+    for ground in (theme.background, theme.surface, theme.raised, theme.plot):
         assert contrast(theme.text, ground) > 10
-        assert contrast(theme.muted, ground) > 4.5
+        assert contrast(theme.muted, ground) > contrast(theme.faint, ground) > 4.5
     assert contrast(theme.on_accent, theme.accent) > 4.5
     assert contrast(theme.mark, theme.plot) > 4.5
 

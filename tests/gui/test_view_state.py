@@ -149,6 +149,19 @@ def test_series_grow_as_if_made_at_once() -> None:
     assert np.array_equal(grown.rolling, whole.rolling, equal_nan=True)
 
 
+def test_a_series_serves_for_a_trace_of_fewer_or_more_of_the_same_steps() -> None:
+    shape = synthetic.Shape(layers=2, chunks=2, mark_every=20)
+    series = view.ArrivalSeries()
+    for steps in (60, 30, 0, 45, 90):
+        trace = synthetic.Trace(synthetic.loaded(2))
+        trace.extend(list(synthetic.events(90, shape))[: steps + steps // 20 + 2])
+        anew, numbers = view.ArrivalSeries(), view.configuration_numbers(trace)
+        series.update(trace, numbers)
+        anew.update(trace, numbers)
+        assert series.steps.tolist() == anew.steps.tolist()
+        assert np.array_equal(series.rolling, anew.rolling, equal_nan=True)
+
+
 def test_unattributed_time_is_on_top() -> None:
     assert view.STACK[-1] is Phase.UNATTRIBUTED
     assert sorted(view.STACK) == list(Phase)

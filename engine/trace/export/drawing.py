@@ -32,7 +32,8 @@ from engine.trace.pooling import (
 )
 from engine.trace.store import NO_LATENCY
 
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = 1040, 56, 10, 18, 26
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 1040, 56, 10, 24, 26
+ABOVE = 11  # where the names of axes and charts stand: clear of the label at the top of an axis
 TITLE = 50  # room for the name of an axis
 MOST_COLUMNS = 240
 SERIES = 8  # colours for configurations
@@ -119,7 +120,7 @@ def _axes(frame: Frame, y_ticks: Sequence[tuple[float, str]], unit: str) -> list
     for value, label in y_ticks:
         y = float(frame.y(value))
         parts += [line(LEFT, y, right, y, "grid"), text(LEFT - 7, y + 4, label, anchor="end")]
-    parts.append(text(LEFT - 7, TOP - 6, unit, "faint", "end"))
+    parts.append(text(LEFT - 7, ABOVE, unit, "faint", "end"))
     for tick in ticks(frame.rows.start, frame.rows.stop, 10):
         if tick == int(tick) and tick < frame.rows.stop:
             x = float(frame.x(tick))
@@ -240,7 +241,7 @@ def layer_chart(excerpt: Excerpt, role: Role, height: int = 170) -> str:
         parts.append(_filled(boxes, f"map-{level}"))
     name = "MLP or mixer" if role is Role.MLP else role.name.lower()
     scale = f"{name}: dark 0, bright {units.duration(top)} and more"
-    return chart(height, f"Time of each layer: {scale}", [*parts, text(LEFT, TOP - 6, scale, "label")])
+    return chart(height, f"Time of each layer: {scale}", [*parts, text(LEFT, ABOVE, scale, "label")])
 
 
 def map_colors(name: str = "viridis") -> list[str]:

@@ -31,18 +31,15 @@ MOST_MARKS = 1000
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()) -> str:
-    """A table of cells that are markup already; `numbers`: the columns of figures."""
+    """A table of cells that are markup already; `numbers`: the columns of figures. Without `heads` it has no head."""
     kinds = [{"class_": "number"} if place in numbers else {} for place in range(len(heads))]
     head = "".join(element("th", safe(text), **kind) for text, kind in zip(heads, kinds, strict=True))
     body = [
         element("tr", "".join(element("td", cell, **kind) for cell, kind in zip(cells, kinds, strict=True)))
         for cells in rows
     ]
-    return (
-        element("table", element("thead", element("tr", head)) + element("tbody", joined(body)))
-        if body
-        else ""
-    )
+    first = element("thead", element("tr", head)) if any(heads) else ""
+    return element("table", first + element("tbody", joined(body))) if body else ""
 
 
 def metric_table(excerpt: Excerpt) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.trace import units
-from engine.trace.export.drawing import BOTTOM, LEFT, RIGHT, SERIES, TOP, WIDTH, chart, line, text
+from engine.trace.export.drawing import ABOVE, BOTTOM, LEFT, RIGHT, SERIES, TOP, WIDTH, chart, line, text
 from engine.trace.export.excerpt import Excerpt
 from engine.trace.export.markup import element, safe
 from engine.trace.export.samples import Line, lines
@@ -15,7 +15,7 @@ from engine.trace.ledger import Int64
 from engine.trace.pooling import HEADROOM, nice_ceiling, ticks
 from engine.trace.telemetry import Float
 
-HEIGHT = 130
+HEIGHT = 136
 MOST_COLUMNS = 500  # of a line: each has at most its lowest and its highest value
 NARROW = 40  # between the ends of an axis and the next words on it
 _BYTES = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
@@ -66,7 +66,7 @@ def _chart(group: str, found: Sequence[Line]) -> str:
     unit = found[0].unit
     floor = min(0.0, float(np.floor(lowest / 10) * 10))  # only a temperature is ever below
     axes = _Axes(begin_ns, end_ns, floor, _ceiling(highest, unit))
-    title = text(LEFT, TOP - 6, group)
+    title = text(LEFT, ABOVE, group)
     parts = [title, *_frame(axes, unit), *(_drawn(axes, each, place) for place, each in enumerate(found))]
     return chart(HEIGHT, f"{group} over time", parts) + _legend(found, WORDS[unit])
 
@@ -96,7 +96,7 @@ def _frame(axes: _Axes, unit: str) -> Iterator[str]:
         y = float(axes.y(value))
         yield line(LEFT, y, right, y, "grid")
         yield text(LEFT - 7, y + 4, f"{value / size:g}", anchor="end")
-    yield text(LEFT - 7, TOP - 6, name, "faint", "end")
+    yield text(LEFT - 7, ABOVE, name, "faint", "end")
     seconds = (axes.end_ns - axes.begin_ns) / 1e9
     for tick in ticks(0.0, seconds, 8):
         x = float(axes.x(axes.begin_ns + int(tick * 1e9)))

@@ -1,19 +1,17 @@
 """What all charts do: draw, stay still when nothing changed, draw only what is new exactly as if drawn at once."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from PySide6.QtCore import QEvent, QPoint, QPointF, Qt
-from PySide6.QtGui import QColor, QImage, QMouseEvent, QWheelEvent
+from PySide6.QtCore import QEvent, QPoint, Qt
+from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QApplication, QToolButton, QWidget
 
 from engine.protocol import Family, LayoutDefined, StepEnded
 from engine.trace.phases import Phase, Role
 from engine.trace.store import Trace
 from gui import theme as themes
-from gui.charts import chart as chart_module
 from gui.charts import colormap, cycle_model, roofline
 from gui.charts.chart import Chart
 from gui.charts.cycle_model import CycleModelChart
@@ -27,95 +25,21 @@ from gui.charts.token_strip import TokenStrip
 from gui.navigation import LatencyAxis, Navigation
 from gui.view_state import strip_columns
 from tests.gui import readers, synthetic
+from tests.gui.charts.looking import (
+    Clock,
+    Make,
+    Tips,
+    assert_grows_as_drawn_at_once,
+    center_of,
+    click,
+    color,
+    mouse,
+    pixels,
+    wheel,
+)
 
 STEP_PLOTS: list[type[StepPlot]] = [TokenStrip, LatencyChart, LayerMap]
 ALL: list[type[Chart]] = [*STEP_PLOTS, StepTimeline, PhaseLegend, RooflineChart, CycleModelChart]
-Make = Callable[..., Chart]
-
-
-@pytest.fixture
-def navigation() -> Navigation:
-    return Navigation()
-
-
-@pytest.fixture
-def make(qtbot: object, navigation: Navigation) -> Make:
-    """Makes a chart in a window."""
-    window = QWidget()
-    qtbot.addWidget(window)  # type: ignore[attr-defined]
-    window.resize(800, 300)
-
-    def build(kind: type[Chart], trace: Trace | None = None, **options: object) -> Chart:
-        chart = kind(navigation, window, **options)  # type: ignore[arg-type]
-        chart.setGeometry(0, 0, 800, 260)
-        window.show()
-        chart.show()
-        if trace is not None:
-            chart.set_trace(trace)
-            navigation.trace_grew(len(trace.steps))
-        return chart
-
-    return build
-
-
-class Tips:
-    """Stands for QToolTip, which the offscreen platform cannot raise: keeps what was shown."""
-
-    def __init__(self) -> None:
-        self.shown = ""
-
-    def showText(self, at: QPoint, text: str, widget: QWidget) -> None:
-        self.shown = text
-
-    def hideText(self) -> None:
-        self.shown = ""
-
-
-@pytest.fixture
-def tips(monkeypatch: pytest.MonkeyPatch) -> Tips:
-    shown = Tips()
-    monkeypatch.setattr(chart_module, "QToolTip", shown)
-    return shown
-
-
-def pixels(chart: Chart) -> np.ndarray:
-    """The chart as painted, (height, width) of 0xffRRGGBB."""
-    image = chart.grab().toImage().convertToFormat(QImage.Format.Format_RGB32)
-    stride = image.bytesPerLine() // 4
-    return (
-        np.frombuffer(image.constBits(), np.uint32).reshape(image.height(), stride)[:, : image.width()].copy()
-    )
-
-
-def color(phase: Phase, theme: themes.Theme = themes.DARK) -> int:
-    return QColor(theme.phases[phase]).rgb()
-
-
-def mouse(
-    chart: Chart, kind: QEvent.Type, at: QPoint, held: Qt.MouseButton = Qt.MouseButton.NoButton
-) -> None:
-    """Deliver a mouse event as Qt does."""
-    button = Qt.MouseButton.NoButton if kind is QEvent.Type.MouseMove else Qt.MouseButton.LeftButton
-    place = QPointF(at)
-    event = QMouseEvent(kind, place, chart.mapToGlobal(place), button, held, Qt.KeyboardModifier.NoModifier)
-    QApplication.sendEvent(chart, event)
-
-
-def click(chart: Chart, at: QPoint) -> None:
-    mouse(chart, QEvent.Type.MouseButtonPress, at, Qt.MouseButton.LeftButton)
-    mouse(chart, QEvent.Type.MouseButtonRelease, at)
-
-
-def wheel(chart: Chart, at: QPoint, notches: int) -> None:
-    event = QWheelEvent(
-        QPointF(at), chart.mapToGlobal(QPointF(at)), QPoint(), QPoint(0, 120 * notches), Qt.MouseButton.NoButton,
-        Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase, False,
-    )  # fmt: skip
-    QApplication.sendEvent(chart, event)
-
-
-def center_of(plot: StepPlot, step: int) -> QPoint:
-    return plot.column_rect(step).center()
 
 
 # ---------------------------------------------------------------- all charts
@@ -185,15 +109,7 @@ def test_growing_draws_the_same_as_drawing_at_once(
     trace = Trace(synthetic.loaded(3))
     chart = make(kind, trace)
     navigation.show_range(0, span)
-    stride = max(1, len(events) // 40)
-    for begin in range(0, len(events), stride):
-        trace.extend(events[begin : begin + stride])
-        navigation.count = len(trace.steps)
-        chart.refresh()
-    grown = pixels(chart)
-    chart.set_theme(themes.DARK)  # begins the picture anew
-    chart.refresh()
-    assert np.array_equal(grown, pixels(chart))
+    assert_grows_as_drawn_at_once(chart, navigation, trace, events)
 
 
 @pytest.mark.parametrize("kind", STEP_PLOTS)
@@ -526,16 +442,6 @@ def test_colour_maps_rise_in_lightness() -> None:
 
 
 # ---------------------------------------------------------------- step timeline
-
-
-class Clock:
-    """Time that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 0
-
-    def __call__(self) -> int:
-        return self.now
 
 
 def test_the_timeline_shows_the_selected_step_else_the_newest(make: Make, navigation: Navigation) -> None:

@@ -14,10 +14,7 @@ from gui.charts.cycle_model import CycleModelChart
 from gui.cycle_view import TOO_FEW_READ, CycleKind
 from gui.navigation import Navigation
 from tests.gui import readers, synthetic
-from tests.gui.charts.test_charts import Tips, click, mouse, pixels
-from tests.gui.charts.test_charts import make as make
-from tests.gui.charts.test_charts import navigation as navigation
-from tests.gui.charts.test_charts import tips as tips
+from tests.gui.charts.looking import Tips, click, mouse, pixels
 
 FLOORED = synthetic.Shape(layers=8, floors=True, chunks=1, spike_every=0)
 Make = Callable[..., Chart]

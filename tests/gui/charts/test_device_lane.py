@@ -14,9 +14,7 @@ from gui.charts.token_strip import TokenStrip
 from gui.navigation import Navigation
 from gui.view_texts import clock_words, mark_sentences
 from tests.gui import synthetic
-from tests.gui.charts.test_charts import Clock, Make, Tips, color, make, mouse, navigation, pixels, tips
-
-__all__ = ["make", "navigation", "tips"]
+from tests.gui.charts.looking import Clock, Make, Tips, color, mouse, pixels
 
 
 @pytest.mark.parametrize("launch_bound", [False, True])

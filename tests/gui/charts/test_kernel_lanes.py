@@ -16,8 +16,8 @@ from gui.charts.step_timeline import StepTimeline
 from gui.charts.token_strip import TokenStrip
 from gui.navigation import Navigation
 from tests.gui import synthetic
-from tests.gui.charts.test_charts import Tips, color, mouse, pixels, wheel
-from tests.gui.conftest import settle
+from tests.gui.charts.looking import Tips, color, mouse, pixels, wheel
+from tests.gui.conftest import on_screen, settle
 
 pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSizeHints", extend=True)
 
@@ -39,10 +39,7 @@ def timeline(qapp: QApplication, trace: Trace) -> Iterator[StepTimeline]:
     navigation.trace_grew(len(trace.steps))
     navigation.select(ROW)
     made.refresh()
-    yield made
-    made.close()
-    made.deleteLater()
-    settle(qapp)
+    yield from on_screen(made, qapp)
 
 
 def test_lanes_appear_when_a_step_is_captured_and_go_with_it(timeline: StepTimeline, trace: Trace) -> None:

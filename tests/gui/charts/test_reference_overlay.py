@@ -1,13 +1,11 @@
 """A reference under the data of the charts: where it lies, what it is not, and what it costs the picture."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from PySide6.QtCore import QEvent, QPoint, QRect
 from PySide6.QtGui import QColor
-from PySide6.QtWidgets import QWidget
 
 from engine.protocol import Event
 from engine.trace.export import excerpt_of
@@ -27,46 +25,15 @@ from gui.view_state import StepScale
 from tests.engine.trace.building import ended, trace_of
 from tests.engine.trace.runs import generation
 from tests.gui import readers, synthetic
-from tests.gui.charts.test_charts import Tips, center_of, mouse, pixels
+from tests.gui.charts.looking import Make, Tips, assert_grows_as_drawn_at_once, center_of, mouse, pixels
 
 PLOTS: list[type[ReferencedPlot]] = [TokenStrip, LatencyChart]
 SHAPE = synthetic.Shape(layers=2, chunks=2, spike_every=0)
 SLOW = replace(SHAPE, layers=3, seed=9)
-Make = Callable[[type[Chart], Trace], Chart]
 
 
 def reference(trace: Trace, name: str = "before lunch") -> Reference:
     return reference_of(excerpt_of(trace), name)
-
-
-@pytest.fixture
-def navigation() -> Navigation:
-    return Navigation()
-
-
-@pytest.fixture
-def make(qtbot: object, navigation: Navigation) -> Make:
-    window = QWidget()
-    qtbot.addWidget(window)  # type: ignore[attr-defined]
-    window.resize(800, 300)
-
-    def build(kind: type[Chart], trace: Trace) -> Chart:
-        chart = kind(navigation, window)
-        chart.setGeometry(0, 0, 800, 260)
-        window.show()
-        chart.show()
-        chart.set_trace(trace)
-        navigation.trace_grew(len(trace.steps))
-        return chart
-
-    return build
-
-
-@pytest.fixture
-def tips(monkeypatch: pytest.MonkeyPatch) -> Tips:
-    shown = Tips()
-    monkeypatch.setattr("gui.charts.chart.QToolTip", shown)
-    return shown
 
 
 def plotted(plot: ReferencedPlot, theme: themes.Theme = themes.DARK) -> tuple[np.ndarray, np.ndarray]:
@@ -199,15 +166,7 @@ def test_growing_draws_the_same_as_drawing_at_once(
     assert isinstance(plot, ReferencedPlot)
     plot.set_reference(reference(synthetic.trace(int(span / (1 if longer else 6)), SLOW)))
     navigation.show_range(0, span)
-    stride = max(1, len(events) // 40)
-    for begin in range(0, len(events), stride):
-        trace.extend(events[begin : begin + stride])
-        navigation.count = len(trace.steps)
-        plot.refresh()
-    grown = pixels(plot)
-    plot.set_theme(themes.DARK)  # begins the picture anew
-    plot.refresh()
-    assert np.array_equal(grown, pixels(plot))
+    assert_grows_as_drawn_at_once(plot, navigation, trace, events)
 
 
 @pytest.mark.parametrize("kind", PLOTS)

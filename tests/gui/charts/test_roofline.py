@@ -17,10 +17,7 @@ from gui.charts.chart import EMPTY, Chart
 from gui.charts.roofline import NO_ROOFS, UNKNOWN, RooflineChart, roof_label
 from gui.navigation import Navigation
 from tests.gui import synthetic
-from tests.gui.charts.test_charts import Tips, click, color, mouse, pixels
-from tests.gui.charts.test_charts import make as make
-from tests.gui.charts.test_charts import navigation as navigation
-from tests.gui.charts.test_charts import tips as tips
+from tests.gui.charts.looking import Tips, click, color, mouse, pixels
 
 FLOORED = synthetic.Shape(layers=8, floors=True, chunks=2)
 Make = Callable[..., Chart]

@@ -15,7 +15,7 @@ from gui.charts.telemetry import NOT_SAMPLED, SOON, TelemetryChart
 from gui.navigation import Navigation
 from gui.telemetry_view import lane_words, lanes, line_columns, places, sample_sentences
 from tests.engine.trace.building import MS, T0, started, step, trace_of
-from tests.gui.conftest import settle
+from tests.gui.conftest import on_screen
 
 pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSizeHints", extend=True)
 
@@ -37,11 +37,7 @@ def sample(at_ms: int, **said: object) -> TelemetrySampled:
 def chart(qapp: QApplication) -> Iterator[TelemetryChart]:
     made = TelemetryChart(Navigation())
     made.resize(600, 200)
-    made.show()
-    yield made
-    made.close()
-    made.deleteLater()
-    settle(qapp)
+    yield from on_screen(made, qapp)
 
 
 def test_a_time_lies_between_the_begin_of_a_step_and_of_the_next() -> None:
@@ -190,3 +186,21 @@ def test_an_axis_of_bytes_ends_at_a_round_number_of_binary_units(size: float, ce
     trace = trace_on()
     trace.append(sample(0, engine_bytes=size))
     assert lanes(trace)[0].ceiling == pytest.approx(ceiling)
+
+
+def test_no_line_crosses_the_words(chart: TelemetryChart, qapp: QApplication) -> None:
+    trace = trace_on()
+    trace.append(sample(0, engine_bytes=2**30, clock_hz=2e9))
+    chart.set_trace(trace)
+    chart._navigation.trace_grew(len(trace.steps))
+    chart.refresh()
+    before = chart.grab().toImage()
+    words, plot = chart._words_in_plot(), chart.plot_rect()
+    assert len(words) == 2
+    chart._navigation.select(4)
+    chart.refresh()
+    after = chart.grab().toImage()
+    column = chart.column_rect(4)
+    assert all(rect.left() < column.left() < rect.right() for rect in words)
+    assert all(after.copy(rect) == before.copy(rect) for rect in words)
+    assert after.pixelColor(column.left() - 1, plot.bottom()) == QColor(chart._theme.selection)

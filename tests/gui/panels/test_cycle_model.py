@@ -11,7 +11,7 @@ from gui.cycle_view import FORMULA, TOO_FEW_DECODED
 from gui.navigation import Navigation
 from gui.panels.cycle_model import CycleModelPanel
 from tests.gui import synthetic
-from tests.gui.conftest import settle
+from tests.gui.conftest import on_screen
 
 pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSizeHints", extend=True)
 
@@ -20,11 +20,7 @@ pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSi
 def panel(qapp: QApplication) -> Iterator[CycleModelPanel]:
     made = CycleModelPanel(Navigation())
     made.resize(800, 400)
-    made.show()
-    yield made
-    made.close()
-    made.deleteLater()
-    settle(qapp)
+    yield from on_screen(made, qapp)
 
 
 def show(panel: CycleModelPanel, trace: Trace) -> None:

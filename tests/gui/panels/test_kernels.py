@@ -8,10 +8,10 @@ from PySide6.QtWidgets import QApplication
 
 from engine.trace.store import Trace
 from gui.navigation import Navigation
-from gui.panels.kernels import NOTHING, KernelsPanel
+from gui.panels.kernels import LEAST_NAME, NOTHING, KernelsPanel
 from gui.view_texts import short_name
 from tests.gui import synthetic
-from tests.gui.conftest import settle
+from tests.gui.conftest import on_screen, settle
 
 pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSizeHints", extend=True)
 
@@ -29,10 +29,7 @@ def panel(qapp: QApplication, trace: Trace) -> Iterator[KernelsPanel]:
     made.set_trace(trace)
     navigation.trace_grew(40)
     navigation.select(12)
-    yield made
-    made.close()
-    made.deleteLater()
-    settle(qapp)
+    yield from on_screen(made, qapp)
 
 
 def cells(panel: KernelsPanel) -> list[list[str]]:
@@ -92,3 +89,20 @@ def test_long_names_have_short_ones() -> None:
     assert short_name("aten::linear") == "linear"
     assert short_name("void at::native::(anonymous namespace)::gemm<float, 4>(int, at::Tensor)") == "gemm"
     assert short_name("sgemm_128x64") == "sgemm_128x64"
+
+
+def test_names_take_the_room_that_figures_leave(
+    panel: KernelsPanel, trace: Trace, qapp: QApplication
+) -> None:
+    trace.append(synthetic.capture(trace, 12))
+    panel.refresh()
+    table, header = panel.table, panel.table.header()
+    for width in (700, 520):
+        panel.resize(width, 300)
+        settle(qapp)
+        assert header.length() == table.viewport().width()
+        assert not table.horizontalScrollBar().isVisible()
+    panel.resize(250, 300)
+    settle(qapp)
+    assert header.sectionSize(0) == LEAST_NAME
+    assert table.horizontalScrollBar().isVisible()

@@ -12,7 +12,7 @@ from engine.trace.store import Trace
 from gui.panels.measurements import HEADLINES, NAMES, ROWS, MeasurementsPanel
 from gui.theme import DARK
 from tests.gui import readers, synthetic
-from tests.gui.conftest import settle
+from tests.gui.conftest import on_screen
 
 pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSizeHints", extend=True)
 
@@ -20,11 +20,7 @@ pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSi
 @pytest.fixture
 def panel(qapp: QApplication) -> Iterator[MeasurementsPanel]:
     made = MeasurementsPanel(DARK)
-    made.show()
-    yield made
-    made.close()
-    made.deleteLater()
-    settle(qapp)
+    yield from on_screen(made, qapp)
 
 
 def shown(panel: MeasurementsPanel) -> dict[str, str]:

@@ -12,13 +12,13 @@ from PySide6.QtWidgets import QApplication, QWidget
 from pytestqt.qtbot import QtBot
 
 from engine.protocol import CountTokens, Family, ModelFacts, Prompt, TokensCounted, Turn
+from gui.aside import LOOK_EVERY_MS
 from gui.panels.prompt import CHAT, PLAIN, PromptPanel
 from gui.panels.prompt_edit import LONGEST_EDITED, SHOWN_OF_LONG
 from gui.panels.prompt_length import STALE
-from gui.prompt_reader import LOOK_EVERY_MS
 from gui.settings_store import SettingsStore
 from tests.gui import readers, synthetic
-from tests.gui.conftest import settle
+from tests.gui.conftest import on_screen
 
 pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSizeHints", extend=True)
 
@@ -30,11 +30,7 @@ CHATS = replace(BASE, name="chat", has_chat_template=True, knows_thinking=True, 
 def panel(qapp: QApplication, tmp_path: Path) -> Iterator[PromptPanel]:
     made = PromptPanel(SettingsStore.of_file(tmp_path / "window.ini"))
     made.resize(320, 420)
-    made.show()
-    yield made
-    made.close()
-    made.deleteLater()
-    settle(qapp)
+    yield from on_screen(made, qapp)
 
 
 @pytest.fixture
@@ -68,7 +64,7 @@ def drop(target: QWidget, *paths: Path) -> None:
 
 def read(panel: PromptPanel, qtbot: QtBot) -> None:
     """Wait until what was dropped has been read."""
-    qtbot.waitUntil(lambda: not panel.reader.is_busy)
+    qtbot.waitUntil(lambda: not panel.aside.is_busy)
 
 
 # ---------------------------------------------------------------- what suits the model
@@ -322,7 +318,7 @@ def test_reading_keeps_nobody_waiting_and_the_last_file_counts(
     os.mkfifo(slow)
     quick.write_text("quick")
     drop(panel, slow)
-    assert panel.reader.is_busy, "nobody has written to it yet"
+    assert panel.aside.is_busy, "nobody has written to it yet"
     assert panel.cursor().shape() == Qt.CursorShape.BusyCursor
     drop(panel, quick)
     read(panel, qtbot)

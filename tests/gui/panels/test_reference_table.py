@@ -15,7 +15,7 @@ from tests.engine.trace.building import ended, trace_of
 from tests.engine.trace.runs import generation
 from tests.engine.trace.test_against import walls
 from tests.gui import readers, synthetic
-from tests.gui.conftest import settle
+from tests.gui.conftest import on_screen
 
 pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSizeHints", extend=True)
 
@@ -24,11 +24,7 @@ pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSi
 def panel(qapp: QApplication) -> Iterator[MeasurementsPanel]:
     made = MeasurementsPanel(DARK)
     made.resize(320, 600)
-    made.show()
-    yield made
-    made.close()
-    made.deleteLater()
-    settle(qapp)
+    yield from on_screen(made, qapp)
 
 
 def reference(trace: Trace, name: str = "then") -> Reference:

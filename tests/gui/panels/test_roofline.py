@@ -12,7 +12,7 @@ from engine.trace.store import Trace
 from gui.navigation import Navigation
 from gui.panels.roofline import AGAIN, MEASURE, MEASURING, NOT_YET, RooflinePanel
 from tests.gui import synthetic
-from tests.gui.conftest import settle
+from tests.gui.conftest import on_screen
 
 pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSizeHints", extend=True)
 
@@ -23,11 +23,7 @@ FLOORED = synthetic.Shape(layers=8, floors=True)
 def panel(qapp: QApplication) -> Iterator[RooflinePanel]:
     made = RooflinePanel(Navigation())
     made.resize(800, 400)
-    made.show()
-    yield made
-    made.close()
-    made.deleteLater()
-    settle(qapp)
+    yield from on_screen(made, qapp)
 
 
 def show(panel: RooflinePanel, trace: Trace, selected: int | None = None) -> None:

@@ -313,7 +313,7 @@ def test_all_families_are_seen_at_once_in_a_window_of_a_laptop(qapp: QApplicatio
     window = MainWindow(SettingsStore.forgetful(), "dark")
     window.resize(1440, 900)
     window.show()
-    window.arrange()
+    window.arrangement.arrange()
     families = [
         replace(THREADS, key=f"k{place}{n}", family=f"family {place}")
         for place in range(11)

@@ -12,7 +12,7 @@ from gui.navigation import Navigation
 from gui.panels.text import TextPanel
 from gui.theme import DARK
 from tests.gui import synthetic
-from tests.gui.conftest import settle
+from tests.gui.conftest import on_screen
 
 pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSizeHints", extend=True)
 
@@ -23,11 +23,7 @@ LONG_PROMPT = "夜里九点，火车离开了港口。" * 150
 def panel(qapp: QApplication) -> Iterator[TextPanel]:
     made = TextPanel(Navigation(), DARK)
     made.resize(300, 260)
-    made.show()
-    yield made
-    made.close()
-    made.deleteLater()
-    settle(qapp)
+    yield from on_screen(made, qapp)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from engine.trace.capture_record import capture_record
 from engine.trace.export import TABLES, excerpt_of, export
 from engine.trace.export.capture_tracks import CAPTURES, FIRST_LANE
 from engine.trace.export.csv_table import write_csv
+from engine.trace.export.drawing import BOTTOM, LEFT, RIGHT, TOP, WIDTH
 from engine.trace.export.json_lines import records
 from engine.trace.export.perfetto import write_perfetto
 from engine.trace.export.report import write_report
+from engine.trace.export.sample_charts import HEIGHT
 from engine.trace.export.samples import lines, sampled
 from engine.trace.store import Trace
 from tests.engine.trace.building import T0
@@ -209,8 +212,17 @@ def test_the_report_draws_what_was_sampled_and_lists_captures() -> None:
     paths = re.findall(r'<path d="(M[^"]*)" class="line series-\d"', content)
     assert len(paths) == len(lines(sampled(machine.trace())))
     for x, y in re.findall(r"(-?[\d.]+) (-?[\d.]+)", " ".join(paths)):
-        assert 56 <= float(x) <= 1030
-        assert 18 <= float(y) <= 104
+        assert LEFT <= float(x) <= WIDTH - RIGHT
+        assert TOP <= float(y) <= HEIGHT - BOTTOM
+
+
+def test_no_label_of_an_axis_lies_on_another() -> None:
+    charts = re.findall(r"<svg.*?</svg>", page(machine.trace()), re.DOTALL)
+    assert len(charts) > 5
+    for each in charts:
+        found = re.findall(r'<text x="[\d.]+" y="([\d.]+)"[^>]*text-anchor="end"[^>]*>[^<]+</text>', each)
+        places = sorted(map(float, found))
+        assert all(below - above >= 11 for above, below in pairwise(places)), "text is 11 pixels high"
 
 
 def test_a_report_of_steps_without_samples_and_captures_leaves_these_out() -> None:
