@@ -616,7 +616,8 @@ class StepEnded:
     `held_ns`: time since the step before in which the user held the engine (pause, switches): in no latency.
     `context_length`: tokens that the next step will find (prompt so far and generated), per sequence.
     `moved_bytes`, `operations`: what it had to move and to compute, at least (see engine.trace.floor); 0 where that is
-    not known. `floor_ns`: the least time in which this machine could have done so, by its calibration of this number;
+    not known. `floor_ns`: the least time in which this machine could have done so, by its calibration of this number
+    (of a model that is split over devices: that of the first, and a sum over the calibrations of each);
     0 and -1 where there is none.
     `captured`: it ran under the profiler, so that its times are larger than a step's: in no statistic.
     """

@@ -317,7 +317,10 @@ def calibration_line(event: Calibrated) -> str:
     date = datetime.fromtimestamp(found.at_s).strftime("%Y-%m-%d %H:%M")
     threads = f", {found.threads} thread{'s' if found.threads != 1 else ''}" if found.device == "cpu" else ""
     again = "repeated within" if found.is_repeatable else "not repeatable, repeated only within"
-    doubts = filter(None, (f"{again} {found.spread:.1%}", found.remark))
+    doubtful = f"doubtful: {found.plain_bandwidth / 1e9:,.1f} GB/s by other means"
+    doubts = filter(
+        None, (f"{again} {found.spread:.1%}", "" if found.is_confirmed else doubtful, found.remark)
+    )
     fastest = max(rate for _, rate in found.rungs)
     rates = ", ".join(f"{kind} {rate / 1e9:,.1f}" for kind, rate in found.rates)
     return (

@@ -49,7 +49,7 @@ SYMBOLS = {
     "whole": "T of a token",
 }
 DECODE_HEADINGS = ("term", "constant", "1,000 tokens", "share", "±")
-PREFILL_HEADINGS = ("term", "time")
+PREFILL_HEADINGS = ("term", "time", "floor")
 TOO_FEW_DECODED = f"A fit needs {FIT_SAMPLES} decode steps at different contexts, under the same settings."
 TOO_FEW_READ = (
     f"A fit needs {PREFILL_SAMPLES} prefill steps of different lengths: run prompts of other lengths, or read a long"
@@ -309,11 +309,9 @@ def decode_sentences(model: DecodeModel) -> tuple[str, ...]:
     """Whether the formula tells the time."""
     count = model.whole.fit.count
     held = "holds" if model.holds else "does not hold"
-    error = f"{'−' if model.error < 0 else '+'}{units.share(abs(model.error))}"
     return (
         f"The formula {held} for these {count:,} tokens (c is the context, {model.contexts[0]:,} to"
-        f" {model.contexts[1]:,} tokens): {units.duration(model.predicted_ns)} by the fit,"
-        f" {units.duration(model.measured_ns)} measured, {error}.",
+        f" {model.contexts[1]:,} tokens): {_by_the_fit(model)}.",
     )
 
 
@@ -327,13 +325,22 @@ def _coefficients(fit: ContextFit) -> str:
 
 def prefill_rows_of(model: PrefillModel) -> list[tuple[str, ...]]:
     """The coefficients of prefill, in the columns of PREFILL_HEADINGS."""
-    rows = [] if model.constant_ns is None else [("each step", units.duration(model.constant_ns))]
-    return [
-        *rows,
-        ("1,000 tokens (linear)", signed(1000 * model.token_ns)),
-        ("1,000,000 pairs (quadratic)", signed(1e6 * model.pair_ns)),
-        ("± of a step", units.share(model.residual)),
+    floor = model.floor
+    rows = [
+        ("each step", model.constant_ns, floor.constant_ns if floor else None, 1.0),
+        ("1,000 tokens (linear)", model.token_ns, floor.token_ns if floor else None, 1e3),
+        ("1,000,000 pairs (quadratic)", model.pair_ns, floor.pair_ns if floor else None, 1e6),
     ]
+    told = [
+        (name, _times(times, took, plus), _times(times, least, plus))
+        for plus, (name, took, least, times) in zip((0, 1, 1), rows, strict=True)
+        if took is not None
+    ]
+    return [*told, ("± of a step", units.share(model.residual), "")]
+
+
+def _times(factor: float, ns: float | None, plus: int) -> str:
+    return "" if ns is None else signed(factor * ns, plus)
 
 
 def prefill_formula(model: PrefillModel) -> tuple[str, ...]:
@@ -348,15 +355,20 @@ def prefill_formula(model: PrefillModel) -> tuple[str, ...]:
 
 
 def prefill_sentences(model: PrefillModel) -> tuple[str, ...]:
-    """What it stands on, and how much of the longest step is quadratic."""
+    """What it stands on, how much of the longest step is quadratic, and whether the formula tells the time."""
     longest = model.chunks[1]
     stands = f"From {model.count:,} steps of {model.chunks[0]:,} to {longest:,} tokens."
+    held = f"The formula {'holds' if model.holds else 'does not hold'} for them: {_by_the_fit(model)}."
     if model.pair_ns <= 0:
-        return (f"{stands} No quadratic term shows at these lengths.",)
+        return f"{stands} No quadratic term shows at these lengths.", held
     quadratic = model.pair_ns * longest * (longest + 1) / 2 / model.prompt_ns(longest)
-    return (
-        f"{stands} Of a prompt of {longest:,} tokens in one piece {units.share(quadratic)} are quadratic (attention).",
-    )
+    share = units.share(quadratic)
+    return f"{stands} Of a prompt of {longest:,} tokens in one piece {share} are quadratic (attention).", held
+
+
+def _by_the_fit(model: DecodeModel | PrefillModel) -> str:
+    error = f"{'−' if model.error < 0 else '+'}{units.share(abs(model.error))}"
+    return f"{units.duration(model.predicted_ns)} by the fit, {units.duration(model.measured_ns)} measured, {error}"
 
 
 def signed(ns: float, plus: int = 1) -> str:

@@ -9,7 +9,7 @@ from engine.protocol import Calibrated, FloorBeaten
 from engine.trace.calibration import Calibration
 from engine.trace.floor import Part
 from engine.trace.generation_view import utilization
-from engine.trace.parts import PartOfStep, parts_of
+from engine.trace.parts import PartOfStep, computes_of, parts_of
 from engine.trace.store import GenerationRecord, Trace
 from gui import units
 
@@ -30,9 +30,7 @@ def floor_sentence(trace: Trace, step: int) -> str:
     intensity = f"{units.number(operations / moved)} FLOP/byte"
     floor_ns, told = int(steps.floor_ns[step]), trace.calibrations.get(int(steps.calibration[step]))
     if floor_ns <= 0 or told is None:
-        return (
-            f"{units.size(moved)} to move · {intensity} · no floor: this machine was not measured before it"
-        )
+        return f"{units.size(moved)} to move · {intensity} · no floor: {why_no_floor(trace, step)}"
     parts = [
         f"floor {units.duration(floor_ns)}",
         f"{units.share(floor_ns / steps.wall_ns[step])} of the step",
@@ -41,12 +39,31 @@ def floor_sentence(trace: Trace, step: int) -> str:
     if mbu == mbu:
         parts.append(f"MBU {units.share(mbu)}")
     parts.append(intensity)
-    shape = trace.shape(int(steps.configuration[step]))
-    rate = told.calibration.rate(shape.computes) if shape is not None else 0.0
-    if rate:
+    if devices := _devices(trace, step):
+        return " · ".join((*parts, f"the sum of {' and '.join(devices)}"))
+    if rate := told.calibration.rate(computes_of(trace, step)):
         bound = "memory" if told.calibration.is_memory_bound(moved, operations, rate) else "compute"
         parts.append(f"bound by {bound}")
     return " · ".join(parts)
+
+
+def why_no_floor(trace: Trace, step: int) -> str:
+    """Why a step whose work is known has no floor, in words that go on a sentence."""
+    shape = trace.shape(int(trace.steps.configuration[step]))
+    if shape is not None and shape.no_floor:
+        return shape.no_floor
+    if int(trace.steps.calibration[step]) not in trace.calibrations:
+        devices = _devices(trace, step)
+        what = f"not all of {' and '.join(devices)} were" if devices else "this machine was not"
+        return f"{what} measured before it"
+    kinds = " or ".join(computes_of(trace, step))
+    return f"no products of {kinds} were measured here" if kinds else "what it multiplies is not known"
+
+
+def _devices(trace: Trace, step: int) -> tuple[str, ...]:
+    """The devices that a step runs on one after the other, where there are several."""
+    shape = trace.shape(int(trace.steps.configuration[step]))
+    return shape.devices if shape is not None else ()
 
 
 def calibration_name(event: Calibrated) -> str:
@@ -105,7 +122,17 @@ def doubts(found: Calibration) -> list[str]:
         f"Two measurements lay {units.share(found.spread)} apart: measure again while the machine is idle."
     )
     remarks = [f"{each[0].upper()}{each[1:]}." for each in found.remark.split("; ") if each]
+    if not found.is_confirmed:
+        remarks.insert(0, _unconfirmed(found))
     return remarks if found.is_repeatable else [apart, *remarks]
+
+
+def _unconfirmed(found: Calibration) -> str:
+    told, plain = (units.per_second(rate, "B") for rate in (found.memory_bandwidth, found.plain_bandwidth))
+    return (
+        f"Products and copies gave {told}, reading the same memory by other means {plain}: both cannot be true, and"
+        " floors are as doubtful. Measure again while the machine is idle."
+    )
 
 
 def measured_sentence(event: Calibrated) -> str:

@@ -131,7 +131,7 @@ def _under_roofs(trace: Trace, found: Int64, told: Calibrated | None, kind: str)
     alike = []
     for number in np.unique(configurations).tolist():
         shape = trace.shape(number)
-        if shape is not None and _fastest(shape.computes, told.calibration)[0] == kind:
+        if shape is not None and not shape.devices and _fastest(shape.computes, told.calibration)[0] == kind:
             alike.append(number)
     under: npt.NDArray[np.bool_] = (steps.calibration[found] == told.number) & np.isin(configurations, alike)
     return under

@@ -1,7 +1,8 @@
 """What this machine achieves, measured in about two seconds: how fast it reads and how fast it multiplies.
 
 Bandwidth is that of matrix–vector products in 32 and in 16 bit, and of copies: the fastest counts for each working set,
-since a floor must not be too high. The largest working set is 8 × the last-level cache, at least
+since a floor must not be too high. One that reads the largest set half as fast as the fastest is not tried on smaller
+ones: what it computes for each byte holds it up. The largest working set is 8 × the last-level cache, at least
 512 MiB, where memory allows: less overstates tenfold what main memory gives. Smaller ones show the caches, where small
 models live. A working set is read from its beginning to its end again and again, as a model's weights are.
 
@@ -9,7 +10,9 @@ A product of a small matrix takes as long to call as to compute. So calls are ti
 millisecond, and what an empty call costs (a product of 8 × 8) is subtracted, up to half of the time: that can only make
 a bandwidth larger and a floor lower. Each number is the best of several, since whatever disturbs makes slower; of a
 large working set each piece of 4 MiB is timed by itself, and its best counts. The largest working set and the matrix
-rate are measured twice, at the beginning and at the end, and how far the two lie apart is part of the record.
+rate are measured twice (the former by its fastest way), at the beginning and at the end, and how far the two lie apart
+is part of the record. So is how fast the largest working set is read by means that share nothing with these (see
+engine.runtime.plain_reading).
 """
 
 import os
@@ -25,16 +28,20 @@ import psutil
 import torch
 from torch.nn import functional
 
+from engine.runtime.plain_reading import plain_reads
 from engine.trace.calibration import SECOND_NS, Calibration, checked
 
 MIB = 2**20
 LEAST_SET = 512 * MIB
 MOST_SET = 2048 * MIB
 CACHES_OVER = 8  # times the last-level cache
+_BEYOND = 2  # times it, at least
+_COPIES = "copies"
 #: Smaller working sets, as far as they are smaller than the largest.
 LADDER = tuple(count * MIB // 4 for count in (1, 4, 16, 32, 64, 96, 128, 192, 256, 512))
 _COLUMNS = 2048  # of the matrices that are read: as wide as those of a middling model
 _MATRIX = 4 * MIB  # bytes of one of them
+_MATRIX_OF_DEVICES = 64 * MIB  # that an accelerator reads less of is over before the next product has begun
 _BATCH_NS = 1_000_000
 _PIECES, _PASSES = 4, 3  # from so many on they are timed one by one, so often
 _BEST_OF, _BEST_OF_LONG = 5, 2
@@ -50,8 +57,15 @@ _STOLEN = 0.02
 _NO_CLOCK = "The clock of this machine stands still or jumps, so nothing can be measured by it: try again."
 
 
-#: What matrices may hold whose products are measured.
-KINDS = ("float32", "bfloat16", "float16", "int8")
+#: What matrices may hold whose products are measured, and what torch calls that; float8 on CUDA devices only, since
+#: processors widen it.
+KINDS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "int8": torch.int8,
+    "float8": torch.float8_e4m3fn,
+}
 
 
 class CalibrationRefused(Exception):
@@ -147,9 +161,11 @@ def measure(
     begin_ns = perf_counter_ns()
     size, remark = (largest, "") if largest else _largest(machine.device, cache)
     bench = _Bench(machine, timer or timer_for(machine.device), is_awaited, size)
-    first, rates = bench.bandwidth(size), bench.rates()
-    rungs = {smaller: bench.bandwidth(smaller) for smaller in LADDER if smaller < size}
-    again, rates_again = bench.bandwidth(size), bench.rates()
+    ways, plain, rates = bench.bandwidths(size), bench.plain_bandwidth(cache), bench.rates()
+    fastest, first = max(ways.items(), key=lambda way: way[1])
+    some = [way for way, rate in ways.items() if rate > first / 2]
+    rungs = {smaller: max(bench.bandwidths(smaller, some).values()) for smaller in LADDER if smaller < size}
+    again, rates_again = bench.bandwidths(size, [fastest])[fastest], bench.rates()
     rungs[size] = max(first, again)
     spread = max(_apart(first, again), _apart(rates["float32"], rates_again["float32"]))
     busy = load.remark(machine.threads)
@@ -166,6 +182,7 @@ def measure(
         took_ns=perf_counter_ns() - begin_ns,
         remark="; ".join(filter(None, (remark, busy))),
         is_disturbed=bool(busy),
+        plain_bandwidth=plain,
     )
     try:
         return checked(found)
@@ -189,26 +206,39 @@ class _Bench:
             raise CalibrationRefused(
                 f"Calibration needs {size / 2**20:,.0f} MiB, which are not free: close other programs."
             ) from error
+        self._each = _MATRIX if machine.device.type == "cpu" else _MATRIX_OF_DEVICES
         self._dtypes = (torch.float32, torch.bfloat16) if machine.device.type != "mps" else (torch.float32,)
         self._call_ns = {dtype: self._cost_of_a_call(dtype) for dtype in self._dtypes}
         self._side: dict[str, int] = {}
 
-    def bandwidth(self, size: int) -> float:
-        """Bytes a second of a working set, the fastest of all ways to read it."""
-        rates = []
+    def bandwidths(self, size: int, ways: Sequence[str] = ()) -> dict[str, float]:
+        """Bytes a second of a working set, by some ways to read it: all of them where none are named."""
+        found = {}
         for dtype in self._dtypes:
-            matrices, row = self._matrices(dtype, size)
-            nbytes = sum(matrix.nbytes for matrix in matrices)
-            reads = [partial(functional.linear, row, matrix) for matrix in matrices]
-            rates.append(nbytes * SECOND_NS / self._best_of_all_ns(reads, self._call_ns[dtype]))
-        half = size // 8
-        sources, targets = (_split(self._memory[begin : begin + half], _MATRIX // 4) for begin in (0, half))
-        copies = [partial(target.copy_, source) for source, target in zip(sources, targets, strict=True)]
-        return max(*rates, 8 * half * SECOND_NS / self._best_of_all_ns(copies, 0.0))
+            if not ways or str(dtype) in ways:
+                matrices, row = self._matrices(dtype, size)
+                nbytes = sum(matrix.nbytes for matrix in matrices)
+                reads = [partial(functional.linear, row, matrix) for matrix in matrices]
+                found[str(dtype)] = nbytes * SECOND_NS / self._best_of_all_ns(reads, self._call_ns[dtype])
+        if not ways or _COPIES in ways:
+            half = size // 8
+            begins = (self._memory[begin : begin + half] for begin in (0, half))
+            sources, targets = (_split(numbers, self._each // 4) for numbers in begins)
+            copies = [partial(target.copy_, source) for source, target in zip(sources, targets, strict=True)]
+            found[_COPIES] = 8 * half * SECOND_NS / self._best_of_all_ns(copies, 0.0)
+        return found
+
+    def plain_bandwidth(self, cache: int) -> float:
+        """Bytes a second of all of the memory, read by other means; 0 where it fits caches, which outrun these."""
+        if self._memory.nbytes < _BEYOND * cache:
+            return 0.0
+        with plain_reads(self._memory, self._machine.threads) as reads:
+            return self._memory.nbytes * SECOND_NS / self._best_of_all_ns(reads, 0.0)
 
     def rates(self) -> dict[str, float]:
         """Operations a second of each kind of matrix product that this device has."""
-        found = {kind: self._rate_of(kind) for kind in KINDS}
+        kinds = (kind for kind in KINDS if kind != "float8" or self._machine.device.type == "cuda")
+        found = {kind: self._rate_of(kind) for kind in kinds}
         return {kind: rate for kind, rate in found.items() if rate}
 
     def _rate_of(self, kind: str) -> float:
@@ -228,7 +258,7 @@ class _Bench:
     def _rate(self, kind: str, rows: int, side: int) -> float:
         """Of rows times a square matrix; 0 where that cannot be multiplied here."""
         left, right = self._factors(kind, rows, side)
-        product = partial(torch._int_mm if kind == "int8" else functional.linear, left, right)
+        product = partial(_MULTIPLY.get(kind, functional.linear), left, right)
         try:
             product()
         except (RuntimeError, NotImplementedError):
@@ -236,18 +266,17 @@ class _Bench:
         return 2 * rows * side**2 * SECOND_NS / self._best_ns(product, 0.0)
 
     def _factors(self, kind: str, rows: int, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-        dtype, device = getattr(torch, kind), self._machine.device
-        if kind == "int8":
-            square = torch.ones(side, side, dtype=dtype, device=device).t()
-        else:
-            square = torch.full((side, side), 0.5, dtype=dtype, device=device)
-        return torch.ones(rows, side, dtype=dtype, device=device), square
+        dtype, device = KINDS[kind], self._machine.device
+        left, square = torch.ones(rows, side, device=device), torch.ones(side, side, device=device)
+        if kind not in _MULTIPLY:
+            return left.to(dtype), square.mul(0.5).to(dtype)
+        return left.to(dtype), square.to(dtype).t()
 
     def _matrices(self, dtype: torch.dtype, size: int) -> tuple[list[torch.Tensor], torch.Tensor]:
         """The memory up to `size` as matrices of a middling model's size, and a row to multiply with."""
         numbers = self._memory[: size // 4].view(dtype)
         columns = min(_COLUMNS, 2 ** ((len(numbers).bit_length() - 1) // 2))
-        each = max(1, _MATRIX // dtype.itemsize // columns) * columns
+        each = max(1, self._each // dtype.itemsize // columns) * columns
         pieces = [piece[: len(piece) // columns * columns] for piece in _split(numbers, each)]
         matrices = [piece.view(-1, columns) for piece in pieces if len(piece)]
         return matrices, torch.full((1, columns), 0.5, dtype=dtype, device=numbers.device)
@@ -305,6 +334,19 @@ class _Bench:
         return best - min(calls_ns, best / 2)
 
 
+def _float8_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    scale = torch.ones((), device=left.device)
+    product: torch.Tensor = torch._scaled_mm(left, right, scale, scale, out_dtype=torch.bfloat16)
+    return product
+
+
+#: What multiplies narrow matrices; the second one lies by columns.
+_MULTIPLY: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "int8": torch._int_mm,
+    "float8": _float8_product,
+}
+
+
 def _split(numbers: torch.Tensor, each: int) -> Sequence[torch.Tensor]:
     split: Any = torch.split
     pieces: Sequence[torch.Tensor] = split(numbers, each)
@@ -322,9 +364,10 @@ def _largest(device: torch.device, cache: int) -> tuple[int, str]:
         free = psutil.virtual_memory().available
     wanted = min(MOST_SET, max(LEAST_SET, CACHES_OVER * cache))
     size = min(wanted, int(free * _MEMORY_SHARE)) // MIB * MIB
-    if size < 2 * max(cache, MIB):
+    least = _BEYOND * max(cache, MIB)
+    if size < least:
         raise CalibrationRefused(
-            f"Calibration needs {2 * max(cache, MIB) / MIB / _MEMORY_SHARE:,.0f} MiB of free memory to read beyond the"
+            f"Calibration needs {least / MIB / _MEMORY_SHARE:,.0f} MiB of free memory to read beyond the"
             f" caches, and {free / MIB:,.0f} MiB are free: close other programs."
         )
     if size < CACHES_OVER * cache:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from engine.runtime.calibration import Machine
+from engine.runtime.calibration import KINDS, Machine
 from engine.trace.calibration import Calibration, from_record
 from engine.user_directories import user_cache
 
@@ -27,7 +27,7 @@ def path_of(machine: Machine) -> Path:
     """The file of a machine. Its name holds nothing of it: a home directory may be shared between machines."""
     facts = (
         *(platform.node(), machine.processor, str(os.cpu_count()), str(machine.device), str(machine.threads)),
-        *(machine.mode, torch.__version__),
+        *(machine.mode, torch.__version__, *KINDS),
     )
     return directory() / f"{hashlib.sha256('|'.join(facts).encode()).hexdigest()[:24]}.json"
 

@@ -4,14 +4,14 @@ of every step, told for its event.
 A shape is derived when a configuration first runs, between two steps; what a step comes to is a few sums then.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from engine.protocol import Calibrated, Emit, FloorBeaten, Progress
+from engine.protocol import Calibrated, Emit, FloorBeaten, ProbeTraining, Progress
 from engine.runtime import calibration_records
 from engine.runtime.calibration import CalibrationRefused, Machine, is_busy, measure
 from engine.runtime.live import Context, LiveModel
@@ -62,7 +62,9 @@ class Floors:
         self.problem = ""
         self._routing = Routing(live.model)
         self._costs: dict[tuple[object, ...], Costs | None] = {}
-        self._in_force: dict[int, tuple[Costs | None, Machine]] = {}  # by number of the configuration
+        self._in_force: dict[
+            int, tuple[Costs | None, tuple[Machine, ...]]
+        ] = {}  # by number of the configuration
         self._known: dict[Machine, Known | None] = {}
         self._numbers = 0
         self._beaten: set[int] = set()  # numbers of calibrations
@@ -82,9 +84,10 @@ class Floors:
 
     def follow(self, configuration: int) -> ModelShape | None:
         """The settings in force are now this configuration's: derive what its steps need. Returns its shape."""
-        costs, machine = self._costs_now(), self._machine()
-        self._in_force[configuration] = costs, machine
-        self._recall(machine)
+        costs, machines = self._costs_now(), self._machines()
+        self._in_force[configuration] = costs, machines
+        for machine in machines:
+            self._recall(machine)
         return costs.shape if costs is not None else None
 
     def _costs_now(self) -> Costs | None:
@@ -110,13 +113,20 @@ class Floors:
             )
             return None
 
-    def _machine(self) -> Machine:
-        live = self._live
-        mode = str(MatmulPrecision().current(live))
+    def _machines(self) -> tuple[Machine, ...]:
+        """What steps run on, one device after the other; none where they have no floor."""
+        shape = self.shape()
+        if shape is not None and shape.no_floor:
+            return ()
+        names = shape.devices if shape is not None else ()
+        return tuple(map(self._machine, map(torch.device, names))) or (self._machine(self._live.device),)
+
+    def _machine(self, device: torch.device) -> Machine:
+        mode = str(MatmulPrecision().current(self._live))
         return Machine(
-            processor=processor_name(live.device),
-            device=live.device,
-            threads=torch.get_num_threads() if live.device.type == "cpu" else 1,
+            processor=processor_name(device),
+            device=device,
+            threads=torch.get_num_threads() if device.type == "cpu" else 1,
             mode="" if mode == "highest" else mode,
         )
 
@@ -125,7 +135,7 @@ class Floors:
     def _recall(self, machine: Machine) -> None:
         if machine in self._known:
             return
-        found = None if self._live.facts.placement else calibration_records.remembered(machine)
+        found = calibration_records.remembered(machine)
         self._known[machine] = None
         if found is not None:
             self._put(machine, found, "remembered", "")
@@ -137,21 +147,25 @@ class Floors:
 
     def due_in_s(self) -> float | None:
         """In how many seconds this machine should be calibrated, if it is idle then; None where it need not be."""
-        if self._live.facts.placement:
-            return None
-        known = self._known.get(self._machine())
-        if known is not None and known.number not in self._beaten:
+        if self._due() is None:
             return None
         return max(0.0, (self._retry_ns - perf_counter_ns()) / SECOND_NS)
+
+    def _due(self) -> Machine | None:
+        for machine in self._machines():
+            known = self._known.get(machine)
+            if known is None or known.number in self._beaten:
+                return machine
+        return None
 
     def calibrate_idle(self, is_awaited: Callable[[], bool]) -> None:
         """Measure because nothing is known, or what is known is broken; not while the machine is busy.
 
         Raises CalibrationInterrupted as soon as somebody waits.
         """
-        machine = self._machine()
+        machine = self._due()
         self._retry_ns = perf_counter_ns() + _RETRY_NS
-        if is_busy(machine.threads):
+        if machine is None or is_busy(machine.threads):
             return
         before = self._known.get(machine)
         try:
@@ -166,12 +180,13 @@ class Floors:
 
     def calibrate(self, is_awaited: Callable[[], bool]) -> None:
         """Measure because it was asked for. Raises CalibrationRefused, and CalibrationInterrupted as above."""
-        if self._live.facts.placement:
+        shape = self.shape()
+        if shape is not None and shape.no_floor:
             raise CalibrationRefused(
-                "The layers are split over several devices, which have no common floor: load the model on one device."
+                f"These steps have no floor, since {shape.no_floor}: load the model on one device."
             )
-        machine = self._machine()
-        self._keep(machine, self._measure(machine, is_awaited), "")
+        for machine in self._machines():
+            self._keep(machine, self._measure(machine, is_awaited), "")
 
     def _measure(self, machine: Machine, is_awaited: Callable[[], bool]) -> Calibration:
         self._emit(Progress(perf_counter_ns(), "calibrating this machine", None))
@@ -179,7 +194,7 @@ class Floors:
 
     def _keep(self, machine: Machine, found: Calibration, reason: str) -> None:
         problem = "so it is not kept for the next time"
-        if not found.is_disturbed:
+        if found.is_confirmed and not found.is_disturbed:
             problem = calibration_records.remember(machine, found)
         if problem:
             found = replace(found, remark="; ".join(filter(None, (found.remark, problem))))
@@ -198,14 +213,26 @@ class Floors:
         """Different experts that the step read which has just ended, all layers together; None where not known."""
         return self._routing.distinct()
 
-    def fed(self, found: Found, stepped: "Stepped", routed: int | None) -> Fed:
-        """What a step was given, from what it found and what it made of that. The settings are those it ran under."""
+    def fed(
+        self, found: Found, stepped: "Stepped", routed: int | None, probe: ProbeTraining | None = None
+    ) -> Fed:
+        """What a step was given, from what it found and what it made of that. The settings are those it ran under.
+
+        `probe`: what a training step was.
+        """
         live, kind, rows = self._live, stepped.kind, stepped.batch
         read = (stepped.prompt_tokens + stepped.padding_tokens) // max(1, rows)
         if kind is StepKind.ENCODE:
             return Fed(kind, rows, read, read if live.facts.task == "fill-mask" else 1)
         if kind is StepKind.BACKWARD:
-            return Fed(kind, 1, read, read, source=found.source, begins=found.source > 0)
+            training = probe or ProbeTraining()
+            return Fed(
+                *(kind, 1, read, read),
+                source=found.source,
+                begins=found.source > 0,
+                pieces=training.accumulate,
+                mixed=training.mixed,
+            )
         past = 0 if live.cache_kind == "none" else found.cached
         if kind is StepKind.PREFILL:
             positions = read
@@ -225,34 +252,50 @@ class Floors:
             found.source > 0 and not past,
             stepped.drafted,
             routed if rows * positions > 1 else None,
-            past,
+            past=past,
         )
 
     def told(self, configuration: int, index: int, fed: Fed, stamps: bytes) -> tuple[int, int, int, int]:
-        """Bytes, operations, floor (ns) and number of the calibration of a step, for its event.
+        """Bytes, operations, floor (ns) and number of the calibration of a step (of several: the first), for its event.
 
         `index`, `stamps`: of the step, which is held against its floor. Zeros and -1 where they are not known.
         """
-        costs, machine = self._in_force[configuration]
+        costs, machines = self._in_force[configuration]
         if costs is None:
             return 0, 0, 0, -1
-        known = self._known.get(machine)
+        known = self._known.get(machines[0]) if machines else None
         if known is None:
             nbytes, operations, _ = costs.told(fed, None)
             return nbytes, operations, 0, -1
+        if len(machines) > 1:
+            return self._told_apart(costs, machines, index, fed, stamps)
         nbytes, operations, floor_ns = costs.told(fed, known.calibration)
         if known.number not in self._beaten and costs.is_certain(fed) and not self._overlaps():
-            self._hold_against(known.number, index, floor_ns, stamps)
+            self._hold_against({known.number}, index, floor_ns, stamps)
         return nbytes, operations, floor_ns, known.number
+
+    def _told_apart(
+        self, costs: Costs, machines: Sequence[Machine], index: int, fed: Fed, stamps: bytes
+    ) -> tuple[int, int, int, int]:
+        """The same over several devices, which all have to be known."""
+        found = [known for machine in machines if (known := self._known.get(machine)) is not None]
+        calibrations = {known.calibration.device: known.calibration for known in found}
+        nbytes, operations, floor_ns = costs.told_apart(fed, calibrations)
+        if not floor_ns:
+            return nbytes, operations, 0, found[0].number if len(found) == len(machines) else -1
+        numbers = {known.number for known in found}
+        if not numbers <= self._beaten and costs.is_certain(fed):
+            self._hold_against(numbers, index, floor_ns, stamps)
+        return nbytes, operations, floor_ns, found[0].number
 
     def _overlaps(self) -> bool:
         """Whether the device may work on a step while the host's clock runs for its neighbours."""
         return self._live.device.type != "cpu" and self._live.loop.read_back == PIPELINED
 
-    def _hold_against(self, number: int, index: int, floor_ns: int, stamps: bytes) -> None:
+    def _hold_against(self, numbers: set[int], index: int, floor_ns: int, stamps: bytes) -> None:
         wall_ns = ledger.wall_ns(stamps)
         if 0 < wall_ns < floor_ns:  # a clock that jumped beats nothing
-            self._beaten.add(number)
+            self._beaten |= numbers
             self._untold = FloorBeaten(perf_counter_ns(), index, wall_ns, floor_ns)
 
     def after_step(self) -> None:

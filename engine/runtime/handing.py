@@ -9,7 +9,15 @@ Whatever else is said comes behind the steps before it: whoever says it has them
 from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.protocol import BeamsRanked, Emit, Flush, LayoutDefined, SequencesEncoded, StepEnded
+from engine.protocol import (
+    BeamsRanked,
+    Emit,
+    Flush,
+    LayoutDefined,
+    ProbeTraining,
+    SequencesEncoded,
+    StepEnded,
+)
 from engine.runtime.floors import Found
 from engine.runtime.generation import Stepped
 from engine.runtime.past_steps import PastGeneration
@@ -19,13 +27,12 @@ if TYPE_CHECKING:
     from engine.runtime.workbench import Workbench
 
 MOST = 64  # steps that wait
-NO_FLOOR = (0, 0, 0, -1)
 
 
 class Made(NamedTuple):
     """A step that was made, with all of it that is gone once the next one begins.
 
-    `routed`: experts that it read, None where that is not known; `has_floor`: False where its least work is not.
+    `routed`: experts that it read, None where that is not known. `probe`: what a training step was.
     `past`: where it is remembered, None where it cannot be done again. `counts`: what it took says something about the
     level of detail.
     """
@@ -39,7 +46,7 @@ class Made(NamedTuple):
     context_length: int
     cache_bytes: int
     routed: int | None = None
-    has_floor: bool = True
+    probe: ProbeTraining | None = None
     past: PastGeneration | None = None
     counts: bool = False
     captured: bool = False
@@ -88,11 +95,9 @@ class Handing:
             )
 
     def _event(self, made: Made) -> StepEnded:
-        stepped, floor = made.stepped, NO_FLOOR
-        if made.has_floor:
-            floors = self._bench.floors
-            fed = floors.fed(made.found, stepped, made.routed)
-            floor = floors.told(made.configuration, made.step, fed, stepped.stamps)
+        stepped, floors = made.stepped, self._bench.floors
+        fed = floors.fed(made.found, stepped, made.routed, made.probe)
+        floor = floors.told(made.configuration, made.step, fed, stepped.stamps)
         return StepEnded(
             made.step,
             made.generation,

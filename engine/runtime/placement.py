@@ -5,7 +5,7 @@ elsewhere (host memory, disk), bring those along for the call.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,9 @@ from transformers import PreTrainedModel
 from engine.runtime.anatomy import Anatomy
 from engine.runtime.clocks import StampRecorder
 from engine.trace.phases import Phase
+
+#: In place of a device: a module whose parts are on more than one.
+SEVERAL = "several devices"
 
 
 def spread(model: PreTrainedModel, memory: "dict[int | str, int] | None" = None) -> PreTrainedModel:
@@ -56,14 +59,28 @@ def placement_of(model: nn.Module, anatomy: Anatomy) -> tuple[tuple[str, int], .
     places = places_of(model)
     if not places:
         return ()
-    return tuple(Counter(_place(places, block.name) for block in anatomy.blocks).items())
+    return tuple(Counter(place_of(places, block.name) for block in anatomy.blocks).items())
 
 
-def _place(places: dict[str, str], path: str) -> str:
-    """The device of a module: its own entry's or, above it, its owner's."""
+def place_of(places: Mapping[str, str], path: str) -> str:
+    """The device of a module: its own entry's or, above it, its owner's; SEVERAL for one that is itself split."""
     while path not in places and path:
         path = path.rpartition(".")[0]
-    return places.get(path, "several devices")  # a layer that is itself split
+    return places.get(path, SEVERAL)
+
+
+def why_no_floor(devices: Sequence[str]) -> str:
+    """What of parts on these devices nobody measured, so that their steps have no floor; "" for nothing.
+
+    Beside accelerators, weights that are kept in host memory are brought along for each step, as they are from disk.
+    """
+    if SEVERAL in devices:
+        return "a layer is itself split over several devices, so what each of them has to do is not known"
+    if "disk" in devices:
+        return "weights that wait on disk are brought along for each step, at a rate that was not measured"
+    if "cpu" in devices and len(set(devices)) > 1:
+        return "weights that wait in host memory are brought along for each step, at a rate that was not measured"
+    return ""
 
 
 def time_crossings(model: nn.Module, recorder: StampRecorder) -> int:

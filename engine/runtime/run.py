@@ -207,8 +207,7 @@ class Run:
         codes, stamps = training_step(bench.live, ids, self._work.prompt, command)
         stepped = Stepped(StepKind.BACKWARD, codes, stamps, (), len(ids), "")
         made = self._made(stepped, found, 0)
-        # in mixed precision it multiplies in a way of its own, which was not calibrated
-        bench.take(made._replace(past=None, has_floor=not command.mixed), perf_counter_ns())
+        bench.take(made._replace(past=None, probe=command), perf_counter_ns())
         bench.settle()
         bench.step_index += 1
 

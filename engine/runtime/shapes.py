@@ -20,6 +20,7 @@ from engine.protocol import Family
 from engine.runtime.anatomy import Anatomy, Block, Part, find_anatomy
 from engine.runtime.drafting import exit_layers
 from engine.runtime.live import Draft, LiveModel
+from engine.runtime.placement import place_of, places_of, why_no_floor
 from engine.runtime.routing import holds_experts
 from engine.runtime.stacks import layer_stacks
 from engine.runtime.weights.quantized import QuantizedLinear
@@ -62,7 +63,18 @@ def shape_of(live: LiveModel) -> ModelShape:
     kept = _Kept(_windows(model, live.anatomy), live.cache_kind, live.kv_window)
     shape = model_shape(model, live.anatomy, kept, reads_only=reads_only, as_configured=not pruned)
     draft = _draft_shape(live, shape, kept)
-    return replace(shape, cache=live.cache_kind, computes=_computes(live), draft=draft)
+    no_floor = why_no_floor(shape.devices)
+    if shape.devices and draft is not None:
+        no_floor = no_floor or "where a draft of a model runs that is split over devices is not known"
+    remarks = (*shape.remarks, f"there is none, since {no_floor}") if no_floor else shape.remarks
+    return replace(
+        shape,
+        cache=live.cache_kind,
+        computes=_computes(live),
+        draft=draft,
+        remarks=remarks,
+        no_floor=no_floor,
+    )
 
 
 def _computes(live: LiveModel) -> tuple[str, ...]:
@@ -109,6 +121,10 @@ def model_shape(
     encoder = [counting.layer(block, -1) for block in anatomy.blocks[:encoders]]
     decoder = [counting.layer(block, block.index - encoders) for block in anatomy.blocks[encoders:]]
     embeddings = _unique(part.module for part in anatomy.embeddings)
+    ends = [
+        next((counting.place(part.name) for part in parts), "")
+        for parts in (anatomy.embeddings, anatomy.head)
+    ]
     tables = _tables(embeddings)
     if anatomy.encoder is not None:  # each side has some of them; the words' is in both
         tables = sorted(tables, key=lambda table: -table.num_embeddings)[:1]
@@ -119,6 +135,8 @@ def model_shape(
         embed=counting.weights(embeddings),
         embedded_bytes=sum(table.embedding_dim * table.weight.element_size() for table in tables),
         remarks=tuple(dict.fromkeys(counting.remarks)),
+        embed_device=ends[0],
+        head_device=ends[1],
     )
 
 
@@ -188,6 +206,9 @@ class _Counting:
     remarks: list[str] = field(default_factory=list)
     _read: set[int] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        self._places = places_of(self.model)
+
     @property
     def _config(self) -> Any:
         return self.model.config.get_text_config(decoder=True)
@@ -196,6 +217,10 @@ class _Counting:
     def _dtype(self) -> torch.dtype:
         """Of activations, and with them of what is cached."""
         return self.model.dtype
+
+    def place(self, path: str) -> str:
+        """The device of a module, "" where all of the model is in one place."""
+        return place_of(self._places, path) if self._places else ""
 
     def weights(self, modules: Sequence[nn.Module], without: Iterable[nn.Module] = ()) -> Weights:
         """What these modules read and multiply, each of their parameters once; embeddings look up and do not count."""
@@ -220,7 +245,7 @@ class _Counting:
     def layer(self, block: Block, number: int) -> LayerShape:
         """A layer; `number`: of the decoder's, -1 for one of an encoder."""
         if isinstance(block.module, Skipped):
-            return LayerShape()
+            return LayerShape(device=self.place(block.name))
         claimed = [m for part in _parts(block) for m in _modules(part)]
         return LayerShape(
             attention=self._attention(block, number),
@@ -228,6 +253,7 @@ class _Counting:
             mlp=self._mlp(block),
             mixer=self._mixer(block),
             rest=self.weights([block.module], without=claimed),
+            device=self.place(block.name),
         )
 
     def _attention(self, block: Block, number: int) -> AttentionShape | None:
@@ -331,8 +357,9 @@ class _Counting:
             if state is None:
                 kind = type(module).__name__
                 self.remarks.append(f"the state of {kind} is not known: it is counted by its parameters only")
-        numbers = sum(state for state in states if state is not None)
-        return MixerShape(self.weights(modules), numbers, self._dtype.itemsize)
+        known = [state for state in states if state is not None]
+        numbers, inputs = (sum(state[place] for state in known) for place in (0, 1))
+        return MixerShape(self.weights(modules), numbers, inputs, self._dtype.itemsize)
 
 
 def _own_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
@@ -441,26 +468,27 @@ def _experts(modules: Sequence[nn.Module]) -> tuple[list[nn.Module], int] | None
     return None
 
 
-def _state(mixer: nn.Module) -> int | None:
-    """Numbers that a mixer keeps of each sequence: its state, and what its convolution looks back at.
+def _state(mixer: nn.Module) -> tuple[int, int] | None:
+    """Numbers that a mixer keeps of each sequence: its state, and inputs that its convolution looks back at.
 
-    Mamba: d_inner·(n_state + d_conv) (Gu and Dao 2023, arXiv 2312.00752, section 3); Mamba-2: heads · width · n_state
-    (Dao and Gu 2024, arXiv 2405.21060, section 7); gated delta rule: heads · d_k · d_v (arXiv 2412.06464, section 2).
+    Mamba: d_inner·n_state and d_inner·d_conv (Gu and Dao 2023, arXiv 2312.00752, section 3); Mamba-2: heads · width ·
+    n_state (Dao and Gu 2024, arXiv 2405.21060, section 7); gated delta rule: heads · d_k · d_v (arXiv 2412.06464,
+    section 2).
     """
     kernel = _number(mixer, "conv_kernel_size", "conv_kernel", "L_cache")
     back = _number(mixer, "conv_dim") * kernel
     states, heads, width = (_number(mixer, name) for name in ("ssm_state_size", "num_heads", "head_dim"))
     if states and heads and width:
-        return heads * width * states + back
+        return heads * width * states, back
     if states and (inner := _number(mixer, "intermediate_size")):
-        return inner * (states + kernel)
+        return inner * states, inner * kernel
     heads, keys, values = (_number(mixer, name) for name in ("num_v_heads", "head_k_dim", "head_v_dim"))
     if heads and keys and values:
-        return heads * keys * values + back
+        return heads * keys * values, back
     if rwkv := _number(
         mixer, "attention_hidden_size"
     ):  # sums, their weights, a maximum, last inputs of both parts
-        return 5 * rwkv
+        return 5 * rwkv, 0
     if kernel and isinstance(convolution := getattr(mixer, "conv", None), nn.Conv1d):
-        return convolution.in_channels * kernel
+        return 0, convolution.in_channels * kernel
     return None

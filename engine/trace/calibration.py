@@ -8,7 +8,7 @@ recording.
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -18,6 +18,11 @@ import numpy.typing as npt
 SECOND_NS = 1_000_000_000
 #: Repeated measurements that lie further apart than this are not repeatable: the record says so.
 REPEATABLE = 0.05
+#: Rates of the same memory, read by unlike means, that lie further apart than this cannot both be true: none of them
+#: can read what memory does not give. Products read 1.1 to 1.4 × as fast as bytes are compared on a core of ours,
+#: since they hide latency better, and never slower. So these are bounds of that ratio: an error by a factor of two
+#: leaves them wherever the true one is between 0.85 and 1.6.
+CONFIRMED = 0.8, 1.7
 _SLOWEST, _FASTEST = 1e6, 1e16  # bytes or operations a second that no measurement of ours can leave
 
 
@@ -32,7 +37,8 @@ class Calibration:
     addition being two), of all that this device multiplies. `spread`: how far two
     measurements of the largest rung and of the products lay apart, relative to the larger. `at_s`: when it was
     measured, seconds since 1970. `cache_bytes`: of the last-level cache, 0 where the system does not say. `remark`:
-    what is to be said of it, "" for nothing. `is_disturbed`: the machine was busy meanwhile.
+    what is to be said of it, "" for nothing. `is_disturbed`: the machine was busy meanwhile. `plain_bandwidth`: bytes a
+    second of the largest rung, read by means that share nothing with those of the rungs; 0 where it was not checked.
     """
 
     processor: str
@@ -47,11 +53,19 @@ class Calibration:
     took_ns: int = 0
     remark: str = ""
     is_disturbed: bool = False
+    plain_bandwidth: float = 0.0
 
     @property
     def is_repeatable(self) -> bool:
         """Whether it was measured twice with the same result, ± 5 %."""
         return self.spread <= REPEATABLE
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether other means read about as fast (see CONFIRMED), or nobody tried any."""
+        least, most = CONFIRMED
+        plain = self.plain_bandwidth
+        return not plain or least * plain <= self.memory_bandwidth <= most * plain
 
     def bandwidth(self, working_set: float) -> float:
         """Bytes a second that can be read of a working set of so many bytes.
@@ -77,13 +91,14 @@ class Calibration:
         """Operations a second of the fastest of some ways to multiply; 0 where none of them was measured."""
         return max((rate for kind, rate in self.rates if kind in kinds), default=0.0)
 
-    def floor_ns(self, nbytes: float, operations: float, rate: float) -> int:
+    def floor_ns(self, nbytes: float, operations: float, rate: float, working_set: float = 0.0) -> int:
         """The least time, at least 1 ns, in which so much can be moved and computed: the roofline.
 
         max(bytes / bandwidth, operations / rate) (Williams, Waterman and Patterson 2009, "Roofline: an insightful
         visual performance model", CACM 52(4)), with the bandwidth of the level of memory that so many bytes come from.
+        `working_set`: how many different ones they are, where a step reads them several times.
         """
-        seconds = max(nbytes / self.bandwidth(nbytes), operations / rate)
+        seconds = max(nbytes / self.bandwidth(working_set or nbytes), operations / rate)
         return max(1, math.floor(seconds * SECOND_NS))
 
     def is_memory_bound(self, nbytes: float, operations: float, rate: float) -> bool:
@@ -94,19 +109,11 @@ class Calibration:
         """What was achieved in either of two records of the same key; date and remark are the newer one's."""
         newer = self if self.at_s >= other.at_s else other
         older = other if newer is self else self
-        return Calibration(
-            newer.processor,
-            newer.device,
-            newer.threads,
-            newer.mode,
-            newer.at_s,
-            _best_of(older.rungs, newer.rungs),
-            _best_of(older.rates, newer.rates),
-            newer.spread,
-            newer.cache_bytes,
-            newer.took_ns,
-            newer.remark,
-            newer.is_disturbed,
+        return replace(
+            newer,
+            rungs=_best_of(older.rungs, newer.rungs),
+            rates=_best_of(older.rates, newer.rates),
+            plain_bandwidth=max(older.plain_bandwidth, newer.plain_bandwidth),
         )
 
 
@@ -142,6 +149,9 @@ def checked(calibration: Calibration) -> Calibration:
     for rate in (*rates, *(rate for _, rate in calibration.rates)):
         if not _SLOWEST <= rate <= _FASTEST:
             raise ValueError(f"{rate:.3g} a second is no rate that a machine achieves")
+    plain = calibration.plain_bandwidth
+    if plain and not _SLOWEST <= plain <= _FASTEST:
+        raise ValueError(f"{plain:.3g} bytes a second are not what a machine achieves")
     if calibration.threads < 1 or not 0 <= calibration.spread < math.inf or not 0 <= calibration.at_s < 1e11:
         raise ValueError("the threads, the spread or the date of a calibration make no sense")
     return calibration
@@ -164,6 +174,7 @@ def from_record(record: Mapping[str, Any]) -> Calibration:
                 took_ns=int(record["took_ns"]),
                 remark=str(record["remark"]),
                 is_disturbed=bool(record["is_disturbed"]),
+                plain_bandwidth=float(record["plain_bandwidth"]),
             )
         )
     except (KeyError, TypeError, OverflowError) as error:

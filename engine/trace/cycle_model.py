@@ -8,7 +8,8 @@ fit of the floors of these steps is what theory says of a and b.
 
 The prefill of a prompt of P tokens multiplies each of them with all weights (linear in P) and each with those before it
 (quadratic): c + l·n + q·pairs, with n tokens of a chunk and n·p + n·(n + 1)/2 pairs behind p earlier ones. Of a prompt
-in one piece the pairs are P·(P + 1)/2.
+in one piece the pairs are P·(P + 1)/2. As with decode steps, their floors are fitted in the same way, and the sum of
+what the fit says is held against what was measured.
 
 Fits are robust: stalls do not move them, and residuals say how far single steps lie off.
 """
@@ -83,11 +84,21 @@ class DecodeModel:
 
 
 @dataclass(frozen=True, slots=True)
+class PrefillFit:
+    """What a prefill step takes at all, for each token and for each pair, ns. `constant_ns` as in PrefillModel."""
+
+    constant_ns: float | None
+    token_ns: float
+    pair_ns: float
+
+
+@dataclass(frozen=True, slots=True)
 class PrefillModel:
     """How a configuration's prefill steps depend on what they read: constant, each token, each pair, ns.
 
     `chunks`: (shortest, longest) of them in tokens; `constant_ns` None where chunks were too much alike to tell it
-    apart. `residual`: median distance of a step from the fit, relative to the step. `count`: steps.
+    apart. `residual`: median distance of a step from the fit, relative to the step. `count`: steps. `floor`: the fit of
+    their floors, None without a calibration. `predicted_ns`, `measured_ns`: of all of them, as in DecodeModel.
     """
 
     configuration: int
@@ -97,6 +108,19 @@ class PrefillModel:
     pair_ns: float
     residual: float
     count: int
+    floor: PrefillFit | None = None
+    predicted_ns: float = 0.0
+    measured_ns: int = 0
+
+    @property
+    def error(self) -> float:
+        """How far the model lies off for all steps together: predicted / measured − 1."""
+        return self.predicted_ns / self.measured_ns - 1
+
+    @property
+    def holds(self) -> bool:
+        """Whether a linear and a quadratic term tell the time of these prompts within 5 %."""
+        return abs(self.error) <= HOLDS
 
     def prompt_ns(self, tokens: int) -> float:
         """What it says of a prompt in one piece."""
@@ -232,24 +256,39 @@ def _prefill_model(trace: Trace, configuration: int, rows: Int64) -> PrefillMode
     pairs = np.array(
         [attended_pairs(p, n) for p, n in zip(past.tolist(), tokens.tolist(), strict=True)], np.float64
     )
-    columns = [np.ones(len(wall)), tokens.astype(np.float64), pairs]
-    found = _fitted(columns, wall)
-    without = found is None
-    if without:
-        found = _fitted(columns[1:], wall)
+    found = _prefill_fit(tokens, pairs, wall)
     if found is None:
         return None
-    factors, residual = found
-    token_ns, pair_ns = factors[-2:]
+    fit, residual = found
+    floors = trace.steps.floor_ns[rows].astype(np.float64)
+    known = floors > 0
+    theory = _prefill_fit(tokens[known], pairs[known], floors[known]) if known.any() else None
     return PrefillModel(
         configuration,
         (int(tokens.min()), int(tokens.max())),
-        None if without else float(factors[0]),
-        float(token_ns),
-        float(pair_ns),
+        fit.constant_ns,
+        fit.token_ns,
+        fit.pair_ns,
         residual,
         len(wall),
+        theory[0] if theory is not None else None,
+        float(((fit.constant_ns or 0.0) + fit.token_ns * tokens + fit.pair_ns * pairs).sum()),
+        int(wall.sum()),
     )
+
+
+def _prefill_fit(tokens: Int64, pairs: Float, times: Float) -> tuple[PrefillFit, float] | None:
+    """Times of prefill steps (n,) by what they read, and the residual; without a constant where chunks are alike."""
+    columns = [np.ones(len(times)), tokens.astype(np.float64), pairs]
+    found = _fitted(columns, times)
+    if found is not None:
+        (constant, token, pair), residual = found
+        return PrefillFit(float(constant), float(token), float(pair)), residual
+    found = _fitted(columns[1:], times)
+    if found is None:
+        return None
+    (token, pair), residual = found
+    return PrefillFit(None, float(token), float(pair)), residual
 
 
 def _fitted(columns: Sequence[Float], wall: Float) -> tuple[Float, float] | None:
@@ -285,7 +324,7 @@ def lines(trace: Trace) -> list[str]:
     for decode in decode_models(trace):
         told += _decode_lines(decode)
     for prefill in prefill_models(trace):
-        told.append(_prefill_line(prefill))
+        told += _prefill_lines(prefill)
     return told
 
 
@@ -315,10 +354,22 @@ def _fit_words(fit: ContextFit) -> str:
     return f"{fit.intercept_ns / 1e6:>10,.3f} ms {fit.slope_ns / 1e3:>+10,.4f} µs · context"
 
 
-def _prefill_line(model: PrefillModel) -> str:
-    constant = "" if model.constant_ns is None else f"{model.constant_ns / 1e6:,.3f} ms + "
-    return (
+def _prefill_lines(model: PrefillModel) -> list[str]:
+    begin = (
         f"prefill of configuration {model.configuration} ({model.count:,} steps of {model.chunks[0]:,} to"
-        f" {model.chunks[1]:,} tokens): {constant}{model.token_ns / 1e3:,.2f} µs · tokens +"
-        f" {model.pair_ns:,.2f} ns · pairs (± {model.residual:.1%})"
+        f" {model.chunks[1]:,} tokens): "
     )
+    fit = PrefillFit(model.constant_ns, model.token_ns, model.pair_ns)
+    floor = [] if model.floor is None else [f"  their floor: {_prefill_words(model.floor)}"]
+    verdict = "holds" if model.holds else "does not hold"
+    return [
+        f"{begin}{_prefill_words(fit)} (± {model.residual:.1%})",
+        *floor,
+        f"  T = constant + linear + quadratic term {verdict}: {model.predicted_ns / 1e6:,.1f} ms by the fit,"
+        f" {model.measured_ns / 1e6:,.1f} ms measured ({model.error:+.1%})",
+    ]
+
+
+def _prefill_words(fit: PrefillFit) -> str:
+    constant = "" if fit.constant_ns is None else f"{fit.constant_ns / 1e6:,.3f} ms + "
+    return f"{constant}{fit.token_ns / 1e3:,.2f} µs · tokens + {fit.pair_ns:,.2f} ns · pairs"

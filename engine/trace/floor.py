@@ -8,11 +8,19 @@ For a step that computes n = rows · positions new positions, each row with p to
   probability 1 − k/E.)
 - Cache: each layer reads what it keeps of min(p, window − 1) earlier tokens and writes that of the new ones, of every
   row; `AttentionShape.token_bytes` a token. A static cache is read over all of its reserved length.
-- State: a state-space layer reads and writes its state, in every row.
+- State: a state-space layer reads and writes its state and the last inputs of its convolution, in every row.
 - Operations: two for each weight and position (2·N, Kaplan et al. 2020, arXiv 2001.08361, section 2.1), k experts a
   position; two for each product of queries with keys and of their weights with values: 2·n_q·(d_k + d_v) for each pair
-  of a query and a key that it may see. Six for each number of a state: decay, input and output.
-- Training: forward, then twice as much backward (2·N and 4·N, ibid.); weights are read twice, gradients written once.
+  of a query and a key that it may see. Six for each number of a state: a product and a sum for its decay, its input
+  and the output. A convolution's are those of its weights.
+- Training: forward, then twice as much backward (2·N and 4·N, ibid.). Each piece of the text reads its weights twice,
+  forward and backward; gradients as wide as the weights are written by the first piece, read and written by each later
+  one: 3·W + 4·W·(pieces − 1) bytes. What a pass reads has to stay for the next one, so that is the working set.
+- Mixed precision (Micikevicius et al. 2018, arXiv 1710.03740, section 3.1) moves no less: weights stay as they are
+  stored, and gradients are added up as wide. A copy of W/2 bytes written forward and read backward is what reading W
+  again comes to. It multiplies in 16 bit, or as before: the faster counts.
+- Layers on several devices run one after the other: the sum over devices of max(bytes / bandwidth, operations / rate),
+  each by its own calibration. What passes from one to the next is not counted.
 - Speculation: a verify step has one position more than were drafted; a draft model makes a decode step of its own for
   each drafted token, before.
 
@@ -21,17 +29,23 @@ implementation does beside (copies, masks, unpacking, expanding latent keys). So
 above says what could still be won.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
 
 from engine.trace.calibration import SECOND_NS, Calibration
 from engine.trace.phases import StepKind
-from engine.trace.shapes import CrossShape, Layers, LayerShape, MlpShape, ModelShape
+from engine.trace.shapes import CrossShape, Layers, LayerShape, MlpShape, ModelShape, expert_layers
 
 STATE_OPERATIONS = 6
 _KEPT = 256  # kinds of step that are kept prepared
-_TRAINING = 3  # forward and twice as much backward; weights read twice, gradients written
+_TRAINED = 3  # forward and twice as much backward
+_FIRST_PIECE, _LATER_PIECE = (
+    3,
+    4,
+)  # weights read twice, gradients written; those of later pieces are read, too
+MIXED = "bfloat16"  # what mixed precision multiplies in
 
 
 class Part(StrEnum):
@@ -70,7 +84,8 @@ class Fed(NamedTuple):
     `logits`: positions of a row whose logits were asked for. `reserved`: length of a static cache. `source`: tokens
     that the encoder read, of a decoder that attends to them; `begins`: their keys and values are made by this step.
     `drafted`: tokens that were proposed before it. `routed`: different experts that were read, all layers together,
-    None where that is not known.
+    None where that is not known. `pieces`, `mixed`: of a training step, in how many parts its positions went, and
+    whether it multiplied in 16 bit.
     """
 
     kind: StepKind
@@ -81,7 +96,9 @@ class Fed(NamedTuple):
     source: int = 0
     begins: bool = False
     drafted: int = 0
-    routed: int | None = None
+    routed: float | None = None
+    pieces: int = 1
+    mixed: bool = False
     past: int = 0
 
 
@@ -133,7 +150,8 @@ class _Form:
     parts: dict[Part, Work]
     fixed: Work
     cores: tuple[_Core, ...]
-    draft_steps: int
+    draft_steps: int = 0
+    working_set: float = 0.0  # of what is fixed, where that is less than all that moves
 
 
 class Costs:
@@ -145,8 +163,8 @@ class Costs:
         self._draft = (
             Costs(replace(shape.draft.alone(), computes=shape.computes)) if shape.draft is not None else None
         )
-        layers = (layer for _, layer in (*shape.encoder, *shape.decoder))
-        self._has_experts = any(layer.mlp is not None and layer.mlp.experts for layer in layers)
+        self._has_experts = expert_layers((*shape.encoder, *shape.decoder)) > 0
+        self._stages = {device: Costs(shape.on(device)) for device in shape.devices}
 
     def parts(self, fed: Fed) -> dict[Part, Work]:
         """The work of each part of the model; they add up to `work`."""
@@ -160,7 +178,7 @@ class Costs:
 
     def work(self, fed: Fed) -> Work:
         """All that a step has to move and to compute."""
-        own = Work(*self._own(fed))
+        own = Work(*self._own(self._form(fed), fed))
         if self._draft is None or not fed.drafted:
             return own
         return own + self._draft.work(_draft_step(fed)).times(fed.drafted)
@@ -174,9 +192,11 @@ class Costs:
 
         A draft model's steps come one after the other, before: their floors add up.
         """
-        nbytes, operations = self._own(fed)
-        rate = calibration.rate(self.shape.computes) if calibration is not None else 0.0
-        floor_ns = calibration.floor_ns(nbytes, operations, rate) if calibration is not None and rate else 0
+        form = self._form(fed)
+        nbytes, operations = self._own(form, fed)
+        floor_ns = 0
+        if calibration is not None and (rate := calibration.rate(self.computes(fed))):
+            floor_ns = calibration.floor_ns(nbytes, operations, rate, form.working_set)
         if self._draft is not None and fed.drafted:
             each, more, draft_ns = self._draft.told(_draft_step(fed), calibration)
             nbytes += fed.drafted * each
@@ -184,9 +204,36 @@ class Costs:
             floor_ns += fed.drafted * draft_ns
         return int(nbytes), int(operations), floor_ns
 
-    def _own(self, fed: Fed) -> tuple[float, float]:
-        """Bytes and operations without those of drafts: what is told of every step."""
+    def told_apart(self, fed: Fed, calibrations: Mapping[str, Calibration]) -> tuple[int, int, int]:
+        """The same of a model that is split, whose devices have a calibration each, by their names.
+
+        No floor where one of them is missing: what is left would look like the whole.
+        """
+        nbytes, operations, _ = self.told(fed, None)
+        floors = [
+            stage.told(self._of_stage(fed, stage), calibrations.get(device))[2]
+            for device, stage in self._stages.items()
+        ]
+        return nbytes, operations, sum(floors) if all(floors) else 0
+
+    def _of_stage(self, fed: Fed, stage: "Costs") -> Fed:
+        """Experts that were read are told of all layers together: a stage has its share of them."""
+        if fed.routed is None:
+            return fed
+        own, every = (expert_layers(_side(shape, fed)) for shape in (stage.shape, self.shape))
+        return fed._replace(routed=fed.routed * own / max(1, every))
+
+    def computes(self, fed: Fed) -> tuple[str, ...]:
+        """What the products of a step are of: the fastest counts."""
+        return (*self.shape.computes, MIXED) if fed.mixed else self.shape.computes
+
+    def working_set(self, fed: Fed) -> float:
+        """Bytes that a step reads before it comes to the first of them again: these tell the level of memory."""
         form = self._form(fed)
+        return form.working_set or self._own(form, fed)[0]
+
+    def _own(self, form: _Form, fed: Fed) -> tuple[float, float]:
+        """Bytes and operations without those of drafts: what is told of every step."""
         nbytes, operations = form.fixed.nbytes, form.fixed.operations
         for core in form.cores:
             nbytes += core.token_bytes * moved_tokens(fed.past, fed.positions, core.window)
@@ -209,12 +256,18 @@ def _draft_step(fed: Fed) -> Fed:
     return Fed(StepKind.DECODE, past=fed.past + 1)
 
 
+def _side(shape: ModelShape, fed: Fed) -> Layers:
+    return shape.encoder if fed.kind is StepKind.ENCODE else shape.decoder
+
+
 def _form(shape: ModelShape, fed: Fed) -> _Form:
+    if fed.kind is StepKind.BACKWARD:
+        return _trained(shape, fed)
     encodes = fed.kind is StepKind.ENCODE
-    layers = shape.encoder if encodes else shape.decoder
+    layers = _side(shape, fed)
+    moe_layers = expert_layers(layers)
     count = fed.rows * fed.positions
     parts = dict.fromkeys(Part, Work())
-    moe_layers = sum(n for n, layer in layers if layer.mlp is not None and layer.mlp.experts)
     for number, layer in layers:
         for part, work in _layer(layer, shape, fed, count, moe_layers):
             parts[part] += work.times(number)
@@ -228,13 +281,35 @@ def _form(shape: ModelShape, fed: Fed) -> _Form:
         kept = sum(c.token_bytes * min(fed.reserved, c.window or fed.reserved) for c in cores)
         parts[Part.ATTENTION] += Work(kept)
         cores = tuple(_Core(c.window, c.causal, 0.0, c.pair_operations) for c in cores)
-    if fed.kind is StepKind.BACKWARD:
-        parts = {part: work.times(_TRAINING) for part, work in parts.items()}
-        cores = tuple(_Core(c.window, c.causal, 0.0, c.pair_operations * _TRAINING) for c in cores)
+    return _Form(parts, _total(parts), cores, fed.drafted if shape.draft is not None else 0)
+
+
+def _total(parts: Mapping[Part, Work]) -> Work:
     total = Work()
     for work in parts.values():
         total += work
-    return _Form(parts, total, cores, fed.drafted if shape.draft is not None else 0)
+    return total
+
+
+def _trained(shape: ModelShape, fed: Fed) -> _Form:
+    """A training step: each piece of its text is a prompt that is read, by both sides where there are two."""
+    plain = replace(shape, cache="none", draft=None)
+    total, reads = dict.fromkeys(Part, Work()), 0.0
+    for place in range(fed.pieces):
+        positions = fed.positions // fed.pieces + (place < fed.positions % fed.pieces)
+        read = Fed(
+            StepKind.PREFILL, positions=positions, logits=positions, source=fed.source, begins=fed.begins
+        )
+        passes = [read] if not shape.encoder else [Fed(StepKind.ENCODE, positions=fed.source), read]
+        moves = _LATER_PIECE if place else _FIRST_PIECE
+        for each in passes:
+            form = _form(plain, each)
+            reads += form.fixed.nbytes
+            for part, work in form.parts.items():
+                total[part] += Work(moves * work.nbytes, _TRAINED * work.operations)
+            for core in form.cores:
+                total[Part.ATTENTION] += core.work(0, each.positions).times(_TRAINED)
+    return _Form(total, _total(total), (), working_set=reads / fed.pieces)
 
 
 def _layer(
@@ -253,7 +328,7 @@ def _layer(
         mixer = layer.mixer
         # a state is kept between steps: read once (unless there is none yet) and written once, in each row
         moved = 2 if fed.past else 1
-        state = 0 if shape.cache == "none" else mixer.state * mixer.state_bytes * fed.rows * moved
+        state = 0 if shape.cache == "none" else mixer.kept_bytes * fed.rows * moved
         operations = 2.0 * mixer.weights.products * count + STATE_OPERATIONS * mixer.state * count
         found.append((Part.MLP, Work(mixer.weights.nbytes + state, operations)))
     return found
@@ -282,7 +357,7 @@ def _mlp(mlp: MlpShape, fed: Fed, count: int, moe_layers: int) -> Work:
 
 def _cores(layers: Layers, shape: ModelShape, fed: Fed) -> tuple[_Core, ...]:
     """What depends on the context, once for each window."""
-    keeps = shape.cache != "none" and fed.kind not in (StepKind.ENCODE, StepKind.BACKWARD)
+    keeps = shape.cache != "none" and fed.kind is not StepKind.ENCODE
     found: dict[tuple[int, bool], tuple[float, float]] = {}
     for number, layer in layers:
         attention = layer.attention

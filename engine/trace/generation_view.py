@@ -269,6 +269,7 @@ def utilization(trace: Trace, rows: Rows) -> npt.NDArray[np.float64]:
     """MBU of some steps (n,), NaN where it has no value (see engine.trace.floor.bandwidth_utilization).
 
     Of a step with a draft model it has none: that one reads its own weights several times, of another level of memory.
+    Nor has a model that is split over devices: each of them has a bandwidth of its own.
     """
     steps = trace.steps
     wall, moved, drafted = steps.wall_ns[rows], steps.moved_bytes[rows], steps.drafted[rows]
@@ -277,8 +278,11 @@ def utilization(trace: Trace, rows: Rows) -> npt.NDArray[np.float64]:
         mine = steps.calibration[rows] == number
         bandwidth[mine] = told.calibration.bandwidths(moved[mine])
     known = (wall > 0) & (moved > 0)
+    shapes = [(number, trace.shape(number)) for number in range(len(trace.configurations))]
+    split = [number for number, shape in shapes if shape is not None and shape.devices]
+    if split:
+        known &= ~np.isin(steps.configuration[rows], split)
     if drafted.any():
-        shapes = enumerate(map(trace.shape, range(len(trace.configurations))))
         by_model = [number for number, shape in shapes if shape is not None and shape.draft is not None]
         known &= ~((drafted > 0) & np.isin(steps.configuration[rows], by_model))
     bandwidth[~known] = np.nan

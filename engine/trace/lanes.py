@@ -141,9 +141,12 @@ def verdict_of(trace: Trace, step: int, times: LaneTimes) -> Verdict:
 
 def least_ns(trace: Trace, step: int) -> tuple[float | None, float | None]:
     """What moving a step's bytes and doing its operations takes at least (ns), by the calibration that its floor
-    stands on; None and None without one.
+    stands on; None and None without one, or with one for each of several devices.
     """
     steps = trace.steps
+    shape = trace.shape(int(steps.configuration[step]))
+    if shape is not None and shape.devices:
+        return None, None
     calibrated = trace.calibrations.get(int(steps.calibration[step]))
     if calibrated is None or steps.floor_ns[step] <= 0:
         return None, None

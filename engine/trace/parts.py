@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from engine.trace.calibration import SECOND_NS, Calibration
+from engine.trace.calibration import SECOND_NS
 from engine.trace.floor import Costs, Fed, Part, Work
 from engine.trace.generation_view import growth
 from engine.trace.phases import Phase, StepKind
@@ -24,13 +24,14 @@ PHASES: dict[Part, tuple[Phase, ...]] = {
     Part.REST: (Phase.EMBED, Phase.NORM),
     Part.DRAFT: (Phase.DRAFT,),
 }
+_MOST_PIECES = 64  # of a training step
 _EACH_WAY = 2  # tokens by which read-back on its way may move the context that a step tells
 
 
 @dataclass(frozen=True, slots=True)
 class PartOfStep:
     """A part of one step. `wall_ns`: None where the step's detail does not tell it apart; `floor_ns`: 0 without a
-    calibration of what the model computes.
+    calibration of what the model computes, or with one for each of several devices.
     """
 
     part: Part
@@ -59,16 +60,16 @@ def parts_of(trace: Trace, step: int) -> tuple[PartOfStep, ...]:
     shape, fed = trace.shape(int(trace.steps.configuration[step])), fed_of(trace, step)
     if shape is None or fed is None:
         return ()
-    told = trace.calibrations.get(int(trace.steps.calibration[step]))
-    works = _costs(shape).parts(fed)
-    own = sum(work.nbytes for part, work in works.items() if part is not Part.DRAFT)
-    found = []
-    for part, work in works.items():
+    told = trace.calibrations.get(int(trace.steps.calibration[step])) if not shape.devices else None
+    costs, found = _costs(shape), []
+    for part, work in costs.parts(fed).items():
         if work.nbytes <= 0 and work.operations <= 0:
             continue
         drafts = part is Part.DRAFT and fed.drafted > 0
-        working_set = work.nbytes / fed.drafted if drafts else own
-        floor_ns = _floor_ns(work, working_set, shape, told.calibration) if told is not None else 0
+        working_set = work.nbytes / fed.drafted if drafts else costs.working_set(fed)
+        floor_ns = 0
+        if told is not None and (rate := told.calibration.rate(costs.computes(fed))):
+            floor_ns = told.calibration.floor_ns(work.nbytes, work.operations, rate, working_set)
         found.append(PartOfStep(part, work, _wall_ns(trace, step, part), floor_ns))
     return tuple(found)
 
@@ -80,20 +81,31 @@ def fed_of(trace: Trace, step: int) -> Fed | None:
     if shape is None or min(told) <= 0:
         return None
     costs = _costs(shape)
-    return next((fed for fed in _guesses(trace, shape, step) if costs.told(fed, None)[:2] == told), None)
+    found = (fed for fed in _guesses(trace, shape, step) if costs.told(fed, None)[:2] == told)
+    first = next(found, None)
+    if first is None or first.kind is not StepKind.BACKWARD:
+        return first
+    # in mixed precision as much moves, and the floor differs
+    known, floor_ns = (
+        trace.calibrations.get(int(trace.steps.calibration[step])),
+        int(trace.steps.floor_ns[step]),
+    )
+    calibration = known.calibration if known is not None else None
+    return next((fed for fed in (first, *found) if costs.told(fed, calibration)[2] == floor_ns), first)
+
+
+def computes_of(trace: Trace, step: int) -> tuple[str, ...]:
+    """What the products of a step are of, as far as it is known."""
+    shape = trace.shape(int(trace.steps.configuration[step]))
+    if shape is None:
+        return ()
+    fed = fed_of(trace, step) if trace.kind(step) is StepKind.BACKWARD else None
+    return _costs(shape).computes(fed) if fed is not None else shape.computes
 
 
 @lru_cache(maxsize=16)
 def _costs(shape: ModelShape) -> Costs:
     return Costs(shape)
-
-
-def _floor_ns(work: Work, working_set: float, shape: ModelShape, calibration: Calibration) -> int:
-    rate = calibration.rate(shape.computes)
-    if not rate:
-        return 0
-    moving = work.nbytes / calibration.bandwidth(working_set)
-    return max(1, int(SECOND_NS * max(moving, work.operations / rate)))
 
 
 def _wall_ns(trace: Trace, step: int, part: Part) -> int | None:
@@ -115,7 +127,10 @@ def _guesses(trace: Trace, shape: ModelShape, step: int) -> Iterator[Fed]:
         return
     source = _source(trace, shape, step)
     if kind is StepKind.BACKWARD:
-        yield Fed(kind, 1, read, logits=read, source=source, begins=source > 0)
+        whole = Fed(kind, 1, read, logits=read, source=source, begins=source > 0)
+        for pieces in range(1, min(_MOST_PIECES, read) + 1):
+            yield whole._replace(pieces=pieces)
+            yield whole._replace(pieces=pieces, mixed=True)
         return
     grown = int(growth(trace, slice(step, step + 1))[0])
     keeps = shape.cache != "none"

@@ -122,8 +122,11 @@ def cycle_record(trace: Trace, rows: range | None = None) -> Record | None:
     decode, prefill = decode_models(trace, rows), prefill_models(trace, rows)
     if not decode and not prefill:
         return None
-    told = [asdict(model) | {"error": model.error, "holds": model.holds} for model in decode]
-    return {"event": "cycle_model", "decode": told, "prefill": [asdict(model) for model in prefill]}
+    told = {
+        name: [asdict(model) | {"error": model.error, "holds": model.holds} for model in models]
+        for name, models in (("decode", decode), ("prefill", prefill))
+    }
+    return {"event": "cycle_model", **told}
 
 
 def summary_record(steps: int, tokens: int, measured: Sequence[Measured]) -> Record:

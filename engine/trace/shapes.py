@@ -5,7 +5,7 @@ skipped layers. Layers that are alike are counted together. How a shape is found
 engine.runtime.shapes; what it comes to for one step, in engine.trace.floor.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,23 +71,33 @@ class MlpShape:
 class MixerShape:
     """A state-space or linear-attention mixer: a state of fixed size instead of a cache.
 
-    `state`: numbers of it, of each sequence, that every step reads and writes; `state_bytes`: of one of them.
+    `state`: numbers of it, of each sequence, that every step reads and writes; `inputs`: of its last ones that a
+    convolution looks back at, which are kept as well; `state_bytes`: of one number.
     """
 
     weights: Weights
     state: int = 0
+    inputs: int = 0
     state_bytes: int = 4
+
+    @property
+    def kept_bytes(self) -> int:
+        """What is kept of each sequence."""
+        return (self.state + self.inputs) * self.state_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
-    """One layer; what it does not have is None. `rest`: norms, and weights with no other role."""
+    """One layer; what it does not have is None. `rest`: norms, and weights with no other role. `device`: where it runs,
+    "" where all of the model is in one place.
+    """
 
     attention: AttentionShape | None = None
     cross: CrossShape | None = None
     mlp: MlpShape | None = None
     mixer: MixerShape | None = None
     rest: Weights = Weights()
+    device: str = ""
 
 
 #: Layers that are alike, and how many of them there are.
@@ -123,6 +133,8 @@ class ModelShape:
     `cache`: kind of KV cache ("none": all is computed anew at each step; "static": all of the reserved length is read).
     `computes`: what its products are of ("float32", "bfloat16", "int8", …), the fastest of which counts.
     `draft`: what proposes tokens, where a model does. `remarks`: what could not be told, a sentence each.
+    `embed_device`, `head_device`: where they are, as of a layer. `no_floor`: why its steps have no floor, "" where they
+    have one.
     """
 
     decoder: Layers
@@ -134,6 +146,29 @@ class ModelShape:
     computes: tuple[str, ...] = ("float32",)
     draft: DraftShape | None = None
     remarks: tuple[str, ...] = ()
+    embed_device: str = ""
+    head_device: str = ""
+    no_floor: str = ""
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices over which its parts are split, in the order in which they run; () where it is in one place."""
+        layers = (layer.device for _, layer in (*self.encoder, *self.decoder))
+        return tuple(dict.fromkeys(filter(None, (self.embed_device, *layers, self.head_device))))
+
+    def on(self, device: str) -> "ModelShape":
+        """What of a model that is split runs on one device; layers elsewhere are there, and empty."""
+        heads, embeds = self.head_device == device, self.embed_device == device
+        return replace(
+            self,
+            encoder=_on(self.encoder, device),
+            decoder=_on(self.decoder, device),
+            head=self.head if heads else Weights(),
+            embed=self.embed if embeds else Weights(),
+            embedded_bytes=self.embedded_bytes if embeds else 0,
+            embed_device="",
+            head_device="",
+        )
 
     @property
     def weight_bytes(self) -> int:
@@ -156,6 +191,18 @@ class ModelShape:
         """What the decoder's layers keep of each token, windows left aside."""
         attentions = ((count, layer.attention) for count, layer in self.decoder)
         return sum(count * each.token_bytes for count, each in attentions if each is not None)
+
+
+def expert_layers(layers: Layers) -> int:
+    """How many of some layers have routed experts."""
+    return sum(count for count, layer in layers if layer.mlp is not None and layer.mlp.experts)
+
+
+def _on(layers: Layers, device: str) -> Layers:
+    return tuple(
+        (count, replace(layer, device="") if layer.device == device else LayerShape())
+        for count, layer in layers
+    )
 
 
 def layer_weights(layer: LayerShape) -> list[Weights]:

@@ -22,6 +22,7 @@ MEANINGS = {
     PREFILL_HEADINGS: (
         "what a prefill step is made of",
         "as fitted to all prefill steps of these settings",
+        "as fitted to their floors: what this machine needs at least",
     ),
 }
 

@@ -15,7 +15,7 @@ from engine.trace.store import GenerationRecord, Trace
 from engine.trace.wording import formatted as formatted
 from gui import units
 from gui.copying import Copies, offer_copies, table
-from gui.floor_texts import ON_A_CALIBRATION, calibration_name, calibrations_of
+from gui.floor_texts import ON_A_CALIBRATION, calibration_name, calibrations_of, why_no_floor
 from gui.panels.reference_table import Line, ReferenceTable
 from gui.panels.share_bar import SHARES, ShareBar, Swatch
 from gui.panels.widgets import Segments, label, set_text
@@ -214,9 +214,13 @@ class MeasurementsPanel(QWidget):
                 part.setToolTip(tip)
 
     def _stands_on(self, key: str) -> list[str]:
-        """The calibrations behind a number, a line each."""
+        """The calibrations behind a number, a line each, or why the last step has none."""
         if key not in ON_A_CALIBRATION:
             return []
+        steps = self._trace.steps
+        if self.measured[key].value is None and len(steps) and steps.moved_bytes[-1] > 0:
+            why = why_no_floor(self._trace, len(steps) - 1)
+            return [f"{why[0].upper()}{why[1:]}."] if steps.floor_ns[-1] <= 0 else []
         return [calibration_name(told) for told in calibrations_of(self._trace, self._generations())]
 
     def _make_rows(self) -> QGridLayout:

@@ -244,6 +244,7 @@ def test_a_calibration_and_a_floor_that_was_beaten_are_told_to_people_and_progra
         loaded(),
         Calibrated(T0, 0, good, "remembered"),
         Calibrated(T0, 1, poor, "measured", "a step had beaten its floor"),
+        Calibrated(T0, 2, replace(good, plain_bandwidth=5.5e9), "measured"),
         FloorBeaten(T0, 7, 2 * MS, 3 * MS),
     ]
     _, notes = printed(events, as_json=False)
@@ -253,6 +254,7 @@ def test_a_calibration_and_a_floor_that_was_beaten_are_told_to_people_and_progra
         in notes
     )
     assert "not repeatable, repeated only within 30.0%; other programs used 1.5 of 2 cores meanwhile" in notes
+    assert "repeated within 1.2%; doubtful: 5.5 GB/s by other means]" in notes
     assert "step 7 took 2.000 ms, less than its floor of 3.000 ms: the calibration is broken" in notes
     told = {record["event"]: record for record in records(events)}
     assert told["calibrated"]["calibration"]["rungs"] == [[MIB, 50e9], [512 * MIB, 11e9]]

@@ -1,11 +1,14 @@
 """The chart of the cycle model without Qt: fits and residuals of traces made by a known law, and their words."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from engine.protocol import StepEnded
 from engine.trace.phases import StepKind
 from engine.trace.store import Trace
+from gui import units
 from gui.cycle_view import (
     FORMULA,
     MOST_POINTS,
@@ -120,12 +123,24 @@ def test_prefill_is_linear_and_quadratic() -> None:
     assert series.line_x[0] == 20
     assert series.line_ns[-1] == pytest.approx(1e6 + 20_000 * 400 + 50 * 400 * 401 / 2, rel=1e-3)
     assert np.abs(series.off).max() < 1e-3
-    rows = dict(view.rows)
-    assert rows["each step"] == "1.00 ms"
-    assert rows["1,000 tokens (linear)"] == "+20.0 ms"
-    assert rows["1,000,000 pairs (quadratic)"] == "+50.0 ms"
+    rows = {name: others for name, *others in view.rows}
+    assert rows["each step"] == ["1.00 ms", ""]
+    assert rows["1,000 tokens (linear)"] == ["+20.0 ms", ""]
+    assert rows["1,000,000 pairs (quadratic)"] == ["+50.0 ms", ""]
     assert "30.8 % are quadratic" in view.sentences[0]
     assert "P·20.0 µs" in view.formula[1]
+    total = sum(1e6 + 20_000 * n + 50 * n * (n + 1) / 2 for n in range(20, 420, 20))
+    told = units.duration(total)
+    assert view.sentences[1].startswith(f"The formula holds for them: {told} by the fit, {told} measured")
+
+
+def test_prefill_stands_beside_what_its_floors_come_to() -> None:
+    steps = [
+        replace(read(n), floor_ns=round(5e5 + 10_000 * n + 20 * n * (n + 1) / 2)) for n in range(20, 420, 20)
+    ]
+    view = view_of(trace_of(started(), *steps), CycleKind.PREFILL)
+    assert [len(row) for row in view.rows] == [len(view.headings)] * 4
+    assert [row[2] for row in view.rows] == ["500 µs", "+10.0 ms", "+20.0 ms", ""]
 
 
 def test_a_quadratic_term_that_does_not_show_is_not_told() -> None:

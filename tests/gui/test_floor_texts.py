@@ -1,6 +1,7 @@
 """What is said of floors and calibrations: every figure with what it stands on, and why one is missing."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,41 @@ def test_without_a_floor_it_says_why() -> None:
     assert [row[2] for row in part_rows(made, 20)] == ["–"] * 5
     assert floor_sentence(synthetic.trace(30, synthetic.Shape(layers=8)), 20) == ""
     assert part_rows(synthetic.trace(30, synthetic.Shape(layers=8)), 20) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "calibrated", "said"),
+    [
+        ({"no_floor": "its weights wait on disk"}, True, "no floor: its weights wait on disk"),
+        ({"computes": ("float8",)}, True, "no floor: no products of float8 were measured here"),
+        (
+            {"embed_device": "cuda:0", "head_device": "cuda:1"},
+            False,
+            "no floor: not all of cuda:0 and cuda:1 were measured before it",
+        ),
+    ],
+)
+def test_what_cannot_have_a_floor_is_told(changes: dict[str, Any], calibrated: bool, said: str) -> None:
+    made = shaped(changes, calibration=0 if calibrated else -1, floor_ns=0)
+    assert floor_sentence(made, 20).endswith(said)
+
+
+def test_a_floor_on_several_devices_names_them_and_no_bandwidth() -> None:
+    said = floor_sentence(shaped({"embed_device": "cuda:0", "head_device": "cuda:1"}), 20)
+    assert said.startswith("floor ")
+    assert said.endswith(" FLOP/byte · the sum of cuda:0 and cuda:1")
+    assert "MBU" not in said
+
+
+def shaped(changes: dict[str, Any], **others: int) -> Trace:
+    """A trace of a model of another shape; `others`: of its steps."""
+    loaded = synthetic.loaded(8, floors=True)
+    facts = loaded.model
+    assert facts.shape is not None
+    made = Trace(replace(loaded, model=replace(facts, shape=replace(facts.shape, **changes))))
+    told = synthetic.events(30, FLOORED)
+    made.extend([replace(e, **others) if isinstance(e, StepEnded) else e for e in told])
+    return made
 
 
 def test_parts_are_told_with_time_floor_share_and_intensity() -> None:
@@ -110,6 +146,14 @@ def test_figures_explain_themselves() -> None:
 )
 def test_doubts_are_sentences(spread: float, remark: str, said: list[str]) -> None:
     assert floor_texts.doubts(replace(synthetic.CALIBRATION, spread=spread, remark=remark)) == said
+
+
+def test_a_bandwidth_that_other_means_do_not_confirm_is_doubted() -> None:
+    (doubt,) = floor_texts.doubts(replace(synthetic.CALIBRATION, plain_bandwidth=5e9))
+    assert doubt.startswith(
+        "Products and copies gave 10.0 GB/s, reading the same memory by other means 5.00 GB/s"
+    )
+    assert floor_texts.doubts(replace(synthetic.CALIBRATION, plain_bandwidth=9e9)) == []
 
 
 def test_a_broken_calibration_is_told() -> None:

@@ -1,12 +1,15 @@
 """Measuring this machine, for real and small, and with clocks and loads that misbehave."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from engine.runtime import calibration as calibrating
 from engine.runtime.calibration import (
@@ -21,6 +24,7 @@ from engine.runtime.calibration import (
     measure,
 )
 from engine.runtime.calibration_records import directory, path_of, remember, remembered
+from engine.runtime.plain_reading import _read_together, plain_reads
 from engine.trace.calibration import checked
 from tests.engine.trace.test_floor import calibration
 
@@ -45,7 +49,7 @@ def test_a_small_working_set_for_real() -> None:
     found = checked(measure(HERE, largest=8 * MIB))
     assert [size for size, _ in found.rungs] == [MIB // 4, MIB, 4 * MIB, 8 * MIB]
     assert all(1e8 < rate < 1e13 for _, rate in found.rungs)
-    assert [kind for kind, _ in found.rates] == sorted(KINDS)
+    assert [kind for kind, _ in found.rates] == sorted(set(KINDS) - {"float8"})  # processors widen that
     assert all(1e7 < rate < 1e14 for _, rate in found.rates)
     assert found.took_ns < 10e9
     assert found.cache_bytes == last_level_cache(CPU)
@@ -55,9 +59,101 @@ def test_products_that_a_device_does_not_have_are_left_out(monkeypatch: pytest.M
     def missing(*matrices: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
 
-    monkeypatch.setattr(torch, "_int_mm", missing)
+    monkeypatch.setitem(calibrating._MULTIPLY, "int8", missing)
     found = measure(HERE, timer=Fake(lambda call: STEADY_NS), largest=MIB)
     assert [kind for kind, _ in found.rates] == ["bfloat16", "float16", "float32"]
+
+
+def test_products_of_float8_are_measured_where_a_device_has_them() -> None:
+    bench = calibrating._Bench(HERE, Fake(lambda call: STEADY_NS), lambda: False, MIB)
+    # 16 rows times 256 × 256, in 10 ms; the processor has this operator, if no instructions for it
+    assert bench._rate("float8", 16, 256) == pytest.approx(2 * 16 * 256**2 * 100)
+
+
+class Honest:
+    """A timer of a machine that reads 10 GB/s by all means, but for one that is `factor` times as fast as it can be."""
+
+    def __init__(self, means: str = "", factor: float = 1.0) -> None:
+        self._means, self._factor = means, factor
+
+    def time_ns(self, work: Callable[[], object], times: int) -> int:
+        if getattr(work, "__name__", "") == "one_after_the_other":  # small working sets: anything but nothing
+            return STEADY_NS * times
+        means, nbytes = self._read(work)
+        rate = 10 * (self._factor if means == self._means else 1.0)  # bytes a ns
+        return times * max(1, round(nbytes / rate))
+
+    @staticmethod
+    def _read(work: Callable[[], object]) -> tuple[str, int]:
+        if not isinstance(work, partial):
+            return "calls", 0
+        if work.func is functional.linear:
+            return str(work.args[1].dtype), work.args[1].nbytes
+        if work.func in (np.max, torch.amax):
+            return "plain", work.args[0].nbytes
+        if work.func is _read_together:
+            return "plain", sum(part.nbytes for part in work.args[1])
+        return "copies", 2 * work.args[0].nbytes if work.args else 0
+
+
+@pytest.fixture
+def small_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products are tried once for real, whatever the timer says that they take; caches hold 8 MiB."""
+    monkeypatch.setattr(calibrating, "_SIDES", (256,))
+    monkeypatch.setattr(calibrating, "last_level_cache", lambda device: 8 * MIB)
+
+
+@pytest.mark.usefixtures("small_products")
+def test_other_means_read_for_real_what_is_beyond_the_caches() -> None:
+    assert 1e8 < measure(HERE, largest=16 * MIB).plain_bandwidth < 1e13
+    inside = measure(HERE, largest=8 * MIB)
+    assert inside.plain_bandwidth == 0  # caches outrun whatever else is done with a byte
+    assert inside.is_confirmed
+
+
+@pytest.mark.usefixtures("small_products")
+@pytest.mark.parametrize(("factor", "tried"), [(0.4, False), (0.6, True)])
+def test_a_way_that_is_slow_beyond_the_caches_is_not_tried_inside(
+    factor: float, tried: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[int, set[str]] = {}
+    bandwidths = calibrating._Bench.bandwidths
+
+    def noted(bench: calibrating._Bench, size: int, ways: Sequence[str] = ()) -> dict[str, float]:
+        found = bandwidths(bench, size, ways)
+        asked.setdefault(size, set(found))
+        return found
+
+    monkeypatch.setattr(calibrating._Bench, "bandwidths", noted)
+    measure(HERE, timer=Honest("torch.bfloat16", factor), largest=64 * MIB)
+    assert asked[64 * MIB] == {"torch.float32", "torch.bfloat16", "copies"}
+    inside = {"torch.float32", "copies"} | ({"torch.bfloat16"} if tried else set())
+    assert asked[16 * MIB] == asked[MIB] == inside
+
+
+@pytest.mark.usefixtures("small_products")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_means_that_agree_confirm_a_bandwidth(threads: int) -> None:
+    found = measure(replace(HERE, threads=threads), timer=Honest(), largest=128 * MIB)
+    assert found.memory_bandwidth == pytest.approx(10e9, rel=1e-3)
+    assert found.plain_bandwidth == pytest.approx(10e9, rel=1e-3)
+    assert found.is_confirmed
+
+
+@pytest.mark.usefixtures("small_products")
+@pytest.mark.parametrize(
+    ("means", "factor"),
+    [
+        ("torch.float32", 2.0),
+        ("torch.bfloat16", 2.0),
+        ("copies", 2.0),
+        ("plain", 2.0),
+        ("plain", 0.5),
+    ],
+)
+def test_a_rate_that_is_wrong_by_a_factor_of_two_is_noticed(means: str, factor: float) -> None:
+    found = measure(HERE, timer=Honest(means, factor), largest=64 * MIB)
+    assert not found.is_confirmed
 
 
 @pytest.mark.parametrize("times", [lambda call: 0, lambda call: -5], ids=["stands still", "runs back"])
@@ -187,3 +283,25 @@ def test_a_record_that_says_another_machine_is_none() -> None:
 def test_where_nothing_can_be_written_it_is_told(tmp_path: Path) -> None:
     (tmp_path / "cyclograph").write_text("a file where a directory should be")
     assert "could not be kept for the next time" in remember(HERE, calibration())
+
+
+# ---------------------------------------------------------------- reading by other means
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_other_means_read_every_byte_once(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.runtime.plain_reading._ALONE", 4096)
+    monkeypatch.setattr("engine.runtime.plain_reading._TOGETHER", 2048)
+    memory = torch.zeros(5_003, dtype=torch.float32)
+    with plain_reads(memory, threads) as reads:
+        parts = [part for read in reads for part in (read.args[1] if threads > 1 else read.args)]
+        assert all(read() is None or threads == 1 for read in reads)
+    assert sum(part.nbytes for part in parts) == memory.nbytes
+    for part in parts:
+        part += 1
+    assert (memory.view(torch.uint8) == 1).all()
+
+
+def test_an_accelerator_reads_by_itself() -> None:
+    with plain_reads(torch.zeros(3 * 2**24, device="meta"), threads=1) as reads:
+        assert [read.args[0].nbytes for read in reads] == [64 * MIB] * 3

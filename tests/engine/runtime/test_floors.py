@@ -1,6 +1,6 @@
 """The floor of a live model's steps: it follows every setting, and a step that beats it is told."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter_ns
@@ -19,9 +19,10 @@ from engine.protocol import (
 )
 from engine.runtime import calibration as calibrating
 from engine.runtime import calibration_records
-from engine.runtime.calibration import Machine
+from engine.runtime.calibration import CalibrationRefused, Machine
 from engine.runtime.floors import Floors
 from engine.runtime.weights.realizing import parameter_bytes
+from engine.trace.calibration import Calibration
 from engine.trace.floor import Costs, Fed
 from engine.trace.phases import StepKind
 from engine.trace.shapes import ModelShape
@@ -299,14 +300,15 @@ def test_a_training_step_reads_and_writes_thrice_as_much(bench: Bench) -> None:
     run.end("stopped")
     length = int(bench.trace.steps.prompt_tokens[-1])
     assert bench.trace.steps.moved_bytes[-2] == 3 * (weights(bench) + length * 32 * 4)
-    assert bench.trace.steps.moved_bytes[-1] == 0  # in mixed precision nothing is known
+    assert bench.trace.steps.moved_bytes[-1] == bench.trace.steps.moved_bytes[-2]
 
 
 # ---------------------------------------------------------------- calibrations
 
 
 def machine_of(bench: Bench) -> Machine:
-    return bench.workbench.floors._machine()
+    (machine,) = bench.workbench.floors._machines()
+    return machine
 
 
 def known_machine(bench: Bench, bytes_per_s: float = 1e9) -> None:
@@ -347,7 +349,7 @@ def test_what_is_remembered_holds_from_the_first_step_on(checkpoint: Path, bench
 def test_a_step_that_beats_its_floor_is_told_once_and_the_machine_is_due(
     checkpoint: Path, bench: Bench
 ) -> None:
-    known_machine(bench, 2e5)  # so slow that every step beats it
+    known_machine(bench, 1e6)  # the slowest that a record can tell: every step beats it
     again = Bench(checkpoint)
     try:
         assert again.workbench.floors.due_in_s() is None
@@ -360,6 +362,88 @@ def test_a_step_that_beats_its_floor_is_told_once_and_the_machine_is_due(
         again.close()
     assert sum(isinstance(event, FloorBeaten) for event in again.events) == 1
     assert (again.trace.steps.floor_ns > again.trace.steps.wall_ns).all()  # told as it is, never bent
+
+
+# ---------------------------------------------------------------- several devices
+
+
+@pytest.fixture
+def on_devices(bench: Bench, monkeypatch: pytest.MonkeyPatch, no_records: None) -> Callable[..., Floors]:
+    """The floors of a bench whose layers are said to be on some devices; all of it runs where it is."""
+
+    def floors(first: str, second: str) -> Floors:
+        monkeypatch.setattr("engine.runtime.floors.processor_name", str)
+        places = dict.fromkeys(("model.embed_tokens", "model.rotary_emb", "model.layers.0"), first)
+        places |= dict.fromkeys(("model.layers.1", "model.norm", "lm_head"), second)
+        bench.workbench.live.model.hf_device_map = places
+        bench.workbench.floors = made = Floors(bench.workbench.live, bench.events.append)
+        return made
+
+    return floors
+
+
+def remember_device(name: str, bytes_per_s: float) -> Calibration:
+    device = torch.device(name)
+    record = calibration(processor=name, device=name, rungs=((1, bytes_per_s),), rates=(("float32", 1e15),))
+    assert calibration_records.remember(Machine(name, device, 1), record) == ""
+    return record
+
+
+def test_the_floor_of_a_split_model_is_the_sum_over_its_devices(
+    bench: Bench, on_devices: Callable[..., Floors]
+) -> None:
+    fast, slow = remember_device("cuda:0", 4e12), remember_device("cuda:1", 1e12)
+    floors = on_devices("cuda:0", "cuda:1")
+    made = floors.follow(0)
+    assert made is not None
+    assert (made.devices, made.no_floor) == (("cuda:0", "cuda:1"), "")
+    assert made.on("cuda:0").token_bytes == made.on("cuda:1").token_bytes == KEPT // 2
+    assert made.on("cuda:0").weight_bytes + made.on("cuda:1").weight_bytes == made.weight_bytes
+    assert made.on("cuda:1").head == made.head != made.on("cuda:0").head
+    told = [event for event in bench.events if isinstance(event, Calibrated)]
+    assert [event.calibration for event in told] == [fast, slow]
+    assert floors.due_in_s() is None
+    bench.generate(tokens=3)
+    past = len(bench.trace.generations[0].started.prompt_ids)
+    apart = [Costs(made.on(device)).work(Fed(StepKind.DECODE, past=past)).nbytes for device in made.devices]
+    assert bench.trace.steps.moved_bytes[1] == sum(apart)
+    assert bench.trace.steps.floor_ns[1] == int(apart[0] / 4e3) + int(apart[1] / 1e3)
+    assert bench.trace.steps.calibration[1] == told[0].number
+
+
+def test_a_split_model_has_no_floor_until_each_device_is_measured(
+    bench: Bench, on_devices: Callable[..., Floors]
+) -> None:
+    remember_device("cuda:0", 4e12)
+    floors = on_devices("cuda:0", "cuda:1")
+    floors.follow(0)
+    assert floors.due_in_s() == 0.0
+    bench.generate(tokens=3)
+    assert bench.trace.steps.moved_bytes[1] > 0
+    assert (bench.trace.steps.floor_ns[1], bench.trace.steps.calibration[1]) == (0, -1)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "reason"),
+    [
+        ("cpu", "disk", "weights that wait on disk are brought along"),
+        ("cuda:0", "cpu", "weights that wait in host memory are brought along"),
+    ],
+)
+def test_weights_that_are_brought_along_have_no_floor_and_it_is_said(
+    first: str, second: str, reason: str, bench: Bench, on_devices: Callable[..., Floors]
+) -> None:
+    floors = on_devices(first, second)
+    made = floors.follow(0)
+    assert made is not None
+    assert made.no_floor.startswith(reason)
+    assert made.remarks[-1] == f"there is none, since {made.no_floor}"
+    assert floors.due_in_s() is None
+    with pytest.raises(CalibrationRefused, match=f"no floor, since {reason}.*load the model on one device"):
+        floors.calibrate(lambda: False)
+    bench.generate(tokens=3)
+    assert bench.trace.steps.moved_bytes[1] > 0
+    assert (bench.trace.steps.floor_ns[1], bench.trace.steps.calibration[1]) == (0, -1)
 
 
 @pytest.mark.usefixtures("no_records")
@@ -380,6 +464,20 @@ def test_one_record_holds_for_all_precisions_and_another_for_other_threads(bench
     assert machine_of(bench).threads == 2
     assert floors.due_in_s() == 0.0
     assert bench.trace.steps.floor_ns[-1] == 0
+
+
+@pytest.mark.usefixtures("no_records")
+def test_what_other_means_do_not_confirm_is_doubted_and_not_kept(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for plain, kept in ((4e9, False), (9e9, True)):
+        measured = calibration(plain_bandwidth=plain)
+        monkeypatch.setattr("engine.runtime.floors.measure", lambda *_, found=measured: found)
+        bench.workbench.floors.calibrate(lambda: False)
+        told = [event for event in bench.events if isinstance(event, Calibrated)][-1]
+        assert told.calibration.is_confirmed is kept
+        assert told.calibration.remark == ("" if kept else "so it is not kept for the next time")
+        assert calibration_records.path_of(machine_of(bench)).exists() is kept
 
 
 def test_shapes_are_told_only_where_they_differ(bench: Bench) -> None:

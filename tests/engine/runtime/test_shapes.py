@@ -17,6 +17,7 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
     BertConfig,
+    DeepseekV2Config,
     DeepseekV3Config,
     FalconConfig,
     Gemma2Config,
@@ -26,6 +27,7 @@ from transformers import (
     MistralConfig,
     MixtralConfig,
     PreTrainedModel,
+    Qwen2Config,
     T5Config,
 )
 
@@ -172,6 +174,60 @@ def test_deepseek_v3_keeps_latent_keys() -> None:
     assert Costs(shape).work(Fed(DECODE, past=99)).operations == 2 * active + 2 * 61 * 40_960 * 100
 
 
+def test_deepseek_v2_lite_is_16b_of_which_2_4b_are_active() -> None:
+    config = DeepseekV2Config(
+        vocab_size=102_400,
+        hidden_size=2_048,
+        intermediate_size=10_944,
+        moe_intermediate_size=1_408,
+        num_hidden_layers=27,
+        num_attention_heads=16,
+        num_key_value_heads=16,
+        n_routed_experts=64,
+        n_shared_experts=2,
+        num_experts_per_tok=6,
+        first_k_dense_replace=1,
+        kv_lora_rank=512,
+        q_lora_rank=None,
+    )
+    shape, parameters = published(config)
+    # queries 2048·16·192 = 6,291,456, not compressed here; latent 2048·576 = 1,179,648, expanded 512·16·256 =
+    # 2,097,152; output 16·128·2048 = 4,194,304: together 13,762,560
+    # an expert 3·2048·1408 = 8,650,752, two shared ones, a router 2048·64 = 131,072; the first MLP 3·2048·10944
+    attention, expert, router, dense = 13_762_560, 8_650_752, 131_072, 67_239_936
+    head = 2_048 * 102_400
+    products = 27 * attention + 26 * (66 * expert + router) + dense + head
+    assert shape.products == products == 15_496_642_560
+    # norms: a layer 2·2048 + 512, the last 2048
+    assert parameters == products + head + 27 * 4_608 + 2_048 == 15_706_484_224
+    assert shape.token_bytes == 27 * 576 * 2
+    active = 27 * attention + 26 * (8 * expert + router) + dense + head
+    assert active == 2_451_308_544
+    # for each pair 16·(192 + 128) = 5,120 products
+    assert Costs(shape).work(Fed(DECODE, past=99)).operations == 2 * active + 2 * 27 * 5_120 * 100
+
+
+def test_qwen_2_5_0_5b_has_biases_and_a_tied_head() -> None:
+    config = Qwen2Config(
+        vocab_size=151_936,
+        hidden_size=896,
+        intermediate_size=4_864,
+        num_hidden_layers=24,
+        num_attention_heads=14,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+    )
+    shape, parameters = published(config)
+    # attention 2·896² + 2·896·128 = 1,835,008; MLP 3·896·4864 = 13,074,432; 24 of them 357,826,560
+    # the tied head 896·151936 = 136,134,656; biases 24·(896 + 256) = 27,648; norms 49·896 = 43,904
+    assert shape.products == 357_826_560 + 136_134_656
+    assert parameters == shape.products + 27_648 + 43_904 == 494_032_768
+    # every parameter is read, the tied ones as the head
+    assert shape.weight_bytes == 2 * parameters
+    # two key-value heads of 64: 24·2·2·64·2 = 12,288 bytes a token
+    assert Costs(shape).work(Fed(DECODE, past=999)).nbytes == 2 * parameters + 1_792 + 12_288 * 1_000
+
+
 def test_gemma_2_2b_has_a_window_in_every_second_layer() -> None:
     config = Gemma2Config(
         vocab_size=256_000,
@@ -248,10 +304,31 @@ def test_mamba_2_8b_keeps_a_state() -> None:
     assert shape.products == 64 * (41_123_840 + 20_480) + 128_716_800 == 2_761_953_280
     # beside them, a layer: A 5120·16, D, dt's and the convolution's biases 3·5120, a norm 2560; the last norm
     assert parameters == 2_761_953_280 + 64 * (81_920 + 15_360 + 2_560) + 2_560 == 2_768_345_600
-    # a state of 5120·(16 + 4) numbers a layer, read and written, whatever the context
+    # 5120·16 numbers of a state and 5120·4 inputs a layer, read and written, whatever the context
     work = Costs(shape).work(Fed(DECODE, past=10_000))
     assert work.nbytes == 2 * parameters + 5_120 + 64 * 2 * 2 * 102_400
     assert shape.token_bytes == 0
+
+
+def test_mamba_130m() -> None:
+    config = MambaConfig(
+        vocab_size=50_280,
+        hidden_size=768,
+        num_hidden_layers=24,
+        state_size=16,
+        expand=2,
+        conv_kernel=4,
+        time_step_rank=48,
+    )
+    shape, parameters = published(config)
+    # inner width 1536: in 768·3072 + x 1536·(48 + 32) + dt 48·1536 + out 1536·768 + the convolution 4·1536
+    assert shape.products == 24 * 3_741_696 + 768 * 50_280 == 128_415_744
+    # beside them, a layer: A 1536·16, D, dt's and the convolution's biases 3·1536, a norm 768; the last norm
+    assert parameters == 128_415_744 + 24 * (24_576 + 4_608 + 768) + 768 == 129_135_360
+    work = Costs(shape).work(Fed(DECODE, past=1))
+    assert work.nbytes == 2 * parameters + 2 * 768 + 24 * 2 * 2 * 1_536 * 20
+    # six for each of 1536·16 numbers of a state; what the convolution looks back at is multiplied with its weights
+    assert work.operations == 2 * shape.products + 24 * 6 * 1_536 * 16
 
 
 def test_bert_base_reads_all_at_once() -> None:
@@ -405,9 +482,7 @@ def test_what_is_kept_of_tokens_is_what_the_cache_holds(family: str, tmp_path: P
         bench.close()
     steps, shape = bench.trace.steps, bench.trace.shape(0)
     assert shape is not None
-    states = sum(
-        count * layer.mixer.state * layer.mixer.state_bytes for count, layer in shape.decoder if layer.mixer
-    )
+    states = sum(count * layer.mixer.kept_bytes for count, layer in shape.decoder if layer.mixer)
     windows = [layer.attention.window for _, layer in shape.decoder if layer.attention]
     held = [int(length) - 1 for length in steps.context_length]
     if windows == [16]:

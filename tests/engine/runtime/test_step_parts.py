@@ -9,10 +9,10 @@ import pytest
 
 from engine.protocol import Configuration, Join, ProbeTraining, Prompt, StepEnded
 from engine.trace.floor import Part
-from engine.trace.parts import parts_of
+from engine.trace.parts import fed_of, parts_of
 from engine.trace.phases import Phase, StepKind
 from engine.trace.store import Trace
-from tests.engine.runtime import small_seq2seq
+from tests.engine.runtime import small_models, small_seq2seq
 from tests.engine.runtime.live_models import Bench, save_checkpoint, torch_kept
 from tests.engine.runtime.small_encoders import encoder_checkpoint
 from tests.engine.trace.test_floor import calibration
@@ -75,6 +75,36 @@ def test_a_training_step(bench: Bench) -> None:
     assert {part.wall_ns for part in parts_of(bench.trace, 2)} == {None}, "backward is measured in one piece"
 
 
+@pytest.mark.parametrize("family", ["llama", "t5"])
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_a_training_step_in_pieces_and_in_mixed_precision(family: str, pieces: int, tmp_path: Path) -> None:
+    build = small_seq2seq.build if family == "t5" else small_models.build
+    bench = Bench(save_checkpoint(build(family), tmp_path))
+    try:
+        floors = bench.workbench.floors
+        # so fast a memory that products count, of which those in 16 bit are four times as fast
+        rates = (("bfloat16", 4e6), ("float32", 1e6))
+        floors._put(*floors._machines(), calibration(rungs=((1, 1e15),), rates=rates), "measured", "")
+        run = bench.start(tokens=9)
+        for _ in range(8):
+            run.step(False)
+        for mixed in (False, True):
+            run.probe_training(ProbeTraining(mixed=mixed, accumulate=pieces))
+        run.end("stopped")
+    finally:
+        bench.close()
+    hold(bench.trace)
+    plain, mixed_ns = bench.trace.steps.floor_ns[-2:].tolist()
+    assert plain == pytest.approx(4 * mixed_ns, rel=1e-6)
+    for step in (-2, -1):
+        row = len(bench.trace.steps) + step
+        fed = fed_of(bench.trace, row)
+        assert fed is not None
+        assert (fed.pieces, fed.mixed) == (pieces, step == -1)
+        told = sum(part.floor_ns for part in parts_of(bench.trace, row))
+        assert told == pytest.approx(bench.trace.steps.floor_ns[row], rel=1e-6)
+
+
 def test_an_encoder_decoder(tmp_path: Path) -> None:
     bench = Bench(save_checkpoint(small_seq2seq.build("t5"), tmp_path))
     try:
@@ -107,7 +137,7 @@ def test_a_sequence_that_joins(bench: Bench) -> None:
 
 def test_a_part_is_held_against_its_floor(bench: Bench) -> None:
     floors = bench.workbench.floors
-    floors._put(floors._machine(), calibration(), "measured", "")
+    floors._put(*floors._machines(), calibration(), "measured", "")
     bench.generate(tokens=4)
     parts = {part.part: part for part in parts_of(bench.trace, 3)}
     assert {Part.ATTENTION, Part.MLP, Part.HEAD} <= set(parts)

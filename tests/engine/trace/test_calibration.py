@@ -52,8 +52,16 @@ def test_repeatable() -> None:
     assert not calibration(spread=0.06).is_repeatable
 
 
+@pytest.mark.parametrize(
+    ("plain", "confirmed"),
+    [(0.0, True), (10e9, True), (6e9, True), (12.4e9, True), (5.8e9, False), (20e9, False)],
+)
+def test_other_means_confirm_a_bandwidth(plain: float, confirmed: bool) -> None:
+    assert calibration(plain_bandwidth=plain).is_confirmed is confirmed
+
+
 def test_a_record_comes_back_from_json() -> None:
-    machine = calibration(rungs=LADDER, remark="busy")
+    machine = calibration(rungs=LADDER, remark="busy", plain_bandwidth=11e9)
     assert from_record(json.loads(json.dumps(asdict(machine)))) == machine
 
 
@@ -72,6 +80,8 @@ def test_a_record_comes_back_from_json() -> None:
         {"spread": float("nan")},
         {"threads": 0},
         {"at_s": -5.0},
+        {"plain_bandwidth": float("nan")},
+        {"plain_bandwidth": -1e9},
     ],
 )
 def test_what_no_machine_achieves_is_refused(change: dict[str, object]) -> None:

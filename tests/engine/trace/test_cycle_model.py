@@ -147,6 +147,29 @@ def test_prompts_of_several_lengths() -> None:
     assert (model.chunks, model.count) == ((16, 4_096), 9)
     assert model.residual < 1e-4
     assert model.prompt_ns(100) == pytest.approx(1e6 + 2e6 + 4 * 5_050, rel=1e-3)
+    assert model.floor is None
+    assert model.predicted_ns == pytest.approx(model.measured_ns, rel=1e-4)
+    assert model.measured_ns == sum(1_000_000 + 20_000 * n + 2 * n * (n + 1) for n in lengths)
+    assert model.holds
+
+
+def test_what_theory_says_of_prompts_is_fitted_in_the_same_way() -> None:
+    lengths = (16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096)
+    floors = [500_000 + 8_000 * n + n * (n + 1) // 2 for n in lengths]
+    steps = [replace(prompt_step(n), floor_ns=ns) for n, ns in zip(lengths, floors, strict=True)]
+    (model,) = prefill_models(trace_of(started(), *steps))
+    assert model.floor is not None
+    assert model.floor.constant_ns == pytest.approx(500_000, rel=1e-3)
+    assert model.floor.token_ns == pytest.approx(8_000, rel=1e-3)
+    assert model.floor.pair_ns == pytest.approx(1, rel=1e-2)
+
+
+def test_times_of_prompts_that_no_such_formula_tells_are_not_held_by_it() -> None:
+    lengths = (16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096)
+    steps = [prompt_step(n, factor=3.0 if n == 4_096 else 1.0) for n in (*lengths[:-1], *lengths)]
+    (model,) = prefill_models(trace_of(started(), *steps))
+    assert model.error < -0.3
+    assert not model.holds
 
 
 def test_chunks_of_one_long_prompt() -> None:
@@ -188,6 +211,7 @@ def test_words_and_json() -> None:
     assert "0.062 ms    +0.0030 µs · context" in told
     assert "T = n·(layers + attention + sample) + n·V holds" in told
     assert "20.00 µs · tokens + 4.00 ns · pairs" in told
+    assert "T = constant + linear + quadratic term holds" in told
     out = io.StringIO()
     JsonReport(out).summary(trace)
     model, _ = map(json.loads, out.getvalue().splitlines())
@@ -195,3 +219,4 @@ def test_words_and_json() -> None:
     assert model["decode"][0]["holds"] is True
     assert model["decode"][0]["whole"]["fit"]["slope_ns"] == pytest.approx(3, rel=1e-3)
     assert model["prefill"][0]["count"] == 7
+    assert model["prefill"][0]["holds"] is True

@@ -196,6 +196,100 @@ def test_training_reads_weights_twice_and_writes_their_gradients() -> None:
     assert work.operations == 3 * (5 * (2 * 2 * 576 + 160) + 2 * 2 * 16 * 15)
 
 
+def test_pieces_of_a_training_step_read_their_weights_anew() -> None:
+    one, three = (Costs(MODEL).work(Fed(StepKind.BACKWARD, positions=7, logits=7, pieces=n)) for n in (1, 3))
+    assert one.nbytes == 3 * (2528 + 7 * 16)
+    # pieces of 3, 2 and 2 tokens: gradients of the later two are read before they are written
+    assert three.nbytes == 3 * (2528 + 3 * 16) + 2 * 4 * (2528 + 2 * 16)
+    # a piece does not see the ones before it: 6 + 3 + 3 pairs in place of 28
+    assert one.operations - three.operations == 3 * 2 * 2 * 16 * (28 - 12)
+
+
+def test_the_level_of_memory_of_a_training_step_is_that_of_one_pass() -> None:
+    machine = calibration(rungs=((1024, 8e9), (4096, 1e9)))
+    costs, fed = Costs(MODEL), Fed(StepKind.BACKWARD, positions=5, logits=5)
+    assert costs.working_set(fed) == 2528 + 5 * 16  # and three times as much moves
+    assert costs.told(fed, machine) == (7824, 39840, 978)  # 7824 bytes at 8 a ns
+    assert costs.working_set(Fed(DECODE, past=9)) == 2864
+
+
+def test_a_training_step_keeps_no_state_and_no_cache() -> None:
+    shape = ModelShape(decoder=((2, LayerShape(mixer=MixerShape(Weights(400, 100), state=32))),))
+    assert Costs(shape).work(Fed(StepKind.BACKWARD, positions=5)).nbytes == 3 * 2 * 400
+
+
+def test_training_an_encoder_decoder_trains_both() -> None:
+    encoder = LayerShape(replace(ATTENTION, causal=False, token_bytes=0), mlp=MLP)
+    cross = CrossShape(Weights(256, 128), Weights(256, 128), pair_products=16, token_bytes=32)
+    both = ModelShape(decoder=((1, LayerShape(ATTENTION, cross, MLP)),), encoder=((1, encoder),))
+    work = Costs(both).work(Fed(StepKind.BACKWARD, positions=5, logits=5, source=6, begins=True))
+    assert work.nbytes == 3 * ((384 + 768) + (384 + 512 + 768) + 32 * 6)
+    reading = 6 * 2 * 576 + 2 * 16 * 36
+    writing = 5 * 2 * (576 + 128 + 16 * 6) + 2 * 128 * 6 + 2 * 16 * 15
+    assert work.operations == 3 * (reading + writing)
+
+
+def test_mixed_precision_moves_as_much_and_multiplies_faster() -> None:
+    machine = calibration(rungs=((64, 1e15),), rates=(("bfloat16", 4e12), ("float32", 1e12)))
+    plain, mixed = (
+        Costs(MODEL).told(Fed(StepKind.BACKWARD, positions=9_000, logits=9_000, mixed=m), machine)
+        for m in (False, True)
+    )
+    assert plain[:2] == mixed[:2]
+    assert plain[2] == pytest.approx(4 * mixed[2], rel=1e-6)
+    slow = replace(machine, rates=(("bfloat16", 0.2e12), ("float32", 1e12)))  # as processors widen it
+    assert Costs(MODEL).told(Fed(StepKind.BACKWARD, positions=9_000, logits=9_000, mixed=True), slow) == plain
+
+
+# ---------------------------------------------------------------- several devices
+
+
+def split_model() -> ModelShape:
+    """The embedding and a layer on one device, a layer and the head on another."""
+    first, second = (replace(LAYER, device=device) for device in ("cuda:0", "cuda:1"))
+    return replace(MODEL, decoder=((1, first), (1, second)), embed_device="cuda:0", head_device="cuda:1")
+
+
+def test_layers_on_several_devices_run_one_after_the_other() -> None:
+    costs = Costs(split_model())
+    assert costs.shape.devices == ("cuda:0", "cuda:1")
+    fast = calibration(device="cuda:0", rungs=((1, 4e9),), rates=(("float32", 1e15),))
+    slow = calibration(device="cuda:1", rungs=((1, 1e9),), rates=(("float32", 1e15),))
+    told = costs.told_apart(Fed(DECODE, past=9), {"cuda:0": fast, "cuda:1": slow})
+    # all in all as in one place: 2864 bytes; a layer 384 + 768 + 32 and a cache of 16 · 10: 1344
+    # 1344 + 16 of the embedding at 4 bytes a ns, 1344 + 160 of the head at 1 byte a ns
+    assert told == (2864, 3104, 340 + 1504)
+    assert costs.told(Fed(DECODE, past=9), None) == (2864, 3104, 0)
+
+
+def test_each_device_is_held_by_what_binds_it() -> None:
+    fed = Fed(PREFILL, positions=5)
+    moves = calibration(rungs=((1, 1e9),), rates=(("float32", 1e15),))
+    computes = calibration(rungs=((1, 1e15),), rates=(("float32", 1e9),))
+    told = Costs(split_model()).told_apart(fed, {"cuda:0": moves, "cuda:1": computes})
+    # moving 1184 + 5 · (16 + 16); computing 5 · 2 · 576 + 160 of the head + 2 · 16 · 15 pairs
+    assert told[2] == 1184 + 160 + (5760 + 160 + 480)
+
+
+@pytest.mark.parametrize("rates", [None, (("bfloat16", 1e12),)])
+def test_without_one_devices_calibration_there_is_no_floor(
+    rates: tuple[tuple[str, float], ...] | None,
+) -> None:
+    known = {"cuda:0": calibration()}
+    if rates is not None:
+        known["cuda:1"] = calibration(rates=rates)
+    assert Costs(split_model()).told_apart(Fed(DECODE, past=9), known) == (2864, 3104, 0)
+
+
+def test_experts_that_were_read_are_shared_among_devices() -> None:
+    experts = LayerShape(mlp=MlpShape(Weights(100, 50), experts=8, chosen=2, expert=Weights(200, 100)))
+    layers = tuple((n, replace(experts, device=device)) for n, device in ((2, "cuda:0"), (1, "cuda:1")))
+    costs = Costs(ModelShape(decoder=layers, embed_device="cuda:0", head_device="cuda:1"))
+    machine = calibration(rungs=((1, 1e9),), rates=(("float32", 1e15),))
+    told = costs.told_apart(Fed(DECODE, rows=2, routed=9), {"cuda:0": machine, "cuda:1": machine})
+    assert told[0] == told[2] == 3 * 100 + 9 * 200
+
+
 def test_a_draft_model_makes_a_step_of_its_own_for_each_drafted_token() -> None:
     small = DraftShape(decoder=((1, LAYER),), head=Weights(160, 80))
     costs = Costs(replace(MODEL, draft=small))
@@ -237,6 +331,9 @@ def test_the_fastest_of_the_ways_in_which_a_model_multiplies_counts() -> None:
     assert floors[0] == pytest.approx(3 * floors[1], rel=1e-3)
     assert floors[1] == floors[2]
     assert floors[3] == 0  # nobody measured such products
+    newer = replace(machine, rates=(*machine.rates, ("float8", 6e12)))
+    narrow = Costs(replace(MODEL, computes=("float8",))).told(fed, newer)[2]
+    assert floors[2] == pytest.approx(2 * narrow, rel=1e-3)
 
 
 def test_shares() -> None:

@@ -72,6 +72,13 @@ def test_a_draft_model_leaves_no_bandwidth_to_be_told() -> None:
     assert mbu.value is None
 
 
+def test_a_model_on_several_devices_has_a_floor_and_no_bandwidth() -> None:
+    shape = ModelShape(decoder=(), embed_device="cuda:0", head_device="cuda:1")
+    share, mbu = measured(trace_of(ShapeDefined(T0, 0, shape), MACHINE, started(), floored(10, 2, 1)))
+    assert share.value == pytest.approx(0.2)
+    assert mbu.value is None
+
+
 def test_each_step_is_held_against_its_own_calibration() -> None:
     second = Calibrated(T0, 1, calibration(rungs=((MIB, 2e9),)), "measured")
     later = replace(floored(10, 2, 1), calibration=1)

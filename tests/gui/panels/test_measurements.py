@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from PySide6.QtWidgets import QApplication
 
-from engine.protocol import Family, TelemetrySampled
+from engine.protocol import Calibrated, Family, StepEnded, TelemetrySampled
 from engine.trace.metrics import METRICS
 from engine.trace.store import Trace
 from gui.panels.measurements import HEADLINES, NAMES, ROWS, MeasurementsPanel
@@ -65,3 +65,16 @@ def test_another_kind_of_model_has_other_numbers(panel: MeasurementsPanel) -> No
     panel.set_trace(Trace(replace(loaded, model=replace(loaded.model, family=Family.ENCODER_DECODER))))
     assert "encode" in shown(panel)
     assert "prefill" not in shown(panel)
+
+
+def test_a_share_of_the_floor_that_is_missing_says_why(panel: MeasurementsPanel) -> None:
+    floored = synthetic.Shape(layers=2, floors=True)
+    trace = Trace(synthetic.loaded(2, floors=True))
+    told = [event for event in synthetic.events(30, floored) if not isinstance(event, Calibrated)]
+    trace.extend([replace(e, floor_ns=0, calibration=-1) if isinstance(e, StepEnded) else e for e in told])
+    panel.set_trace(trace)
+    tips = {name.text(): name.toolTip() for name, _ in panel._cells if name.isVisible()}
+    assert tips[NAMES["floor_share"]].endswith("\nThis machine was not measured before it.")
+    panel.set_trace(synthetic.trace(30, floored))
+    tips = {name.text(): name.toolTip() for name, _ in panel._cells if name.isVisible()}
+    assert "\ncalibration 0: cpu, 1 thread" in tips[NAMES["floor_share"]]
