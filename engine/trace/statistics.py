@@ -235,7 +235,8 @@ def effect(
     16, 32 and 64 blocks have come in after the switch and stays as it is between, so that watching it does
     not make it true. Where the contexts of the steps (n,) and (m,) are given, what growing context alone
     would have done (the common slope of log wall time within the two stretches) is taken out of the ratio,
-    and its uncertainty is in the interval.
+    and its uncertainty is in the interval. A machine that grew slower meanwhile looks just like growing context:
+    so what is seen only once that is taken out, while the times themselves moved the other way, is UNCLEAR.
     """
     before, after = _array(before_wall_ns), _array(after_wall_ns)
     skipped = warm_up(after[: LOOKS[0] * BLOCK])
@@ -250,7 +251,11 @@ def effect(
     if before_context is not None and after_context is not None:
         contexts = _blocks(_array(before_context)[old]), _blocks(_array(after_context)[new])
     ratio, low, high = bootstrap_ratio(_blocks(before[old]), _blocks(after[new]), contexts, seed=seed)
-    return Effect(ratio, low, high, verdict_of(low, high), earlier + looked, skipped)
+    verdict = verdict_of(low, high)
+    moved = np.median(after[new]) / np.median(before[old])
+    if (verdict is Verdict.FASTER and moved >= 1) or (verdict is Verdict.SLOWER and moved <= 1):
+        verdict = Verdict.UNCLEAR
+    return Effect(ratio, low, high, verdict, earlier + looked, skipped)
 
 
 def _blocks(values: Float) -> Float:

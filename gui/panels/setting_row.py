@@ -358,6 +358,11 @@ def effect_tip(measured: MeasuredEffect, name: Callable[[object], str]) -> str:
             f" (95 % interval {effect.low:.3f} to {effect.high:.3f})."
         )
         lines.append("What growing context alone would have done is taken out.")
+        if effect.verdict is Verdict.UNCLEAR and not effect.low <= 1 <= effect.high:
+            lines.append(
+                "But steps themselves moved the other way: the machine may have changed, so let the values take turns"
+                " (B)."
+            )
     lines.append(f"{effect.count} blocks of 8 steps; {effect.warm_up} steps of warm-up left out.")
     lines.append(f"The switch itself took {units.duration(measured.mark.event.switch_ns)}.")
     if measured.together:

@@ -218,6 +218,17 @@ def test_growing_context_is_not_taken_for_an_effect() -> None:
     assert halved.verdict is Verdict.FASTER
 
 
+def test_a_machine_that_grew_slower_is_not_taken_for_growing_context() -> None:
+    context = np.arange(100.0, 356)
+    wall = noisy_steps(256, 8, spread=0.01)
+    wall[:128] *= np.linspace(1.0, 2.2, 128)  # something else began to run before the switch, and goes on
+    wall[128:] *= np.linspace(2.0, 2.2, 128)
+    measured = effect(wall[:128], wall[128:], context[:128], context[128:])
+    assert measured.high is not None
+    assert measured.high < 1  # with context taken out it looks faster, though every step took longer
+    assert measured.verdict is Verdict.UNCLEAR
+
+
 @pytest.mark.parametrize("with_context", [False, True])
 def test_nothing_changed_is_called_a_change_in_at_most_one_of_ten(with_context: bool) -> None:
     """A/A: 40 seeded runs of correlated steps; 5 % are promised, and 4 of 40 leave room for chance."""

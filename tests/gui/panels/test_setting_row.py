@@ -7,8 +7,11 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLineEdit
 
-from engine.protocol import Choice, SettingFacts
-from gui.panels.setting_row import SettingRow
+from engine.protocol import Choice, SettingChange, SettingFacts, SettingsChanged
+from engine.trace.effects import MeasuredEffect
+from engine.trace.statistics import Effect, Verdict
+from engine.trace.store import Mark
+from gui.panels.setting_row import SettingRow, effect_tip
 from tests.gui.conftest import settle
 
 FACTS = SettingFacts(
@@ -39,3 +42,12 @@ def test_a_text_is_wished_for_when_it_is_finished(row: SettingRow) -> None:
     assert edit.text() == "demo-draft"
     QTest.keyClick(edit, Qt.Key.Key_Return)
     assert len(wishes) == 1
+
+
+@pytest.mark.parametrize(("low", "high", "says"), [(0.85, 0.95, True), (0.95, 1.1, False)])
+def test_an_effect_that_steps_themselves_deny_says_so(low: float, high: float, says: bool) -> None:
+    change = SettingChange("compile", "on", "on")
+    event = SettingsChanged(0, 8, (change,), 0, 1, (("compile", "on"),))
+    effect = Effect(0.9, low, high, Verdict.UNCLEAR, 32)
+    measured = MeasuredEffect(Mark(8, 0, "settings", "", event), change, "off", (), effect)
+    assert ("moved the other way" in effect_tip(measured, str)) is says
