@@ -22,6 +22,7 @@ from gui.session_keeper import SessionKeeper
 from gui.sessions import Sessions
 from gui.settings_store import SettingsStore
 from gui.sharing import Sharing
+from gui.silence import Silence
 from gui.steering import Steering
 from gui.surroundings import Surroundings
 from gui.switching import Switching
@@ -60,6 +61,7 @@ class Conductor(QObject):
         window.telemetry.set_sampled(telemetry is not None)
         self._surroundings = Surroundings(engine, window.messages, telemetry, self._is_looked_at, self)
         self._surroundings.ended.connect(self._sensors_ended)
+        self._silence = Silence(engine, window.messages)
         self._recording = recording
         shelf = recording.shelf if recording is not None else shelf or shelf_of_user()
         self.keeper = SessionKeeper(shelf, lambda: engine.recorder, window)
@@ -142,6 +144,7 @@ class Conductor(QObject):
             self._recording.look()
         window.meter.show_costs(engine.trace, engine.last_observer, cost, self.measuring.trial_progress())
         window.meter.show_warnings(self._surroundings.look(cost))
+        self._silence.look(perf_counter_ns())
         window.meter.show_engine(engine.trace, engine.place, engine.state)
         self._loading.show_work()
         return changed
