@@ -25,6 +25,9 @@ from engine.spawning import spawn_engine
 LENGTH = struct.Struct("<Q")  # a frame: its length, then that many bytes of pickle
 REPORT_BYTES = 64 * 1024  # how much of what a dying engine printed is kept
 
+#: What to do when an engine ended with its device, unless another one goes on by itself.
+USE_AGAIN = " Restart the engine to use the device again."
+
 
 class DeviceLost(Exception):
     """An engine ends since its process cannot use the device any more. Its text: what happened, a sentence."""
@@ -221,10 +224,7 @@ class ThreadHost:
 def ending_sentence(code: int) -> str:
     """Why an engine process that nobody asked to end is gone, in words, from its exit code."""
     if code == DEVICE_LOST:
-        return (
-            "The device failed and took its engine process with it; what was measured is kept. Restart the engine to"
-            " use the device again."
-        )
+        return f"The device failed and took its engine process with it; what was measured is kept.{USE_AGAIN}"
     if code == -signal.SIGTERM:
         return "The engine process was terminated from outside; what was measured is kept. Restart the engine to go on."
     if os.name == "posix" and code == -signal.SIGKILL:

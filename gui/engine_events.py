@@ -7,6 +7,7 @@ from time import perf_counter_ns
 
 from PySide6.QtCore import QObject, Signal
 
+from engine.hosts import USE_AGAIN
 from engine.protocol import (
     Calibrated,
     CatalogueListed,
@@ -227,7 +228,7 @@ class EngineEvents(QObject):
     def _go_on(self, loaded: ModelLoaded, lost: EngineEnded) -> None:
         """The engine is another one, the trace the same: it has a gap here."""
         self._continuation, before = None, self.trace.configuration
-        continuation = Continuation(self.trace, loaded, lost.sentence, lost.at_ns)
+        continuation = Continuation(self.trace, loaded, lost.sentence.removesuffix(USE_AGAIN), lost.at_ns)
         self._take(continuation.replaced)
         self._continuation = continuation
         self.trace.model = loaded.model

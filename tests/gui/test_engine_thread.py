@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from PySide6.QtWidgets import QApplication
 
+from engine.hosts import USE_AGAIN
 from engine.protocol import (
     DEVICE_LOST,
     CancelLoad,
@@ -381,7 +382,7 @@ def test_the_length_of_a_prompt_is_asked_and_told(engine: EngineThread, hosts: H
 
 
 LOST = EngineEnded(
-    30_000_000_000, "The device failed.", DEVICE_LOST, "CUDA error: device-side assert triggered"
+    30_000_000_000, f"The device failed.{USE_AGAIN}", DEVICE_LOST, "CUDA error: device-side assert triggered"
 )
 
 
