@@ -55,8 +55,26 @@ class TermFit:
     share: float
 
 
+class _Predicting:
+    """What a fit says of all of its steps together, against what they took."""
+
+    __slots__ = ()
+    predicted_ns: float
+    measured_ns: int
+
+    @property
+    def error(self) -> float:
+        """How far it lies off: predicted / measured − 1."""
+        return self.predicted_ns / self.measured_ns - 1
+
+    @property
+    def holds(self) -> bool:
+        """Whether the textbook formula tells the time of these tokens, or prompts, within 5 %."""
+        return abs(self.error) <= HOLDS
+
+
 @dataclass(frozen=True, slots=True)
-class DecodeModel:
+class DecodeModel(_Predicting):
     """How a configuration's decode steps depend on the context: (shortest, longest) of `contexts`.
 
     `whole`: of their wall time; `terms`: of its parts, () where the detail level did not tell them apart; `floor`: of
@@ -72,16 +90,6 @@ class DecodeModel:
     predicted_ns: float
     measured_ns: int
 
-    @property
-    def error(self) -> float:
-        """How far the model lies off for all steps together: predicted / measured − 1."""
-        return self.predicted_ns / self.measured_ns - 1
-
-    @property
-    def holds(self) -> bool:
-        """Whether the textbook formula tells the time of these tokens within 5 %."""
-        return abs(self.error) <= HOLDS
-
 
 @dataclass(frozen=True, slots=True)
 class PrefillFit:
@@ -93,7 +101,7 @@ class PrefillFit:
 
 
 @dataclass(frozen=True, slots=True)
-class PrefillModel:
+class PrefillModel(_Predicting):
     """How a configuration's prefill steps depend on what they read: constant, each token, each pair, ns.
 
     `chunks`: (shortest, longest) of them in tokens; `constant_ns` None where chunks were too much alike to tell it
@@ -108,19 +116,9 @@ class PrefillModel:
     pair_ns: float
     residual: float
     count: int
-    floor: PrefillFit | None = None
-    predicted_ns: float = 0.0
-    measured_ns: int = 0
-
-    @property
-    def error(self) -> float:
-        """How far the model lies off for all steps together: predicted / measured − 1."""
-        return self.predicted_ns / self.measured_ns - 1
-
-    @property
-    def holds(self) -> bool:
-        """Whether a linear and a quadratic term tell the time of these prompts within 5 %."""
-        return abs(self.error) <= HOLDS
+    floor: PrefillFit | None
+    predicted_ns: float
+    measured_ns: int
 
     def prompt_ns(self, tokens: int) -> float:
         """What it says of a prompt in one piece."""
