@@ -70,8 +70,9 @@ class Recorder:
         self._file: SessionFile | None = None
         self._prelude: list[Event] | None = None  # of a session of which there is no file yet
         self._started: EngineStarted | None = None
-        self._spent_ns = self._steps = 0  # of the writing thread, over all sessions;
-        self._told_ns = self._told_steps = 0  # what of it `cost` has told
+        self._steps = 0  # over all sessions
+        self._spent = 0, 0  # steps, and what they took the writing thread (ns): both of the same rounds
+        self._told = 0, 0  # what of it `cost` has told
         self._guard = CrashGuard()
         self._ending = False
         self._wake = threading.Event()
@@ -105,9 +106,11 @@ class Recorder:
 
     def cost(self) -> tuple[int, float]:
         """Steps written since the last call, and the processor time of the writing thread, mean a step, ns."""
-        steps, spent = self._steps - self._told_steps, self._spent_ns - self._told_ns
-        self._told_steps, self._told_ns = self._told_steps + steps, self._told_ns + spent
-        return steps, spent / steps if steps else 0.0
+        spent, told = self._spent, self._told
+        steps, took_ns = spent[0] - told[0], spent[1] - told[1]
+        if steps:  # what a round without steps took belongs to the next ones
+            self._told = spent
+        return steps, took_ns / steps if steps else 0.0
 
     def close(self) -> None:
         """Write what waits, and end."""
@@ -133,7 +136,7 @@ class Recorder:
                 self._give_up(str(error))
             except Exception as error:  # nothing may take the session along
                 self._give_up(f"Recording stopped by an error of its own ({type(error).__name__}: {error}).")
-            self._spent_ns += thread_time_ns() - begun_ns
+            self._spent = self._steps, self._spent[1] + thread_time_ns() - begun_ns
             if ending:
                 return
 
