@@ -62,9 +62,8 @@ class Floors:
         self.problem = ""
         self._routing = Routing(live.model)
         self._costs: dict[tuple[object, ...], Costs | None] = {}
-        self._in_force: dict[
-            int, tuple[Costs | None, tuple[Machine, ...]]
-        ] = {}  # by number of the configuration
+        #: By the number of the configuration.
+        self._in_force: dict[int, tuple[Costs | None, tuple[Machine, ...]]] = {}
         self._known: dict[Machine, Known | None] = {}
         self._numbers = 0
         self._beaten: set[int] = set()  # numbers of calibrations

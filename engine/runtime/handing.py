@@ -73,16 +73,17 @@ class Handing:
     def hand_over(self) -> None:
         """Tell all steps that wait. The settings in force are still those that they ran under."""
         made, self._made = self._made, []
+        if not made:
+            return
+        self._bench.note_settings()
         for each in made:
             self._tell(each)
-        if made:
-            self._flush()
+        self._flush()
 
     def _tell(self, made: Made) -> None:
         bench, stepped = self._bench, made.stepped
-        settings = bench.note_settings()
         if made.past is not None:
-            made.past.note(made.step, made.found, stepped, settings)
+            made.past.note(made.step, made.found, stepped, made.configuration)
         self._emit(self._event(made))
         bench.floors.after_step()
         if stepped.results:

@@ -109,9 +109,8 @@ class Workbench:
         self.step_index = 0
         self.memory = MemorySampler(self.live)
         self.observer = Observer(self.live.recorder)
-        self._settings: dict[
-            int, Configuration
-        ] = {}  # by the number of the configuration, once a step ran under it
+        #: By the number of the configuration, once a step ran under it.
+        self._settings: dict[int, Configuration] = {}
         self.past = PastSteps()
         self._generation_count = 0
         asked = as_chosen(self.live, tuple((k, v) for k, v in command.settings if k != "precision"))
@@ -339,11 +338,10 @@ class Workbench:
         if self._held is not None:
             self._held.settle()
 
-    def note_settings(self) -> int:
-        """The number of the configuration in force, of which the settings are remembered."""
+    def note_settings(self) -> None:
+        """Steps ran under the settings in force: remember these by the number of their configuration."""
         if self.configuration not in self._settings:
             self._settings[self.configuration] = self.effective()
-        return self.configuration
 
     def capture_again(self, step: int) -> None:
         """Do the work of a step that was made again, on a copy, and say what it was made of. Raises CaptureRefused."""

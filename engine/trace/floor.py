@@ -41,10 +41,8 @@ from engine.trace.shapes import CrossShape, Layers, LayerShape, MlpShape, ModelS
 STATE_OPERATIONS = 6
 _KEPT = 256  # kinds of step that are kept prepared
 _TRAINED = 3  # forward and twice as much backward
-_FIRST_PIECE, _LATER_PIECE = (
-    3,
-    4,
-)  # weights read twice, gradients written; those of later pieces are read, too
+_FIRST_PIECE = 3  # weights read twice, gradients written;
+_LATER_PIECE = 4  # and those before them read
 MIXED = "bfloat16"  # what mixed precision multiplies in
 
 

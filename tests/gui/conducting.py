@@ -63,15 +63,19 @@ def hosts() -> Hosts:
     return Hosts()
 
 
-@pytest.fixture
-def conductor(qapp: QApplication, hosts: Hosts) -> Iterator[Conductor]:
-    made = build(hosts("process"), hosts, load=Load("preset"))
+def shown(made: Conductor, qapp: QApplication) -> Iterator[Conductor]:
+    """For a fixture: the window is on screen, and gone afterwards."""
     made.window.show()
     yield made
     made.stop()
     made.window.close()
     made.window.deleteLater()
     settle(qapp)
+
+
+@pytest.fixture
+def conductor(qapp: QApplication, hosts: Hosts) -> Iterator[Conductor]:
+    yield from shown(build(hosts("process"), hosts, load=Load("preset")), qapp)
 
 
 @pytest.fixture

@@ -22,8 +22,7 @@ from gui.conductor import Conductor
 from gui.instrument_trial import TURN_NS, DisplayTurns, InstrumentTrial, Stage
 from tests.engine.trace.building import APART, MS, T0, loaded, started, step, trace_of
 from tests.gui.building import Hosts, ScriptedHost, build
-from tests.gui.conducting import ready, say
-from tests.gui.conftest import settle
+from tests.gui.conducting import ready, say, shown
 
 pytestmark = pytest.mark.qt_log_ignore("This plugin does not support propagateSizeHints", extend=True)
 
@@ -37,13 +36,7 @@ def host() -> ScriptedHost:
 
 @pytest.fixture
 def conductor(qapp: QApplication, host: ScriptedHost) -> Iterator[Conductor]:
-    made = build(host, Hosts())
-    made.window.show()
-    yield made
-    made.stop()
-    made.window.close()
-    made.window.deleteLater()
-    settle(qapp)
+    yield from shown(build(host, Hosts()), qapp)
 
 
 def decode(begin_ns: int, wall_ns: int) -> object:

@@ -31,6 +31,12 @@ def torch_kept() -> Iterator[None]:
     torch.backends.cuda.enable_cudnn_sdp(True)
 
 
+def compiler_kept() -> Iterator[None]:
+    """The same where steps are compiled: torch may compile afterwards, as before."""
+    yield from torch_kept()
+    torch.compiler.set_stance("default")
+
+
 def byte_tokenizer() -> PreTrainedTokenizerFast:
     """One token a byte (ids 0–255): every text has tokens, and most characters of most scripts take several."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())

@@ -20,7 +20,7 @@ from engine.runtime.settings.base import SettingRefused
 from engine.runtime.settings.resolve import apply_changes
 from engine.trace.phases import Phase
 from tests.engine.runtime.decoding import noisy
-from tests.engine.runtime.live_models import Bench, save_checkpoint, torch_kept
+from tests.engine.runtime.live_models import Bench, compiler_kept, save_checkpoint
 from tests.engine.runtime.settings.small_live import setting, small_live
 from tests.engine.runtime.settings.test_resolve import is_sentence
 from tests.engine.runtime.small_models import build
@@ -30,8 +30,7 @@ TOKENS = 20
 
 @pytest.fixture(autouse=True)
 def global_flags_as_before() -> Iterator[None]:
-    yield from torch_kept()
-    torch.compiler.set_stance("default")
+    yield from compiler_kept()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from engine.runtime.compiled_code import graphs
 from engine.runtime.regions import Regions, regions_of
 from engine.runtime.settings.base import SettingRefused
 from engine.trace.phases import Phase
-from tests.engine.runtime.live_models import Bench, save_checkpoint, torch_kept
+from tests.engine.runtime.live_models import Bench, compiler_kept, save_checkpoint
 from tests.engine.runtime.settings.small_live import setting, small_live
 from tests.engine.runtime.settings.test_resolve import is_sentence
 from tests.engine.runtime.small_encoders import build as build_encoder
@@ -27,8 +27,7 @@ TOKENS = 16
 
 @pytest.fixture(autouse=True)
 def global_flags_as_before() -> Iterator[None]:
-    yield from torch_kept()
-    torch.compiler.set_stance("default")
+    yield from compiler_kept()
 
 
 @pytest.fixture
